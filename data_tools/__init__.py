@@ -1,0 +1,1 @@
+"""The rangeseg-data command."""

@@ -1,0 +1,1 @@
+"""One file per data set: its quirks live there and nowhere else."""

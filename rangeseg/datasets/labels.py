@@ -1,0 +1,78 @@
+"""Raw ids of a data set <-> train ids of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from rangeseg.errors import DataError
+
+IGNORE = 255
+"""Train id of what is neither learnt nor evaluated."""
+
+_UNKNOWN = 254
+_TABLE_SIZE = 1 << 16
+
+
+class LabelMap:
+    """A checked, table-driven map between raw ids and train ids.
+
+    Args:
+        names: K class names in the order of the train ids.
+        colours: K colours as (red, green, blue) in 0..255.
+        raw_to_train: raw id -> train id, or IGNORE. Every raw id that may occur stands here.
+        train_to_raw: K raw ids, the one that a prediction of each class is written as.
+        raw_names: raw id -> name, for messages and statistics.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        colours: tuple[tuple[int, int, int], ...],
+        raw_to_train: Mapping[int, int],
+        train_to_raw: tuple[int, ...],
+        raw_names: Mapping[int, str],
+    ) -> None:
+        assert len(names) == len(colours) == len(train_to_raw) < _UNKNOWN
+        self.names, self.colours = names, np.array(colours, dtype=np.uint8)
+        self.raw_to_train, self.raw_names = dict(raw_to_train), dict(raw_names)
+        self._to_train = np.full(_TABLE_SIZE, _UNKNOWN, dtype=np.uint8)
+        for raw, train in raw_to_train.items():
+            self._to_train[raw] = train
+        self._to_raw = np.array(train_to_raw, dtype=np.uint32)
+        assert [raw_to_train[raw] for raw in train_to_raw] == list(range(len(names)))
+
+    @property
+    def num_classes(self) -> int:
+        """K, without the ignored ones."""
+        return len(self.names)
+
+    def to_train(self, raw_labels: np.ndarray, where: str = "labels") -> np.ndarray:
+        """Train ids of raw ids.
+
+        Args:
+            raw_labels: (N,) unsigned integers; the class is in the lower 16 bits.
+            where: what the message calls the labels, usually the file.
+
+        Returns:
+            (N,) uint8 in 0..K-1 or IGNORE.
+
+        Raises:
+            DataError: an id that the data set does not define.
+        """
+        ids = raw_labels.astype(np.uint16)  # drops the instance in the upper half
+        labels: np.ndarray = self._to_train[ids]
+        if (labels == _UNKNOWN).any():
+            unknown, counts = np.unique(ids[labels == _UNKNOWN], return_counts=True)
+            shown = ", ".join(f"{i} ({n} points)" for i, n in zip(unknown[:5], counts, strict=False))
+            raise DataError(
+                f"{where}: unknown raw id {shown}; the data set defines "
+                f"{len(self.raw_to_train)} ids from {min(self.raw_to_train)} to "
+                f"{max(self.raw_to_train)}: check that these labels belong to it"
+            )
+        return labels
+
+    def to_raw(self, labels: np.ndarray) -> np.ndarray:
+        """Raw ids (N,) uint32 of train ids (N,) in 0..K-1."""
+        return self._to_raw[labels]

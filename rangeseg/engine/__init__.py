@@ -1,0 +1,1 @@
+"""Training, inference, metrics, checkpoints, reports."""

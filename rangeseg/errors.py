@@ -1,0 +1,34 @@
+"""What can go wrong for a user, each with the exit code of the command line."""
+
+
+class RangesegError(Exception):
+    """A mistake or a fault that the message explains: what was found, where, what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(RangesegError):
+    """A wrong setting, name or argument."""
+
+    exit_code = 2
+
+
+class DataError(RangesegError):
+    """Scans, labels or split lists that are missing, damaged or do not fit together."""
+
+    exit_code = 3
+
+
+class CheckpointError(RangesegError):
+    """A checkpoint that is missing, damaged or belongs to another network."""
+
+    exit_code = 3
+
+
+def unknown_name(kind: str, name: str, known: "list[str] | tuple[str, ...]") -> ConfigError:
+    """The error for a name that is not registered; it lists the options and the nearest one."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    return ConfigError(f"unknown {kind} '{name}'{hint}; known: {', '.join(sorted(known))}")

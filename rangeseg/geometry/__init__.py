@@ -1,0 +1,1 @@
+"""NumPy and numba: points to range images and back. No torch below this line."""

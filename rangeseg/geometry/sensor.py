@@ -1,0 +1,83 @@
+"""A spinning LiDAR as the range image sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from rangeseg.errors import ConfigError
+
+RowRule = Literal["inclination", "scan_order", "ring"]
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """The geometry of a spinning LiDAR and the size of its range image.
+
+    Args:
+        name: shown in messages and results.
+        beams: how many lasers the device has.
+        height: rows of the range image.
+        width: columns of the range image; column 0 is at azimuth +180°, azimuth falls to the right.
+        fov_up_deg: inclination of the upper edge of row 0, signed degrees.
+        fov_down_deg: inclination of the lower edge of the last row, signed degrees.
+        row_rule: where a point's row comes from.
+            ``inclination``: its vertical angle (the literature's rule);
+            ``scan_order``: the file lists one beam after the other, so a new row begins where the
+            azimuth wraps (KITTI);
+            ``ring``: the file names the beam of every point (nuScenes).
+        min_range: points nearer than this, in metres, are not projected (they still get a
+            prediction).
+
+    Raises:
+        ConfigError: a size below one, or a field of view that is empty.
+    """
+
+    name: str
+    beams: int
+    height: int
+    width: int
+    fov_up_deg: float
+    fov_down_deg: float
+    row_rule: RowRule = "inclination"
+    min_range: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.beams, self.height, self.width) < 1:
+            raise ConfigError(
+                f"sensor {self.name}: beams, height and width must be at least 1, "
+                f"found {self.beams}, {self.height}, {self.width}"
+            )
+        if not -90.0 <= self.fov_down_deg < self.fov_up_deg <= 90.0:
+            raise ConfigError(
+                f"sensor {self.name}: the field of view must run upward within -90..90 degrees, "
+                f"found fov_down_deg={self.fov_down_deg}, fov_up_deg={self.fov_up_deg}"
+            )
+        if self.row_rule not in get_args(RowRule):
+            raise ConfigError(
+                f"sensor {self.name}: unknown row rule '{self.row_rule}'; "
+                f"known: {', '.join(get_args(RowRule))}"
+            )
+
+    def resized(self, height: int, width: int, row_rule: RowRule | None = None) -> Sensor:
+        """The same device with another image size (and row rule)."""
+        return replace(self, height=height, width=width, row_rule=row_rule or self.row_rule)
+
+
+HDL_64E = Sensor(
+    name="HDL-64E", beams=64, height=64, width=2048,
+    fov_up_deg=3.0, fov_down_deg=-25.0, row_rule="scan_order",
+)  # fmt: skip
+"""Velodyne HDL-64E as in KITTI; the field of view is the literature's (RangeNet++, Sec. III-A)."""
+
+HDL_32E = Sensor(
+    name="HDL-32E", beams=32, height=32, width=1920,
+    fov_up_deg=10.67, fov_down_deg=-30.67, row_rule="ring", min_range=1.0,
+)  # fmt: skip
+"""Velodyne HDL-32E as in nuScenes: 32 beams 1.33° apart; echoes of the car itself within 1 m."""
+
+SIMULATED_32 = Sensor(
+    name="simulated-32", beams=32, height=32, width=512,
+    fov_up_deg=2.2, fov_down_deg=-25.0, row_rule="scan_order",
+)  # fmt: skip
+"""The simulator's default: every second beam of an HDL-64E, listed beam by beam."""
