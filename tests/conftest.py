@@ -18,3 +18,26 @@ def real_data() -> Path:
     if not (REAL_DATA / "SOURCES.txt").is_file():
         pytest.skip(f"no real scans at {REAL_DATA}: set RANGESEG_REAL_DATA to their folder")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def simulated_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small simulated data set: 20 train, 3 val and 4 test scans of 32 beams x 256 firings."""
+    from rangeseg.simulation.generate import SimulationSettings, generate_dataset
+
+    root = tmp_path_factory.mktemp("simulated")
+    settings = SimulationSettings(train_scans=20, val_scans=3, test_scans=4, columns=256)
+    generate_dataset(root, settings, workers=1)
+    return root
+
+
+@pytest.fixture
+def tiny_config(simulated_root: Path) -> list[str]:
+    """Words that make a training of seconds: ``rangeseg train *tiny_config --method ...``."""
+    settings = [
+        f"dataset.root={simulated_root}", "range_image.width=256", "range_image.crop_width=64",
+        "model.width=4", "train.steps=6", "train.batch_size=2", "train.save_every=2",
+        "train.log_every=1",
+    ]  # fmt: skip
+    config = Path(__file__).parents[1] / "configs" / "simulated.yaml"
+    return [str(config), *[word for s in settings for word in ("--set", s)]]
