@@ -65,7 +65,9 @@ class LabelMap:
         labels: np.ndarray = self._to_train[ids]
         if (labels == _UNKNOWN).any():
             unknown, counts = np.unique(ids[labels == _UNKNOWN], return_counts=True)
-            shown = ", ".join(f"{i} ({n} points)" for i, n in zip(unknown[:5], counts, strict=False))
+            shown = ", ".join(
+                f"{i} ({n} points)" for i, n in zip(unknown[:5], counts, strict=False)
+            )
             raise DataError(
                 f"{where}: unknown raw id {shown}; the data set defines "
                 f"{len(self.raw_to_train)} ids from {min(self.raw_to_train)} to "
@@ -75,4 +77,5 @@ class LabelMap:
 
     def to_raw(self, labels: np.ndarray) -> np.ndarray:
         """Raw ids (N,) uint32 of train ids (N,) in 0..K-1."""
-        return self._to_raw[labels]
+        raw: np.ndarray = self._to_raw[labels]
+        return raw

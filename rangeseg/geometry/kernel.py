@@ -1,0 +1,26 @@
+"""How the loops over points and pixels are compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function with numba on its first call, and keep the result for the next process.
+
+    Serial on purpose: a parallel kernel hangs for ever in a forked loader worker once torch has
+    run in the parent. The global interpreter lock is released, so threads do run side by side.
+
+    Where numba finds no folder to write to (a read-only installation and home directory) the
+    kernel is compiled anew in every process: seconds slower at the start, otherwise the same.
+    """
+    try:
+        compiled = numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # numba's "cannot cache function: no locator available"
+        compiled = numba.njit(nogil=True)(function)
+    return cast(Function, compiled)

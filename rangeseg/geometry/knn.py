@@ -1,0 +1,167 @@
+"""The k-nearest-neighbour vote that takes pixels to points."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rangeseg.errors import ConfigError
+from rangeseg.geometry.backprojection import (
+    NOTHING,
+    most_common_label,
+    pad_window,
+    window_offsets,
+)
+from rangeseg.geometry.kernel import kernel
+from rangeseg.geometry.projection import Projection
+
+
+def knn_vote(
+    label_image: np.ndarray,
+    projection: Projection,
+    num_classes: int,
+    neighbours: int = 5,
+    window: int = 5,
+    sigma: float = 1.0,
+    cutoff: float = 1.0,
+) -> np.ndarray:
+    """The label that most of the nearest pixels around each point have.
+
+    A pixel's distance is the difference of the ranges in metres, weighted by one less a Gaussian
+    over the window. Where it departs from RangeNet++'s code: empty pixels and pixels beyond the
+    image have no distance (they had range 0), the window goes around the seam, the centre pixel's
+    distance is measured like any other (it was 0, so a hidden point always had its occluder's
+    vote), and where nothing is within the cutoff the point takes its own pixel's label.
+
+    Args:
+        label_image: (H,W) uint8 labels; what empty pixels say is not used.
+        projection: of the N points.
+        num_classes: K; pixels with labels from K on (IGNORE) have no vote.
+        neighbours: how many pixels vote, at most.
+        window: side of the square of pixels that is searched, odd.
+        sigma: of the Gaussian, in pixels.
+        cutoff: a pixel at a larger weighted distance, in metres, does not vote.
+
+    Returns:
+        (N,) of the dtype of ``label_image``; see ``own_pixel`` for points not projected. The lower
+        label wins a tied vote; ties of the distance are resolved as in ``nearest_label``.
+
+    Raises:
+        ConfigError: a window that is even, or a setting that is not positive.
+
+    Reference:
+        Milioto et al., RangeNet++: Fast and Accurate LiDAR Semantic Segmentation, IROS 2019,
+        Sec. III-D.
+    """
+    row_offset, col_offset = window_offsets(window)
+    if neighbours < 1 or not sigma > 0.0 or not cutoff > 0.0:
+        raise ConfigError(
+            f"knn_vote: neighbours, sigma and cutoff must be positive, "
+            f"found {neighbours}, {sigma}, {cutoff}"
+        )
+    default = most_common_label(label_image, projection)
+    labels, ranges = pad_window(label_image, projection, window // 2)
+    ranges[labels >= num_classes] = NOTHING
+    limits = np.iinfo(labels.dtype)
+    uniform = _uniform_windows(
+        np.where(ranges < NOTHING, labels, limits.max).astype(labels.dtype),
+        np.where(ranges < NOTHING, labels, limits.min).astype(labels.dtype),
+        np.ascontiguousarray(label_image),
+    )
+    gaussian = np.exp(-(row_offset**2 + col_offset**2) / (2.0 * sigma**2))
+    return _knn_vote(
+        labels.ravel(),
+        ranges.ravel(),
+        uniform,
+        projection.row,
+        projection.col,
+        projection.depth,
+        labels.shape[1],
+        row_offset * labels.shape[1] + col_offset,
+        (1.0 - gaussian / gaussian.sum()).astype(np.float32),
+        neighbours,
+        np.float32(cutoff),
+        default,
+    )
+
+
+@kernel
+def _uniform_windows(lowest: np.ndarray, highest: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(H,W) bool: all who may vote in the window of a pixel agree with the pixel's own label.
+
+    The vote must then end with that label. ``lowest`` and ``highest`` are the padded labels, with
+    the largest and the smallest number where there is no vote.
+    """
+    height, width = labels.shape
+    window = lowest.shape[0] - height + 1
+    low, high = lowest[:, :width].copy(), highest[:, :width].copy()
+    for row in range(lowest.shape[0]):
+        for shift in range(1, window):
+            for col in range(width):
+                low[row, col] = min(low[row, col], lowest[row, col + shift])
+                high[row, col] = max(high[row, col], highest[row, col + shift])
+    uniform = np.ones((height, width), dtype=np.bool_)
+    for row in range(height):
+        for shift in range(window):
+            for col in range(width):
+                label = labels[row, col]
+                agree = (low[row + shift, col] >= label) & (high[row + shift, col] <= label)
+                uniform[row, col] &= agree
+    return uniform
+
+
+@kernel
+def _knn_vote(
+    labels: np.ndarray,
+    ranges: np.ndarray,
+    uniform: np.ndarray,
+    rows: np.ndarray,
+    cols: np.ndarray,
+    depth: np.ndarray,
+    padded_width: int,
+    offsets: np.ndarray,
+    weights: np.ndarray,
+    neighbours: int,
+    cutoff: np.float32,
+    default: int,
+) -> np.ndarray:
+    prediction = np.full(rows.shape[0], default, dtype=labels.dtype)
+    margin_to_centre = -offsets.min()  # from the upper left corner of a window
+    # Distances are not negative, so their bits order like them. A key is those bits and, below
+    # them, the pixel's place in the window: whole numbers that sort without branches, and ties
+    # are resolved by the place.
+    distances = np.empty(offsets.shape[0], dtype=np.float32)
+    bits = distances.view(np.int32)
+    distances[0], distances[-1] = cutoff, NOTHING
+    limit = np.int64(min(bits[0] + 1, bits[-1])) << 16
+    nearest = np.empty(neighbours, dtype=np.int64)  # the keys of the voters, ascending
+    voters = np.empty(neighbours, dtype=labels.dtype)
+    for i in range(rows.shape[0]):
+        row, col = rows[i], cols[i]
+        if row < 0:
+            continue
+        own = row * padded_width + col + margin_to_centre
+        prediction[i] = labels[own]
+        if uniform[row, col]:
+            continue
+        for k in range(offsets.shape[0]):
+            distances[k] = abs(ranges[own + offsets[k]] - depth[i]) * weights[k]
+        nearest[:] = limit
+        for k in range(offsets.shape[0]):
+            key = np.int64(bits[k]) << 16 | k
+            if key < nearest[-1]:
+                for place in range(neighbours):
+                    held = nearest[place]
+                    nearest[place] = min(held, key)
+                    key = max(held, key)
+        count = 0
+        while count < neighbours and nearest[count] < limit:
+            voters[count] = labels[own + offsets[nearest[count] & 0xFFFF]]
+            count += 1
+        most = 0
+        for a in range(count):
+            votes = 0
+            for b in range(count):
+                votes += voters[a] == voters[b]
+            if votes > most or (votes == most and voters[a] < prediction[i]):
+                prediction[i], most = voters[a], votes
+    return prediction
