@@ -1,0 +1,181 @@
+"""What stands where: the street of one sequence, and what of it a scan can see."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from rangeseg.simulation.archetypes import plan_segment
+from rangeseg.simulation.furnish import furnish
+from rangeseg.simulation.layout import SEGMENT, Segment
+from rangeseg.simulation.primitives import Primitives
+from rangeseg.simulation.raycast import Ground
+from rangeseg.simulation.styles import draw_style, stream
+from rangeseg.simulation.terrain import (
+    ACROSS,
+    CELL_T,
+    CELL_X,
+    CELLS_X,
+    Course,
+    Tile,
+    make_tile,
+)
+from rangeseg.simulation.traffic import moving_things
+
+REACH = 85.0
+"""How far along x a scan looks, metres."""
+
+_KEPT_SEGMENTS = 12
+
+
+@dataclass(frozen=True)
+class Ego:
+    """Where the sensor is.
+
+    Attributes:
+        x: world metres.
+        y: world metres.
+        z: world metres, of the sensor itself.
+        yaw: heading in the world, radians.
+        ahead: metres that the sensor's plane rises per metre ahead, the road's slope included.
+        left: the same to the left.
+        t: distance from the road's centre line, metres.
+    """
+
+    x: float
+    y: float
+    z: float
+    yaw: float
+    ahead: float
+    left: float
+    t: float
+
+    def to_sensor(self, points: np.ndarray) -> np.ndarray:
+        """World coordinates (...,3) in the sensor's frame.
+
+        A slope shears z instead of turning the frame: uprights stay upright, which keeps the ray
+        caster exact and simple, and for slopes of a few per cent the two differ by millimetres.
+        """
+        x, y = points[..., 0] - self.x, points[..., 1] - self.y
+        cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
+        ahead, left = x * cosine + y * sine, y * cosine - x * sine
+        up = points[..., 2] - self.z - self.ahead * ahead - self.left * left
+        return np.stack([ahead, left, up], axis=-1)
+
+    def to_world(self, points: np.ndarray) -> np.ndarray:
+        """The inverse of ``to_sensor``."""
+        ahead, left = points[..., 0], points[..., 1]
+        cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
+        x = self.x + ahead * cosine - left * sine
+        y = self.y + ahead * sine + left * cosine
+        z = self.z + points[..., 2] + self.ahead * ahead + self.left * left
+        return np.stack([x, y, z], axis=-1)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one scan can see: shapes in the sensor's frame, and the ground in the world's."""
+
+    ego: Ego
+    primitives: Primitives
+    ground: Ground
+
+
+class World:
+    """The endless street of one sequence; a pure function of its arguments.
+
+    Args:
+        seed: of the data set.
+        sequence: its name, e.g. ``08``.
+    """
+
+    def __init__(self, seed: int, sequence: str) -> None:
+        self.seed, self.sequence = seed, sequence
+        self.style = draw_style(seed, sequence)
+        self.course = Course(self.style)
+        self._segments: OrderedDict[int, tuple[Segment, Tile, Primitives]] = OrderedDict()
+
+    def ego(self, frame: int) -> Ego:
+        """The sensor's pose in a scan."""
+        rng = stream(self.seed, self.sequence, purpose=6, number=frame)
+        x = (frame + rng.uniform(0.0, 0.35)) * self.style.step
+        segment, tile, _ = self.segment(int(np.floor(x / SEGMENT)))
+        forward = [lane for lane in segment.lanes if lane < 0.0]
+        t = float(rng.choice(forward)) + rng.normal(0.0, 0.25)
+        slope, cosine = float(self.course.slope(x)), float(self.course.cosine(x))
+        foot = tile.height_at(x - segment.number * SEGMENT, t)
+        return Ego(
+            x=x,
+            y=float(self.course.line(x)) + t / cosine,
+            z=foot + self.style.sensor_height + rng.normal(0.0, 0.015),
+            yaw=float(np.arctan(slope) + rng.normal(0.0, 0.02)),
+            ahead=self.course.gradient(x) * cosine + self.style.pitch + rng.normal(0.0, 0.004),
+            left=self.style.roll + rng.normal(0.0, 0.003),
+            t=t,
+        )
+
+    def scene(self, frame: int) -> Scene:
+        """Everything within reach of a scan."""
+        ego = self.ego(frame)
+        first = int(np.floor((ego.x - REACH) / SEGMENT))
+        last = int(np.floor((ego.x + REACH) / SEGMENT))
+        parts = [self.segment(number) for number in range(first, last + 1)]
+        moving = moving_things(
+            self.seed, self.sequence, self.style, frame, (ego.x, ego.t), 75.0,
+            lambda x: self.segment(int(np.floor(x / SEGMENT)))[0], self._pose,
+        )  # fmt: skip
+        shapes = Primitives.concatenate([*(part[2] for part in parts), moving])
+        return Scene(ego, _into_sensor(shapes, ego), self._ground(parts, first, ego))
+
+    def segment(self, number: int) -> tuple[Segment, Tile, Primitives]:
+        """Plan, ground and standing shapes (world frame) of a segment; the last few are kept."""
+        if number in self._segments:
+            self._segments.move_to_end(number)
+            return self._segments[number]
+        plan = plan_segment(self.seed, self.sequence, self.style, number)
+        tile = make_tile(self.seed, self.sequence, number, plan, self.course)
+        start = number * SEGMENT
+
+        def pose(x: float, t: float, yaw: float) -> tuple[float, float, float, float]:
+            return self._place(start + x, t, yaw, tile.height_at(x, t))
+
+        shapes = furnish(self.seed, self.sequence, self.style, plan, pose)
+        self._segments[number] = (plan, tile, shapes)
+        if len(self._segments) > _KEPT_SEGMENTS:
+            self._segments.popitem(last=False)
+        return self._segments[number]
+
+    def _pose(self, x: float, t: float, yaw: float) -> tuple[float, float, float, float]:
+        plan, tile, _ = self.segment(int(np.floor(x / SEGMENT)))
+        return self._place(x, t, yaw, tile.height_at(x - plan.number * SEGMENT, t))
+
+    def _place(self, x: float, t: float, yaw: float, z: float) -> tuple[float, float, float, float]:
+        slope = float(self.course.slope(x))
+        y = float(self.course.line(x)) + t * np.sqrt(1.0 + slope * slope)
+        return x, float(y), z, float(np.arctan(slope)) + yaw
+
+    def _ground(
+        self, parts: list[tuple[Segment, Tile, Primitives]], first: int, ego: Ego
+    ) -> Ground:
+        along = first * SEGMENT + (np.arange(len(parts) * CELLS_X) + 0.5) * CELL_X
+        return Ground(
+            height=np.concatenate([tile.height for _, tile, _ in parts]),
+            surface=np.concatenate([tile.surface for _, tile, _ in parts]),
+            line=np.stack([self.course.line(along), self.course.cosine(along)], axis=1),
+            corner=np.array([along[0], CELL_X, ACROSS[0], CELL_T]),
+            pose=np.array(
+                [ego.x, ego.y, ego.z, np.cos(ego.yaw), np.sin(ego.yaw), ego.ahead, ego.left]
+            ),
+        )
+
+
+def _into_sensor(shapes: Primitives, ego: Ego) -> Primitives:
+    """Shapes within reach, moved into the sensor's frame."""
+    shape = shapes.shape.copy()
+    shape[:, :3] = ego.to_sensor(shape[:, :3])
+    shape[:, 6] -= ego.yaw
+    distance = np.hypot(shape[:, 0], shape[:, 1]) - np.hypot(shape[:, 3], shape[:, 4])
+    near = distance < 80.0
+    return Primitives(shapes.kind, shape, shapes.optics, shapes.label).select(near)

@@ -1,0 +1,115 @@
+"""Samples: every field of a pixel from one point; batches: a function of seed and step."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from rangeseg.datasets.base import Scan
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.range_images import (
+    RangeImages,
+    RangeImageSettings,
+    StepSampler,
+    collate,
+)
+from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.errors import DataError
+from rangeseg.geometry.augmentation import AugmentationSettings
+
+
+def make_scan(labelled: bool = True) -> Scan:
+    """Random points whose intensity tells their label."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 19, 5000).astype(np.uint8)
+    labels[::10] = IGNORE
+    points = rng.normal(size=(5000, 4)) * [10, 10, 0.7, 0]
+    points[:, 3] = labels / 255
+    return Scan("00/000000", points.astype(np.float32), labels if labelled else None)
+
+
+def make_images(**changes: object) -> RangeImages:
+    settings = {"height": 16, "width": 128, "rows": "inclination"} | changes
+    return RangeImages(SemanticKitti.info, RangeImageSettings(**settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("crop_width", [None, 32])
+def test_image_valid_and_labels_of_a_sample_fit_together(crop_width: int | None) -> None:
+    images = make_images(crop_width=crop_width)
+    sample = images.training_sample(make_scan(), np.random.default_rng(1), AugmentationSettings())
+    assert sample["image"].shape == (8, 16, crop_width or 128)
+    assert sample["valid"].shape == sample["labels"].shape == (16, crop_width or 128)
+    mean, std = SemanticKitti.info.statistics["intensity"]
+    told = np.rint((sample["image"][4] * std + mean) * 255)
+    assert sample["valid"].sum() > 100
+    assert np.array_equal(told[sample["valid"]], sample["labels"][sample["valid"]])
+    assert (sample["labels"][~sample["valid"]] == IGNORE).all()
+    assert not sample["image"][:, ~sample["valid"]].any()
+    assert np.array_equal(sample["image"][5], sample["valid"])
+
+
+def test_crops_start_anywhere() -> None:
+    """A crop that wraps holds the same columns as the whole image, joined at the seam."""
+    still = AugmentationSettings(rotate=False, flip=False, scale=0, jitter_std=0, drop=0)
+    whole = make_images().training_sample(make_scan(), np.random.default_rng(0), still)
+    starts = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        crop = make_images(crop_width=32).training_sample(make_scan(), rng, still)
+        fits = [
+            start
+            for start in range(128)
+            if np.array_equal(np.roll(whole["image"], -start, axis=2)[:, :, :32], crop["image"])
+        ]
+        assert len(fits) == 1
+        starts.add(fits[0])
+    assert max(starts) > 96  # some wrap
+    assert len(starts) > 20
+
+
+def test_an_unlabelled_scan_has_no_labels() -> None:
+    rng = np.random.default_rng(0)
+    sample = make_images().training_sample(make_scan(labelled=False), rng, AugmentationSettings())
+    assert set(sample) == {"image", "valid"}
+
+
+def keys(steps: range, unlabelled: list[str] | None = None, seed: int = 0) -> list[list]:
+    labelled = ["a", "b", "c"]
+    others = [f"u{i}" for i in range(7)] if unlabelled is None else unlabelled
+    return list(StepSampler(labelled, others, batch_size=2, seed=seed, steps=steps))
+
+
+def test_a_resumed_sampler_goes_on_where_it_stopped() -> None:
+    assert keys(range(30))[11:] == keys(range(11, 30))
+
+
+def test_both_lists_cycle_evenly() -> None:
+    batches = keys(range(21))  # 42 labelled and 42 unlabelled places
+    counts = Counter(key.scan_id for batch in batches for key in batch)
+    assert {counts[i] for i in "abc"} == {14}
+    assert {counts[f"u{i}"] for i in range(7)} == {6}
+    assert all([key.labelled for key in batch] == [True, True, False, False] for batch in batches)
+
+
+def test_every_method_gets_the_same_labelled_scans() -> None:
+    alone = keys(range(9), unlabelled=[])
+    assert alone == [[k for k in batch if k.labelled] for batch in keys(range(9))]
+
+
+def test_no_two_samples_share_a_stream_and_seeds_differ() -> None:
+    seeds = [key.seed for batch in keys(range(20)) for key in batch]
+    draws = {np.random.default_rng(seed).integers(1 << 62) for seed in seeds}
+    assert len(draws) == len(seeds) == 80
+    assert [k.scan_id for b in keys(range(9)) for k in b] != [
+        k.scan_id for b in keys(range(9), seed=1) for k in b
+    ]
+
+
+def test_collate_keeps_the_kinds_apart_and_passes_an_error_on() -> None:
+    rng, none = np.random.default_rng(0), AugmentationSettings()
+    samples = [make_images().training_sample(make_scan(k), rng, none) for k in (True, False, False)]
+    labelled, unlabelled = collate(samples)  # type: ignore[misc, arg-type]
+    assert labelled["image"].shape == (1, 8, 16, 128)
+    assert unlabelled["image"].shape == (2, 8, 16, 128)
+    error = DataError("damaged")
+    assert collate([samples[0], error]) is error
