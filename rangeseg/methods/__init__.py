@@ -1,1 +1,30 @@
-"""The methods: one paper a file."""
+"""The methods: one paper a file, registered here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rangeseg.errors import unknown_name
+from rangeseg.methods.base import Method
+from rangeseg.methods.cps import Cps
+from rangeseg.methods.cutmix_seg import CutMixSeg
+from rangeseg.methods.mean_teacher import MeanTeacher
+from rangeseg.methods.supervised import Supervised
+
+METHODS: dict[str, type[Method[Any]]] = {
+    "supervised": Supervised,
+    "mean_teacher": MeanTeacher,
+    "cutmix_seg": CutMixSeg,
+    "cps": Cps,
+}
+
+
+def find_method(name: str) -> type[Method[Any]]:
+    """The class of a method.
+
+    Raises:
+        ConfigError: no such method.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, list(METHODS))
+    return METHODS[name]

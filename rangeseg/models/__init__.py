@@ -1,1 +1,44 @@
 """The networks: one paper a file."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pydantic import Field
+from torch import nn
+
+from rangeseg.errors import unknown_name
+from rangeseg.models.fidnet import FIDNet
+from rangeseg.settings import Settings
+
+MODELS: dict[str, type[FIDNet]] = {"fidnet": FIDNet}
+
+
+class ModelSettings(Settings):
+    """Which network, and how wide."""
+
+    name: str = "fidnet"
+    width: int = Field(default=128, ge=2, multiple_of=2)  # channels of a stage; 128 is the paper's
+
+
+class NetworkFactory(Protocol):
+    """Makes networks of one architecture, each newly initialised."""
+
+    def __call__(self) -> nn.Module:
+        """A network that maps (B,C,H,W) to logits (B,K,H,W)."""
+
+
+def build_network(settings: ModelSettings, in_channels: int, num_classes: int) -> FIDNet:
+    """A newly initialised network.
+
+    Args:
+        settings: its name and width.
+        in_channels: channels C of the range image.
+        num_classes: classes K.
+
+    Raises:
+        ConfigError: no such network.
+    """
+    if settings.name not in MODELS:
+        raise unknown_name("network", settings.name, list(MODELS))
+    return MODELS[settings.name](in_channels, num_classes, settings.width)

@@ -1,0 +1,224 @@
+"""What a method is: a module that owns its networks and returns named losses."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rangeseg.methods.losses import SupervisedLoss, ramp_up
+from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
+from rangeseg.methods.perturbation import PerturbationSettings, StrongPerturbation
+from rangeseg.models import NetworkFactory
+from rangeseg.settings import Settings
+
+Labelled = Literal["plain", "strong"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every method is told about the data and the training.
+
+    Attributes:
+        num_classes: K.
+        channels: names of the image channels.
+        statistics: (mean, std) of each channel.
+        class_weights: (K,) of the cross-entropy, labelled and pseudo-labelled alike.
+        labelled: ``plain`` labelled scans as published, or ``strong``: perturbed and mixed among
+            each other.
+        lovasz_weight: weight of the Lovász-softmax term of the supervised loss.
+        perturbation: strength of the strong views.
+    """
+
+    num_classes: int
+    channels: tuple[str, ...]
+    statistics: tuple[tuple[float, float], ...]
+    class_weights: Tensor
+    labelled: Labelled
+    lovasz_weight: float
+    perturbation: PerturbationSettings
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where the training stands.
+
+    Attributes:
+        step: steps done, from 0.
+        steps: steps in all.
+        generator: for every random draw of this step, on the device of the batch.
+    """
+
+    step: int
+    steps: int
+    generator: torch.Generator
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done."""
+        return self.step / self.steps
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """The scans of one step.
+
+    Attributes:
+        labelled: ``image`` (B,C,H,W), ``valid`` (B,H,W) bool, ``labels`` (B,H,W) uint8.
+        unlabelled: the same without ``labels``; None for a method that does not use them.
+    """
+
+    labelled: Fields
+    unlabelled: Fields | None
+
+
+class UnsupervisedSettings(Settings):
+    """What the consistency methods have in common.
+
+    The ramp is in shares of the training: the unsupervised loss is off before ``ramp_start`` and
+    rises over ``ramp_length``.
+    """
+
+    weight: float = Field(default=1.0, ge=0)
+    ramp_start: float = Field(default=0.0, ge=0, le=1)
+    ramp_length: float = Field(default=0.0, ge=0, le=1)
+
+    def weight_at(self, progress: float) -> float:
+        """The weight at this share of the training."""
+        return self.weight * ramp_up(progress, self.ramp_start, self.ramp_length)
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+class Method(nn.Module, ABC, Generic[AnySettings]):
+    """A training method: it owns its networks and only returns losses.
+
+    Args:
+        build_network: makes a newly initialised network; called once per network.
+        task: the data and the labelled branch.
+        settings: the method's own.
+    """
+
+    Settings: ClassVar[type[Settings]]
+    uses_unlabelled: ClassVar[bool] = True
+
+    def __init__(self, build_network: NetworkFactory, task: Task, settings: AnySettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.labelled_mode = task.labelled
+        self.num_classes = task.num_classes
+        self.student = build_network()
+        self.supervised_loss = SupervisedLoss(task.class_weights, task.lovasz_weight)
+        self.perturb = StrongPerturbation(task.perturbation, task.channels, task.statistics)
+
+    @abstractmethod
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """Named, weighted loss terms (scalars); the trainer sums them."""
+
+    def after_step(self, context: StepContext) -> None:
+        """Called after the optimiser's step: EMA, banks, prototypes."""
+
+    def predictor(self) -> nn.Module:
+        """The network that is evaluated and exported."""
+        return self.student
+
+    def trained_networks(self) -> list[nn.Module]:
+        """The networks that the optimiser changes; gradients are clipped for each by itself."""
+        return [self.student]
+
+    def labelled_view(self, labelled: Fields, generator: torch.Generator) -> Fields:
+        """The labelled scans as the student sees them, the same for every method."""
+        if self.labelled_mode == "plain":
+            return labelled
+        strong = self.perturb(labelled, generator)
+        mask = cutmix_mask(_shape(labelled), generator)
+        return mix(strong, partner(strong), mask)
+
+
+class TeacherMethod(Method[AnySettings]):
+    """A method whose teacher is an exponential moving average of the student.
+
+    The teacher starts as a copy, stays in eval mode, never gets a gradient, and is what is
+    evaluated.
+
+    Reference:
+        Tarvainen and Valpola 2017, "Mean teachers are better role models", Sec. 2; the warm-up
+        min(1 - 1/(k+1), momentum) is their official code's.
+    """
+
+    ema_momentum: float
+
+    def __init__(
+        self, build_network: NetworkFactory, task: Task, settings: AnySettings, ema_momentum: float
+    ) -> None:
+        super().__init__(build_network, task, settings)
+        self.ema_momentum = ema_momentum
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> TeacherMethod[AnySettings]:
+        """Training mode for all but the teacher."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    @torch.no_grad()
+    def teach(self, image: Tensor) -> Tensor:
+        """The teacher's class probabilities (B,K,H,W) for (B,C,H,W)."""
+        logits: Tensor = self.teacher(image)
+        return logits.float().softmax(dim=1)
+
+    @torch.no_grad()
+    def after_step(self, context: StepContext) -> None:
+        """Teacher <- a·teacher + (1-a)·student; integer buffers are copied."""
+        momentum = min(1.0 - 1.0 / (context.step + 1), self.ema_momentum)
+        teacher, student = _floats(self.teacher), _floats(self.student)
+        torch._foreach_lerp_(teacher, student, 1.0 - momentum)
+        for mine, theirs in zip(self.teacher.buffers(), self.student.buffers(), strict=True):
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+
+    def predictor(self) -> nn.Module:
+        """The teacher."""
+        return self.teacher
+
+
+def split_forward(
+    network: nn.Module, labelled: Tensor, unlabelled: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One forward for both batches, so that they share the statistics of the batch norms.
+
+    Returns:
+        Logits (B,K,H,W) of the labelled and of the unlabelled images.
+    """
+    logits: Tensor = network(torch.cat([labelled, unlabelled]))
+    return logits[: len(labelled)], logits[len(labelled) :]
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in eval mode and without gradients, then in the mode it had."""
+    mode = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(mode)
+
+
+def _shape(fields: Fields) -> tuple[int, int, int]:
+    batch, height, width = fields["valid"].shape
+    return batch, height, width
+
+
+def _floats(network: nn.Module) -> list[Tensor]:
+    state: list[Any] = [*network.parameters(), *network.buffers()]
+    return [t for t in state if t.is_floating_point()]

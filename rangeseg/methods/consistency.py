@@ -1,0 +1,58 @@
+"""The consistency loss that the teacher methods share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from rangeseg.methods.base import UnsupervisedSettings
+from rangeseg.methods.losses import masked_cross_entropy, masked_squared_error
+
+
+class ConsistencySettings(UnsupervisedSettings):
+    """How a student's prediction is held to a teacher's.
+
+    ``squared_error`` compares the distributions. ``cross_entropy`` [our adaptation] learns the
+    teacher's most probable class with the class weights of the supervised loss.
+    A pixel is confident where the teacher's largest probability reaches ``confidence``;
+    ``per_pixel`` keeps the confident pixels, ``per_batch`` keeps all and scales the loss by their
+    share (French et al.'s automatic ramp-up).
+    """
+
+    ema_momentum: float = Field(default=0.99, ge=0, lt=1)
+    loss: Literal["squared_error", "cross_entropy"] = "squared_error"
+    confidence: float = Field(default=0.0, ge=0, le=1)
+    confidence_mode: Literal["per_batch", "per_pixel"] = "per_batch"
+
+
+def consistency_loss(
+    logits: Tensor,
+    teacher: Tensor,
+    valid: Tensor,
+    class_weights: Tensor,
+    settings: ConsistencySettings,
+) -> Tensor:
+    """The unweighted consistency loss of a batch.
+
+    Args:
+        logits: (B,K,H,W) of the student.
+        teacher: (B,K,H,W) probabilities; all zero where there is no target (ignored truth).
+        valid: (B,H,W) bool.
+        class_weights: (K,).
+        settings: which loss, which pixels.
+
+    Returns:
+        A scalar; 0 where no pixel is valid.
+    """
+    confidence, pseudo_labels = teacher.max(dim=1)
+    valid = valid & (confidence > 0)
+    confident = (confidence >= settings.confidence) & valid
+    if settings.confidence_mode == "per_batch":
+        keep = (confident.sum() / valid.sum().clamp(min=1)).expand_as(confidence)
+    else:
+        keep = confident.float()
+    if settings.loss == "cross_entropy":
+        return masked_cross_entropy(logits, pseudo_labels, valid, class_weights, keep)
+    return masked_squared_error(logits.float().softmax(dim=1), teacher, valid, keep)

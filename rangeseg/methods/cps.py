@@ -1,0 +1,127 @@
+"""Cross pseudo supervision (CPS)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rangeseg.methods.base import (
+    Method,
+    StepContext,
+    Task,
+    TrainingBatch,
+    UnsupervisedSettings,
+    evaluating,
+    split_forward,
+)
+from rangeseg.methods.losses import masked_cross_entropy
+from rangeseg.methods.mixing import Fields, mix, partner, three_box_mask
+from rangeseg.models import NetworkFactory
+
+
+class CpsSettings(UnsupervisedSettings):
+    """The official code's choices, and three of ours.
+
+    ``cutmix``: mix the unlabelled scans (the paper's stronger variant); without it the labelled
+    scans also supervise the pair, as in the paper's Eq. 3.
+    ``confidence``: pseudo-labels below it do not count; the paper keeps all.
+    ``perturb``: whether the scans the networks learn from are also perturbed.
+    ``predictor``: what is evaluated, the first network (official) or the averaged pair.
+    """
+
+    cutmix: bool = True
+    confidence: float = Field(default=0.0, ge=0, le=1)
+    perturb: bool = True
+    predictor: Literal["first", "average"] = "first"
+
+
+class Average(nn.Module):
+    """The mean of two networks' probabilities, as logits."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B,C,H,W) -> log of the mean probability (B,K,H,W)."""
+        mean = self.first(image).float().softmax(1) + self.second(image).float().softmax(1)
+        return torch.log(mean / 2)
+
+
+class Cps(Method[CpsSettings]):
+    """Two networks of one architecture, each learning from the other's hard pseudo-labels.
+
+    Reference:
+        Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision",
+        Sec. 3. Departures: the scans that are learnt from are also perturbed (``perturb``);
+        pseudo-labels are made in eval mode; one unlabelled batch is mixed with
+        its own neighbours; the labelled and the mixed images share a forward; boxes wrap along
+        azimuth; the cross-entropy carries the class weights of the supervised loss.
+    """
+
+    Settings = CpsSettings
+
+    def __init__(self, build_network: NetworkFactory, task: Task, settings: CpsSettings) -> None:
+        super().__init__(build_network, task, settings)
+        self.second = build_network()
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """See ``Method.forward``."""
+        assert batch.unlabelled is not None
+        labelled = self.labelled_view(batch.labelled, context.generator)
+        scans = self._with_predictions(batch.unlabelled)
+        if self.settings.perturb:
+            scans = self.perturb(scans, context.generator)
+        if self.settings.cutmix:
+            batch_size, height, width = scans["valid"].shape
+            mask = three_box_mask((batch_size, height, width), context.generator)
+            scans = mix(scans, partner(scans), mask)
+            crossed = scans
+        else:
+            seen = {"image": labelled["image"], "valid": labelled["valid"]}
+            more = self._with_predictions(seen)
+            crossed = {name: torch.cat([more[name], scans[name]]) for name in more}
+
+        losses: dict[str, Tensor] = {}
+        weight = self.settings.weight_at(context.progress)
+        networks = (("first", self.student, "second"), ("second", self.second, "first"))
+        for name, network, other in networks:
+            logits, logits_scans = split_forward(network, labelled["image"], scans["image"])
+            losses[f"supervised_{name}"] = self.supervised_loss(
+                logits, labelled["labels"], labelled["valid"]
+            )
+            if not self.settings.cutmix:
+                logits_scans = torch.cat([logits, logits_scans])
+            losses[f"cross_{name}"] = weight * self._cross(logits_scans, crossed, other)
+        return losses
+
+    def trained_networks(self) -> list[nn.Module]:
+        """Both."""
+        return [self.student, self.second]
+
+    def predictor(self) -> nn.Module:
+        """The first network, or the averaged pair."""
+        if self.settings.predictor == "average":
+            return Average(self.student, self.second)
+        return self.student
+
+    def _with_predictions(self, fields: Fields) -> Fields:
+        """The fields with both networks' probabilities, without a gradient."""
+        predictions = {}
+        for name, network in (("first", self.student), ("second", self.second)):
+            with evaluating(network):
+                predictions[name] = network(fields["image"]).float().softmax(dim=1)
+        return {**fields, **predictions}
+
+    def _cross(self, logits: Tensor, scans: Fields, other: str) -> Tensor:
+        confidence, pseudo_labels = scans[other].max(dim=1)
+        return masked_cross_entropy(
+            logits,
+            pseudo_labels,
+            scans["valid"],
+            self.supervised_loss.class_weights,
+            (confidence >= self.settings.confidence).float(),
+        )

@@ -1,0 +1,82 @@
+"""CutMix-Seg."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.methods.base import StepContext, Task, TeacherMethod, TrainingBatch, split_forward
+from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
+from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
+from rangeseg.models import NetworkFactory
+
+
+class CutMixSegSettings(ConsistencySettings):
+    """The official code's values, and two choices of ours.
+
+    ``partner``: what an unlabelled scan is mixed with; ``labelled`` brings its truth along.
+    ``perturb``: whether the student's scans are also perturbed (the paper only mixes).
+    """
+
+    confidence: float = Field(default=0.97, ge=0, le=1)
+    partner: Literal["unlabelled", "labelled"] = "unlabelled"
+    perturb: bool = True
+
+
+class CutMixSeg(TeacherMethod[CutMixSegSettings]):
+    """The student on a mixed scan must agree with the teacher's predictions, mixed alike.
+
+    Reference:
+        French et al. 2020, "Semi-supervised semantic segmentation needs strong, varied
+        perturbations", Sec. 3.3. Departures: the student's scans are also perturbed (``perturb``);
+        one unlabelled batch is mixed with its own
+        neighbours instead of with a second batch, which halves the teacher's cost; boxes are
+        shares of the image and wrap along azimuth; the labelled and the mixed images share a
+        forward; the loss may be a cross-entropy on confident pseudo-labels.
+    """
+
+    Settings = CutMixSegSettings
+
+    def __init__(
+        self, build_network: NetworkFactory, task: Task, settings: CutMixSegSettings
+    ) -> None:
+        super().__init__(build_network, task, settings, settings.ema_momentum)
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """See ``Method.forward``."""
+        assert batch.unlabelled is not None
+        labelled = self.labelled_view(batch.labelled, context.generator)
+        scans = {**batch.unlabelled, "teacher": self.teach(batch.unlabelled["image"])}
+        if self.settings.perturb:
+            scans = self.perturb(scans, context.generator)
+        other = partner(scans if self.settings.partner == "unlabelled" else self._truth(labelled))
+        batch_size, height, width = scans["valid"].shape
+        mixed = mix(scans, other, cutmix_mask((batch_size, height, width), context.generator))
+
+        logits, logits_mixed = split_forward(self.student, labelled["image"], mixed["image"])
+        consistency = consistency_loss(
+            logits_mixed,
+            mixed["teacher"],
+            mixed["valid"],
+            self.supervised_loss.class_weights,
+            self.settings,
+        )
+        return {
+            "supervised": self.supervised_loss(logits, labelled["labels"], labelled["valid"]),
+            "consistency": self.settings.weight_at(context.progress) * consistency,
+        }
+
+    def _truth(self, labelled: Fields) -> Fields:
+        """Labelled scans with their truth as a teacher that is certain; zero where ignored."""
+        known = labelled["labels"] != IGNORE
+        classes = (labelled["labels"] * known).long()
+        one_hot = F.one_hot(classes, self.num_classes).movedim(3, 1) * known[:, None]
+        return {
+            "image": labelled["image"],
+            "valid": labelled["valid"],
+            "teacher": one_hot.float(),
+        }

@@ -1,0 +1,54 @@
+"""Mean Teacher."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+
+from rangeseg.methods.base import StepContext, Task, TeacherMethod, TrainingBatch, split_forward
+from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
+from rangeseg.models import NetworkFactory
+
+
+class MeanTeacherSettings(ConsistencySettings):
+    """The paper's consistency: squared error on every pixel."""
+
+    weight: float = Field(default=5.0, ge=0)
+
+
+class MeanTeacher(TeacherMethod[MeanTeacherSettings]):
+    """The student's strong view must agree with the EMA teacher's weak view.
+
+    Reference:
+        Tarvainen and Valpola 2017, "Mean teachers are better role models". Departures: the weak
+        view is the rotated and flipped scan, the strong one also perturbed along the rays;
+        momentum .99 as in the LiDAR literature; the loss may be a cross-entropy on confident
+        pseudo-labels.
+    """
+
+    Settings = MeanTeacherSettings
+
+    def __init__(
+        self, build_network: NetworkFactory, task: Task, settings: MeanTeacherSettings
+    ) -> None:
+        super().__init__(build_network, task, settings, settings.ema_momentum)
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """See ``Method.forward``."""
+        assert batch.unlabelled is not None
+        labelled = self.labelled_view(batch.labelled, context.generator)
+        teacher = self.teach(batch.unlabelled["image"])
+        strong = self.perturb(batch.unlabelled, context.generator)
+
+        logits, logits_strong = split_forward(self.student, labelled["image"], strong["image"])
+        consistency = consistency_loss(
+            logits_strong,
+            teacher,
+            strong["valid"],
+            self.supervised_loss.class_weights,
+            self.settings,
+        )
+        return {
+            "supervised": self.supervised_loss(logits, labelled["labels"], labelled["valid"]),
+            "consistency": self.settings.weight_at(context.progress) * consistency,
+        }

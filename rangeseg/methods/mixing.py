@@ -1,0 +1,103 @@
+"""Mixing two scans pixel by pixel.
+
+The same row and column is the same ray, so replacing pixels is geometrically legal without
+reasoning about occlusion, as long as every field of a pixel comes from the same scan.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+Fields = dict[str, Tensor]
+"""What is known per pixel: ``image`` (B,C,H,W), ``valid`` and ``labels`` (B,H,W), and more."""
+
+
+def mix(a: Fields, b: Fields, mask: Tensor) -> Fields:
+    """Fields of ``b`` where the mask is set, of ``a`` elsewhere.
+
+    Args:
+        a: fields, each (B,H,W) or (B,channels,H,W).
+        b: the same fields of the partner scans.
+        mask: (B,H,W) bool.
+    """
+    assert a.keys() == b.keys(), f"fields differ: {sorted(a)} and {sorted(b)}"
+    return {
+        name: torch.where(mask if field.dim() == 3 else mask[:, None], b[name], field)
+        for name, field in a.items()
+    }
+
+
+def partner(fields: Fields) -> Fields:
+    """Every scan's neighbour in the batch (B ≥ 2).
+
+    A batch holds different scans, unless the list is shorter than the batch or its end falls into
+    one; a scan may then meet itself, rotated and cropped differently.
+    """
+    return {name: field.roll(1, dims=0) for name, field in fields.items()}
+
+
+def _random(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Uniform in [low, high) on the generator's device."""
+    draw = torch.rand(shape, generator=generator, device=generator.device)
+    return low + (high - low) * draw
+
+
+def box_mask(
+    height_share: Tensor,
+    width_share: Tensor,
+    shape: tuple[int, int, int],
+    generator: torch.Generator,
+) -> Tensor:
+    """One box per entry at a uniform place; it wraps along azimuth and stays within the rows.
+
+    Args:
+        height_share: (B,) height of the box as a share of H.
+        width_share: (B,) width of the box as a share of W.
+        shape: (B,H,W).
+        generator: where the places are drawn from; its device is the mask's.
+
+    Returns:
+        (B,H,W) bool.
+    """
+    batch, height, width = shape
+    device = generator.device
+    rows = torch.arange(height, device=device)
+    columns = torch.arange(width, device=device)
+    box_height = (height_share * height).round().clamp(1, height)[:, None]
+    box_width = (width_share * width).round().clamp(1, width)[:, None]
+    top = torch.floor(_random((batch, 1), 0.0, 1.0, generator) * (height - box_height + 1))
+    left = torch.floor(_random((batch, 1), 0.0, 1.0, generator) * width)
+    in_rows = (rows >= top) & (rows < top + box_height)  # (B, H)
+    in_columns = (columns - left) % width < box_width  # (B, W)
+    return in_rows[:, :, None] & in_columns[:, None, :]
+
+
+def cutmix_mask(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """One box of half the area: height share log-uniform in [.5, 1], width share .5 / height.
+
+    Reference:
+        French et al. 2020, "Semi-supervised semantic segmentation needs strong, varied
+        perturbations", Sec. 3.3; sides as shares of a wide image instead of a square one.
+    """
+    height = torch.exp(_random((shape[0],), math.log(0.5), 0.0, generator))
+    return box_mask(height, 0.5 / height, shape, generator)
+
+
+def three_box_mask(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Three boxes of together p ~ U(.25, .5) of the area, exclusive-or where they overlap.
+
+    Reference:
+        Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision",
+        Sec. 4.1 (CutMix), after French et al. 2020.
+    """
+    batch = shape[0]
+    area = _random((batch,), 0.25, 0.5, generator)
+    mask = torch.zeros(shape, dtype=torch.bool, device=generator.device)
+    for _ in range(3):
+        height = torch.exp(torch.log(area) * _random((batch,), 0.0, 1.0, generator))
+        scale = math.sqrt(1.0 / 3.0)
+        mask ^= box_mask(height * scale, area / height * scale, shape, generator)
+    return mask

@@ -1,0 +1,107 @@
+"""The strong perturbation: aligned with the pixels, drawn and applied on the device.
+
+It never moves a pixel, so a pseudo-label made on the weak view fits the strong one. Rotation and
+flip, which do move pixels, are drawn once per scan before the projection and shared by both views.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rangeseg.methods.mixing import Fields, box_mask
+from rangeseg.settings import Settings
+
+# The jitter of one pixel also scales its step channels; the step to a jittered or dropped neighbour
+# is not measured again, so the steps get less noise than the ranges.
+METRIC_CHANNELS = ("range", "x", "y", "z", "range_step", "height_step")
+"""Channels in metres: scaling a ray's length scales them all."""
+
+
+class PerturbationSettings(Settings):
+    """How strong the strong view is. Values are our choice for LiDAR; no paper gives them."""
+
+    scale: float = Field(default=0.05, ge=0, lt=1)  # range of a scan times 1 ± this
+    jitter: float = Field(default=0.002, ge=0)  # std of a pixel's relative range noise
+    intensity_gain: float = Field(default=0.2, ge=0)  # std of log gain
+    intensity_bias: float = Field(default=0.05, ge=0)  # std
+    drop_intensity: float = Field(default=0.1, ge=0, le=1)  # probability, per scan
+    drop_pixels: float = Field(default=0.1, ge=0, le=1)  # largest share of pixels dropped
+    drop_patches: int = Field(default=2, ge=0)  # patches dropped per scan
+    patch_share: float = Field(default=0.1, gt=0, le=1)  # largest share of the height, of the width
+
+
+class StrongPerturbation:
+    """Makes the strong view of a batch.
+
+    Args:
+        settings: the strengths.
+        channels: names of the image channels.
+        statistics: (mean, std) of each channel, as the images were normalised with.
+    """
+
+    def __init__(
+        self,
+        settings: PerturbationSettings,
+        channels: tuple[str, ...],
+        statistics: tuple[tuple[float, float], ...],
+    ) -> None:
+        self.settings = settings
+        # A factor f on a metric value v is f·n + (f-1)·mean/std on the normalised n.
+        self._metric = torch.tensor([c in METRIC_CHANNELS for c in channels])
+        self._offset = torch.tensor([mean / std for mean, std in statistics])
+        self._intensity = channels.index("intensity") if "intensity" in channels else None
+        if self._intensity is not None:
+            self._intensity_mean, self._intensity_std = statistics[self._intensity]
+
+    def __call__(self, fields: Fields, generator: torch.Generator) -> Fields:
+        """The strong view: ``image`` perturbed, ``valid`` without the dropped pixels.
+
+        Every other field is the same tensor; dropped pixels leave the losses through ``valid``.
+        """
+        image, valid = fields["image"], fields["valid"]
+        kept = valid & ~self._dropped(valid, generator)
+        image = self._stretch(image, generator)
+        if self._intensity is not None:
+            image = self._change_intensity(image, self._intensity, generator)
+        return {**fields, "image": image * kept[:, None], "valid": kept}
+
+    def _stretch(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        batch, _, height, width = image.shape
+        device = image.device
+        scale = 1 + self.settings.scale * (
+            2 * torch.rand((batch, 1, 1, 1), generator=generator, device=device) - 1
+        )
+        noise = torch.randn((batch, 1, height, width), generator=generator, device=device)
+        factor = scale * (1 + self.settings.jitter * noise)
+        metric = self._metric.to(device)[None, :, None, None]
+        offset = self._offset.to(device)[None, :, None, None]
+        return torch.where(metric, factor * image + (factor - 1) * offset, image)
+
+    def _change_intensity(self, image: Tensor, channel: int, generator: torch.Generator) -> Tensor:
+        batch, device = image.shape[0], image.device
+        draw = torch.randn((2, batch, 1, 1), generator=generator, device=device)
+        gain = torch.exp(self.settings.intensity_gain * draw[0])
+        bias = self.settings.intensity_bias * draw[1]
+        value = image[:, channel] * self._intensity_std + self._intensity_mean
+        value = (gain * value + bias - self._intensity_mean) / self._intensity_std
+        absent = torch.rand((batch, 1, 1), generator=generator, device=device)
+        value = torch.where(absent < self.settings.drop_intensity, 0.0, value)
+        image = image.clone()
+        image[:, channel] = value
+        return image
+
+    def _dropped(self, valid: Tensor, generator: torch.Generator) -> Tensor:
+        batch, height, width = valid.shape
+        device = valid.device
+        share = self.settings.drop_pixels * torch.rand(
+            (batch, 1, 1), generator=generator, device=device
+        )
+        dropped = torch.rand(valid.shape, generator=generator, device=device) < share
+        for _ in range(self.settings.drop_patches):
+            sides = self.settings.patch_share * torch.rand(
+                (2, batch), generator=generator, device=device
+            )
+            dropped |= box_mask(sides[0], sides[1], (batch, height, width), generator)
+        return dropped

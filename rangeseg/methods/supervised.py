@@ -1,0 +1,29 @@
+"""Training on the labelled scans alone: the row every other one is compared with."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from rangeseg.methods.base import Method, StepContext, TrainingBatch
+from rangeseg.settings import Settings
+
+
+class SupervisedSettings(Settings):
+    """Nothing to set."""
+
+
+class Supervised(Method[SupervisedSettings]):
+    """Cross-entropy (and Lovász-softmax) on labelled scans.
+
+    With ``train.labelled: strong`` this is the control: whatever a semi-supervised method gains
+    beyond it is gained from the unlabelled scans.
+    """
+
+    Settings = SupervisedSettings
+    uses_unlabelled = False
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """See ``Method.forward``."""
+        labelled = self.labelled_view(batch.labelled, context.generator)
+        logits = self.student(labelled["image"])
+        return {"supervised": self.supervised_loss(logits, labelled["labels"], labelled["valid"])}

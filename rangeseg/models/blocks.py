@@ -1,0 +1,100 @@
+"""Convolutions for an image whose left and right edges are neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _PadAzimuth(torch.autograd.Function):
+    """Concatenation with a backward of its own.
+
+    Autograd's would fill and add one full-size tensor per slice: a quarter of the step on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, columns: int) -> Tensor:
+        ctx.columns = columns
+        return torch.cat([x[..., -columns:], x, x[..., :columns]], dim=3)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        n = ctx.columns
+        inner = gradient[..., n:-n].clone(memory_format=torch.preserve_format)
+        inner[..., :n] += gradient[..., -n:]
+        inner[..., -n:] += gradient[..., :n]
+        return inner, None
+
+
+def pad_azimuth(x: Tensor, columns: int) -> Tensor:
+    """Repeat ``columns`` columns of (B,C,H,W) across the ±180° seam on both sides.
+
+    Concatenation keeps channels_last, which ``F.pad(mode="circular")`` does not.
+    """
+    padded: Tensor = _PadAzimuth.apply(x, columns)  # type: ignore[no-untyped-call]
+    return padded
+
+
+class AzimuthConv(nn.Conv2d):
+    """A 3x3 convolution without bias: circular along azimuth, zeros above and below."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size=3, stride=stride, padding=(1, 0), bias=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,Cin,H,W) -> (B,Cout,H/stride,W/stride)."""
+        return super().forward(pad_azimuth(x, 1))
+
+
+def upsample_azimuth(x: Tensor, factor: int) -> Tensor:
+    """Bilinear enlargement of (B,C,H,W) by a whole factor that wraps along azimuth.
+
+    Without the wrap the seam's columns would interpolate against themselves, and a rolled scan
+    would not give rolled logits.
+    """
+    if factor == 1:
+        return x
+    enlarged = F.interpolate(
+        pad_azimuth(x, 1), scale_factor=factor, mode="bilinear", align_corners=False
+    )
+    return enlarged[..., factor:-factor]
+
+
+def conv1x1(in_channels: int, out_channels: int, bias: bool) -> nn.Sequential:
+    """1x1 convolution, batch norm, LeakyReLU(.01)."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
+        nn.BatchNorm2d(out_channels),
+        nn.LeakyReLU(0.01, inplace=True),
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, Fig. 5 left), LeakyReLU(.01)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = AzimuthConv(in_channels, out_channels, stride)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = AzimuthConv(out_channels, out_channels)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.activation = nn.LeakyReLU(0.01, inplace=True)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,Cin,H,W) -> (B,Cout,H/stride,W/stride)."""
+        y = self.activation(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        out: Tensor = self.activation(y + self.shortcut(x))
+        return out

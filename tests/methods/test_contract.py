@@ -1,0 +1,189 @@
+"""What every method must keep, over the dict of methods."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from rangeseg.errors import ConfigError
+from rangeseg.methods import METHODS, find_method
+from rangeseg.methods.base import Method, TeacherMethod, TrainingBatch
+
+from .conftest import (
+    CLASSES,
+    NO_PERTURBATION,
+    make_batch,
+    make_context,
+    make_task,
+    small_fidnet,
+    three_layers,
+)
+
+Make = Callable[..., Method]
+
+
+def settings_of(name: str, **changes: object):
+    known = METHODS[name].Settings.model_fields
+    return METHODS[name].Settings(**{k: v for k, v in changes.items() if k in known})
+
+
+@pytest.fixture(params=sorted(METHODS))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def make(name: str) -> Make:
+    def make(task: dict | None = None, **changes: object) -> Method:
+        torch.manual_seed(1)
+        changes = {"confidence": 0.0} | changes
+        method = METHODS[name](
+            small_fidnet, make_task(**(task or {})), settings_of(name, **changes)
+        )
+        method.train()
+        return method
+
+    return make
+
+
+def total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def test_losses_are_finite_scalars_and_train_the_networks(make: Make) -> None:
+    method = make()
+    losses = method(make_batch(), make_context())
+    assert all(v.dim() == 0 and torch.isfinite(v) for v in losses.values())
+    total(losses).backward()
+    for network in method.trained_networks():
+        assert any(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
+def test_trained_networks_hold_every_parameter_that_needs_a_gradient(make: Make) -> None:
+    method = make()
+    trained = {id(p) for network in method.trained_networks() for p in network.parameters()}
+    assert trained == {id(p) for p in method.parameters() if p.requires_grad}
+
+
+def test_what_is_drawn_depends_on_the_generator_alone(make: Make) -> None:
+    method = make()
+    twin = copy.deepcopy(method)
+    a, b = (total(m(make_batch(), make_context(seed=4))) for m in (method, twin))
+    other = total(copy.deepcopy(method)(make_batch(), make_context(seed=5)))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, other)
+
+
+def test_invalid_and_ignored_pixels_change_no_loss(make: Make) -> None:
+    method = make()
+    batch = make_batch()
+    changed = make_batch()
+    labels = changed.labelled["labels"]
+    labels[~changed.labelled["valid"]] = 2
+    a = total(copy.deepcopy(method)(batch, make_context()))
+    b = total(copy.deepcopy(method)(changed, make_context()))
+    assert torch.equal(a, b)
+
+
+def test_a_batch_without_a_valid_pixel_is_a_finite_zero(make: Make) -> None:
+    batch = make_batch()
+    for fields in (batch.labelled, batch.unlabelled):
+        assert fields is not None
+        fields["valid"].zero_()
+        fields["image"].zero_()
+    loss = total(make()(batch, make_context()))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+
+
+def test_weight_0_is_supervised_training(name: str, make: Make) -> None:
+    """The unsupervised part may share batch norms, so the gradient's source is what is tested."""
+    if not METHODS[name].uses_unlabelled:
+        pytest.skip("no unsupervised part")
+    method = make(weight=0.0)
+    losses = method(make_batch(), make_context())
+    unsupervised = {k: float(v.detach()) for k, v in losses.items() if "supervised" not in k}
+    assert unsupervised
+    assert set(unsupervised.values()) == {0.0}
+
+
+def test_the_unsupervised_gradient_reaches_the_student(name: str, make: Make) -> None:
+    if not METHODS[name].uses_unlabelled:
+        pytest.skip("no unsupervised part")
+    method = make()
+    losses = method(make_batch(), make_context())
+    unsupervised = [v for k, v in losses.items() if "supervised" not in k]
+    torch.stack(unsupervised).sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in method.student.parameters())
+
+
+def test_a_teacher_gets_no_gradient_and_stays_in_eval_mode(make: Make) -> None:
+    method = make()
+    if not isinstance(method, TeacherMethod):
+        pytest.skip("no teacher")
+    total(method(make_batch(), make_context())).backward()
+    assert not any(p.requires_grad for p in method.teacher.parameters())
+    assert all(p.grad is None for p in method.teacher.parameters())
+    assert not any(m.training for m in method.teacher.modules())
+    assert any(m.training for m in method.student.modules())
+
+
+def test_every_network_is_in_the_state(name: str, make: Make) -> None:
+    method = make()
+    torch.manual_seed(99)
+    other = METHODS[name](small_fidnet, make_task(), settings_of(name))
+    other.load_state_dict(method.state_dict())
+    image = make_batch().labelled["image"]
+    assert torch.equal(method.predictor().eval()(image), other.predictor().eval()(image))
+
+
+@pytest.mark.parametrize("labelled", ["plain", "strong"])
+def test_it_learns_a_tiny_set(name: str, labelled: str) -> None:
+    """Classes that are plain to see in the image: each method ends far above chance."""
+    batch = make_batch(scans=4)
+    for fields in (batch.labelled, batch.unlabelled):
+        assert fields is not None
+        truth = torch.arange(4)[:, None, None] + torch.arange(16)[None, :, None] // 4
+        truth = (truth % CLASSES).expand(4, 16, 32)
+        fields["image"][:, 3] = (truth.float() - 1.5) * fields["valid"]
+        if "labels" in fields:
+            fields["labels"] = torch.where(fields["valid"], truth, 255).to(torch.uint8)
+    torch.manual_seed(0)
+    task = make_task(labelled=labelled, perturbation=NO_PERTURBATION)
+    method = METHODS[name](three_layers, task, settings_of(name, ramp_start=0.2, ramp_length=0.2))
+    method.train()
+    optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
+    for step in range(120):
+        loss = total(method(batch, make_context(step, 120, seed=step)))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        method.after_step(make_context(step, 120))
+    if isinstance(method, TeacherMethod):  # 120 steps are short for an average over 100
+        method.teacher.load_state_dict(method.student.state_dict())
+    with torch.no_grad():
+        prediction = method.predictor().eval()(batch.labelled["image"]).argmax(1)
+    valid = batch.labelled["valid"]
+    right = (prediction == batch.labelled["labels"])[valid].float().mean()
+    assert float(right) > 0.8  # chance is .25
+
+
+def test_unknown_method_lists_the_options() -> None:
+    with pytest.raises(ConfigError, match=r"unknown method 'cutmix'.*cps, cutmix_seg"):
+        find_method("cutmix")
+
+
+def test_unlabelled_fields_are_all_a_method_needs(make: Make) -> None:
+    """Nothing of an unlabelled scan but image and valid is there to be used."""
+    batch = make_batch()
+    assert batch.unlabelled is not None
+    assert set(batch.unlabelled) == {"image", "valid"}
+    make()(TrainingBatch(batch.labelled, batch.unlabelled), make_context())
+
+
+def test_networks_are_initialised_apart(network: Callable[[], nn.Module]) -> None:
+    method = METHODS["cps"](network, make_task(), settings_of("cps"))
+    first, second = method.trained_networks()
+    assert not torch.equal(next(first.parameters()), next(second.parameters()))

@@ -1,0 +1,114 @@
+"""Losses against their definitions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rangeseg.methods.losses import (
+    lovasz_softmax,
+    masked_cross_entropy,
+    masked_squared_error,
+    ramp_up,
+)
+
+K = 4
+
+
+def draw() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, K, 5, 6, generator=g)
+    labels = torch.randint(0, K, (2, 5, 6), generator=g).to(torch.uint8)
+    labels[0, 0] = 255
+    valid = torch.rand(2, 5, 6, generator=g) < 0.7
+    return logits, labels, valid
+
+
+def test_cross_entropy_is_the_weighted_mean_over_what_counts() -> None:
+    logits, labels, valid = draw()
+    weights = torch.tensor([0.5, 1.0, 2.0, 3.0])
+    log_p = logits.log_softmax(1).detach().numpy()
+    total = share = 0.0
+    for b, h, w in np.argwhere((valid & (labels != 255)).numpy()):
+        y = int(labels[b, h, w])
+        total -= float(weights[y]) * log_p[b, y, h, w]
+        share += float(weights[y])
+    assert float(masked_cross_entropy(logits, labels, valid, weights)) == pytest.approx(
+        total / share, rel=1e-5
+    )
+
+
+def test_keep_scales_the_loss_but_not_the_divisor() -> None:
+    logits, labels, valid = draw()
+    weights = torch.ones(K)
+    whole = masked_cross_entropy(logits, labels, valid, weights)
+    half = masked_cross_entropy(logits, labels, valid, weights, torch.full(labels.shape, 0.5))
+    assert float(half) == pytest.approx(0.5 * float(whole))
+
+
+def test_squared_error_sums_over_classes_and_averages_over_valid_pixels() -> None:
+    p, q = torch.rand(2, K, 3, 3), torch.rand(2, K, 3, 3)
+    valid = torch.zeros(2, 3, 3, dtype=torch.bool)
+    valid[0, 1, 1] = valid[1, 2, 0] = True
+    expected = ((p - q)[0, :, 1, 1].square().sum() + (p - q)[1, :, 2, 0].square().sum()) / 2
+    torch.testing.assert_close(masked_squared_error(p, q, valid, torch.ones(2, 3, 3)), expected)
+
+
+def naive_lovasz(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Alg. 1 of the paper, class by class over the pixels that count: (P,K) and (P,)."""
+    losses = []
+    for c in range(probabilities.shape[1]):
+        foreground = (truth == c).astype(float)
+        if foreground.sum() == 0:
+            continue
+        errors = np.abs(foreground - probabilities[:, c])
+        order = np.argsort(-errors, kind="stable")
+        jaccards = []
+        for i in range(1, len(order) + 1):
+            top = set(order[:i])
+            intersection = sum(foreground[j] for j in range(len(order)) if j not in top)
+            union = foreground.sum() + sum(1 - foreground[j] for j in top)
+            jaccards.append(1 - intersection / union)
+        gradient = np.diff([0.0, *jaccards])
+        losses.append(float(errors[order] @ gradient))
+    return float(np.mean(losses))
+
+
+def test_lovasz_equals_the_papers_algorithm() -> None:
+    logits, labels, valid = draw()
+    counts = (valid & (labels != 255)).numpy()
+    p = logits.softmax(1).detach().movedim(1, 3).numpy()[counts]
+    expected = naive_lovasz(p, labels.numpy()[counts])
+    assert float(lovasz_softmax(logits, labels, valid)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_perfect_logits_have_no_lovasz_loss() -> None:
+    _, labels, valid = draw()
+    sure = torch.nn.functional.one_hot((labels % 255).long() % K, K).movedim(3, 1) * 100.0
+    assert float(lovasz_softmax(sure, labels, valid)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "lovasz", "squared_error"])
+def test_nothing_valid_is_a_finite_zero_with_a_zero_gradient(loss: str) -> None:
+    logits, labels, valid = draw()
+    logits.requires_grad_()
+    none = torch.zeros_like(valid)
+    if loss == "cross_entropy":
+        value = masked_cross_entropy(logits, labels, none, torch.ones(K))
+    elif loss == "lovasz":
+        value = lovasz_softmax(logits, labels, none)
+    else:
+        value = masked_squared_error(logits.softmax(1), torch.rand(logits.shape), none, valid)
+    value.backward()
+    assert float(value.detach()) == 0.0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_ramp() -> None:
+    assert ramp_up(0.05, start=0.1, length=0.3) == 0.0
+    assert ramp_up(0.1, start=0.1, length=0.3) == pytest.approx(math.exp(-5))
+    assert ramp_up(0.25, start=0.1, length=0.3) == pytest.approx(math.exp(-5 * 0.25))
+    assert ramp_up(0.4, start=0.1, length=0.3) == 1.0
+    assert ramp_up(0.0, start=0.0, length=0.0) == 1.0

@@ -1,0 +1,77 @@
+"""Masks: their area, their place; mixing: all fields of a pixel from one scan."""
+
+import pytest
+import torch
+
+from rangeseg.methods.mixing import box_mask, cutmix_mask, mix, partner, three_box_mask
+
+SHAPES = [(64, 64, 2048), (64, 32, 1024), (64, 32, 128)]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("draw", "area"), [(cutmix_mask, 0.5), (three_box_mask, 0.25)])
+def test_mean_area_is_the_published_one(draw, area: float, shape: tuple[int, int, int]) -> None:
+    g = generator()
+    masks = torch.cat([draw(shape, g) for _ in range(8)])
+    assert masks.shape[1:] == shape[1:]
+    assert float(masks.float().mean()) == pytest.approx(area, abs=0.025)
+
+
+def test_every_cutmix_box_covers_half() -> None:
+    areas = cutmix_mask((200, 64, 2048), generator()).float().mean(dim=(1, 2))
+    assert float(areas.min()) > 0.49
+    assert float(areas.max()) < 0.51
+
+
+@pytest.mark.parametrize("draw", [cutmix_mask, three_box_mask])
+def test_every_column_is_covered_alike(draw) -> None:
+    """An unwrapped box would cover the seam a hundred times less often than the middle."""
+    g = generator()
+    covered = torch.cat([draw((500, 32, 64), g) for _ in range(4)]).float().mean(dim=(0, 1))
+    assert float(covered.max() - covered.min()) < 0.06
+
+
+@pytest.mark.parametrize("draw", [cutmix_mask, three_box_mask])
+def test_the_generator_decides(draw) -> None:
+    assert torch.equal(draw((4, 16, 64), generator(5)), draw((4, 16, 64), generator(5)))
+    assert not torch.equal(draw((4, 16, 64), generator(5)), draw((4, 16, 64), generator(6)))
+
+
+def test_boxes_are_boxes_that_wrap() -> None:
+    mask = box_mask(torch.full((50,), 0.5), torch.full((50,), 0.25), (50, 8, 16), generator())
+    assert (mask.sum(dim=(1, 2)) == 4 * 4).all()
+    wrapped = mask[:, :, 0].any(1) & mask[:, :, -1].any(1) & ~mask[:, :, 8].any(1)
+    assert wrapped.any()
+
+
+def fields(scans: int) -> dict[str, torch.Tensor]:
+    mark = torch.arange(1, scans + 1)[:, None, None].expand(scans, 4, 8).clone()
+    return {
+        "image": mark[:, None].expand(scans, 3, 4, 8).float(),
+        "valid": mark > 1,
+        "labels": mark.to(torch.uint8),
+    }
+
+
+def test_mask_0_keeps_a_and_mask_1_takes_b() -> None:
+    a, b = fields(3), partner(fields(3))
+    for value, expected in ((False, a), (True, b)):
+        mixed = mix(a, b, torch.full((3, 4, 8), value))
+        assert all(torch.equal(mixed[name], expected[name]) for name in a)
+
+
+def test_every_field_of_a_pixel_comes_from_one_scan() -> None:
+    a = fields(3)
+    mixed = mix(a, partner(a), cutmix_mask((3, 4, 8), generator()))
+    assert torch.equal(mixed["labels"], mixed["image"][:, 0].to(torch.uint8))
+    assert torch.equal(mixed["valid"], mixed["labels"] > 1)
+    assert len(mixed["labels"].unique()) == 3
+
+
+def test_the_partner_is_another_scan() -> None:
+    a = fields(4)
+    assert not (partner(a)["labels"] == a["labels"]).any()

@@ -1,0 +1,73 @@
+"""The contract of every network, and FIDNet's size."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rangeseg.errors import ConfigError
+from rangeseg.models import MODELS, ModelSettings, build_network
+from rangeseg.models.blocks import pad_azimuth, upsample_azimuth
+
+
+@pytest.fixture(params=sorted(MODELS))
+def network(request: pytest.FixtureRequest) -> torch.nn.Module:
+    torch.manual_seed(0)
+    settings = ModelSettings(name=request.param, width=8)
+    return build_network(settings, in_channels=6, num_classes=5).eval()
+
+
+def test_logits_have_the_size_of_the_image(network: torch.nn.Module) -> None:
+    assert network(torch.randn(2, 6, 16, 64)).shape == (2, 5, 16, 64)
+
+
+def test_forward_is_encode_decode_classify(network: torch.nn.Module) -> None:
+    image = torch.randn(1, 6, 16, 64)
+    features = network.encode(image)
+    embedding = network.decode(features)
+    assert embedding.shape == (1, 8, 16, 64)
+    assert torch.equal(network.classify(embedding), network(image))
+    assert [f.shape[3] for f in features] == [64, 64, 32, 16, 8]
+
+
+@pytest.mark.parametrize("columns", [8, 24, -16])
+def test_rolling_the_scan_rolls_the_logits(network: torch.nn.Module, columns: int) -> None:
+    image = torch.randn(2, 6, 16, 64)
+    rolled = network(image.roll(columns, dims=3))
+    torch.testing.assert_close(rolled, network(image).roll(columns, dims=3))
+
+
+def test_every_parameter_learns(network: torch.nn.Module) -> None:
+    network.train()(torch.randn(2, 6, 16, 64)).square().mean().backward()
+    still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    # A bias in front of a batch norm has no effect, so its gradient is rounding noise or zero.
+    assert [n for n in still if not n.endswith("bias")] == []
+
+
+def test_channels_last_stays_channels_last(network: torch.nn.Module) -> None:
+    network.to(memory_format=torch.channels_last)
+    image = torch.randn(2, 6, 16, 64).contiguous(memory_format=torch.channels_last)
+    assert network(image).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_fidnet_has_the_parameters_of_the_paper() -> None:
+    network = build_network(ModelSettings(name="fidnet"), in_channels=5, num_classes=20)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(6.05e6, abs=0.01e6)
+
+
+def test_unknown_network_lists_the_options() -> None:
+    with pytest.raises(ConfigError, match=r"unknown network 'fidnett' .*did you mean 'fidnet'"):
+        build_network(ModelSettings(name="fidnett"), 5, 19)
+
+
+def test_padding_wraps_and_so_does_its_gradient() -> None:
+    x = torch.randn(2, 3, 4, 8, dtype=torch.double, requires_grad=True)
+    assert torch.equal(pad_azimuth(x, 2), F.pad(x, (2, 2, 0, 0), mode="circular"))
+    assert torch.autograd.gradcheck(lambda x: pad_azimuth(x, 2), (x,))
+
+
+def test_upsampling_interpolates_across_the_seam() -> None:
+    ramp = torch.zeros(1, 1, 1, 8)
+    ramp[..., -1] = 1.0
+    enlarged = upsample_azimuth(ramp, 2)
+    assert enlarged.shape == (1, 1, 2, 16)
+    assert enlarged[0, 0, 0, 0] == pytest.approx(0.25)  # a quarter of the neighbour at the left
