@@ -1,0 +1,163 @@
+"""The ``rangeseg`` command: parse, call, print. Heavy imports are inside the commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rangeseg.commandline import add_command, make_parser, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the words after ``rangeseg``; None takes those of the process.
+
+    Returns:
+        0 success, 1 unexpected, 2 usage or configuration, 3 data or checkpoint, 130 or 143
+        interrupted after saving.
+    """
+    return run_command(_parser(), argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("rangeseg", "Semi-supervised LiDAR segmentation in the range view.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = add_command(
+        commands, "demo", _demo,
+        "simulate, train two methods on 1 %% of the labels, evaluate, draw (under 5 minutes)",
+        "rangeseg demo",
+    )  # fmt: skip
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: %(default)s")
+    demo.add_argument("--steps", type=int, help="of each training (default: the configuration's)")
+
+    train = add_command(
+        commands, "train", _train,
+        "train a method on a share of the labels, then evaluate it",
+        "rangeseg train configs/simulated.yaml --method cutmix_seg --labels 1%",
+    )  # fmt: skip
+    _add_config(train)
+    train.add_argument("--method", required=True, help="supervised, mean_teacher, cutmix_seg, cps")
+    train.add_argument(
+        "--labels", required=True, metavar="RATIO|FILE",
+        help="share of labelled scans (1%%, 10%%), drawn with the seed, or a split file",
+    )  # fmt: skip
+    train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument("--out", type=Path, help="default: runs/DATASET/METHOD/LABELS/seedN")
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    _add_device(train)
+
+    evaluate = add_command(
+        commands, "evaluate", _evaluate,
+        "evaluate a trained run: mIoU per point, per raw point, per pixel",
+        "rangeseg evaluate runs/simulated/cutmix_seg/1pct/seed0 --split test",
+    )  # fmt: skip
+    evaluate.add_argument("run_folder", metavar="RUN", type=Path, help="the folder of a run")
+    evaluate.add_argument("--split", help="default: evaluate.split of the run")
+    _add_device(evaluate)
+
+    report = add_command(
+        commands, "report", _report,
+        "compare runs: mean ± std over seeds, gain over the supervised runs",
+        "rangeseg report runs/simulated --split test",
+    )  # fmt: skip
+    report.add_argument("folders", metavar="RUNS", type=Path, nargs="+", help="searched for runs")
+    report.add_argument("--split", default="val", help="default: %(default)s")
+
+    config = add_command(
+        commands, "config", _config,
+        "check a configuration and print it with every default written out",
+        "rangeseg config configs/simulated.yaml --set train.steps=2000",
+    )  # fmt: skip
+    _add_config(config)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file, see configs/")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+        help="change a setting, e.g. --set train.steps=2000 (again for more)",
+    )  # fmt: skip
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (%(default)s)")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from rangeseg.demo import run_demo
+
+    print(run_demo(arguments.out, arguments.steps))
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from rangeseg.config import load_config
+    from rangeseg.engine.device import choose_device
+    from rangeseg.engine.trainer import Interrupted
+    from rangeseg.runs import plan_run, run_folder, train_run
+
+    values = load_config(arguments.config, arguments.overrides)
+    config = plan_run(values, arguments.method, arguments.labels, arguments.seed)
+    device = choose_device(arguments.device)
+    folder = arguments.out or run_folder(config)
+    try:
+        result = train_run(config, folder, device, arguments.resume)
+    except Interrupted as signal:
+        print(
+            f"stopped; {folder} is saved: the same command with --resume goes on", file=sys.stderr
+        )
+        return 128 + int(signal.args[0])
+    _print_result(result, folder)
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from rangeseg.engine.device import choose_device
+    from rangeseg.runs import evaluate_run
+
+    device = choose_device(arguments.device)
+    result = evaluate_run(arguments.run_folder, arguments.split, device)
+    _print_result(result, arguments.run_folder)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from rangeseg.engine.report import report
+    from rangeseg.errors import DataError
+    from rangeseg.runs import read_result, result_path
+
+    name = result_path(Path(), arguments.split).name
+    paths = sorted(path for folder in arguments.folders for path in folder.rglob(name))
+    if not paths:
+        places = ", ".join(str(folder) for folder in arguments.folders)
+        raise DataError(f"no {name} in {places}: train and evaluate runs first")
+    print(report(read_result(path) for path in paths))
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from rangeseg.config import load_config
+
+    print(load_config(arguments.config, arguments.overrides).resolved(), end="")
+    return 0
+
+
+def _print_result(result: dict[str, Any], folder: Path) -> None:
+    from rangeseg.engine.report import markdown_table
+    from rangeseg.runs import result_path
+
+    rows = [[n, "–" if v is None else f"{v:.1f}"] for n, v in result["iou"].items()]
+    print(markdown_table(["class", "IoU %"], rows))
+    miou, protocol = result["miou"], result["protocol"]
+    print(
+        f"\nmIoU on {protocol['split']} ({result['scans']} scans): point {miou['point']:.2f}, "
+        f"raw point {miou['point_raw']:.2f}, pixel {miou['pixel']:.2f}"
+    )
+    print(f"result: {result_path(folder, protocol['split'])}")

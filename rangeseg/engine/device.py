@@ -1,0 +1,59 @@
+"""Where and in which precision the networks run."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+
+from rangeseg.errors import ConfigError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` -> a device that is there.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device '{name}'; known: auto, cpu, cuda, cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device '{name}' is not there: PyTorch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices; use --device cpu, or install a CUDA build"
+        )
+    return device
+
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def to_device(module: AnyModule, device: torch.device) -> AnyModule:
+    """Move a module, its convolutions in channels_last: the layout both CPU and GPU prefer."""
+    module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which a forward runs.
+
+    ``auto`` is bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+    """
+    if precision == "auto":
+        if device.type == "cuda":
+            enabled = torch.cuda.get_device_capability(device) >= (8, 0)
+        else:  # PyTorch's own question, which older releases lack
+            supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+            enabled = supported is not None and bool(supported())
+    else:
+        enabled = precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -1,0 +1,195 @@
+"""From a trained network to a class for every point, and to the mIoU."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+
+from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.range_images import RangeImages
+from rangeseg.engine.device import Precision, autocast, to_device
+from rangeseg.engine.metrics import ConfusionMatrix
+from rangeseg.geometry.backprojection import nearest_label, nearest_point, own_pixel
+from rangeseg.geometry.knn import knn_vote
+from rangeseg.geometry.projection import Projection, to_image
+from rangeseg.geometry.sensor import RowRule
+from rangeseg.progress import Progress
+from rangeseg.settings import Settings
+
+BackProjection = Literal["none", "nearest_label", "nearest_point", "knn_vote"]
+
+
+class EvaluateSettings(Settings):
+    """How predictions return to the points, and on which scans they are judged after training."""
+
+    split: str = "val"
+    back_projection: BackProjection = "nearest_point"
+    window: int = Field(default=5, ge=1, le=15)  # odd; pixels
+    neighbours: int = Field(default=5, ge=1)  # knn_vote
+    sigma: float = Field(default=1.0, gt=0)  # knn_vote
+    cutoff: float = Field(default=1.0, gt=0)  # knn_vote, metres
+    batch_size: int = Field(default=1, ge=1)
+
+    @field_validator("window")
+    @classmethod
+    def _odd(cls, window: int) -> int:
+        if window % 2 == 0:
+            raise ValueError("window must be odd, so that it has a centre")
+        return window
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one scan.
+
+    Attributes:
+        scan: the scan as it was read.
+        projection: where its points fell.
+        rows: the row rule that the scan allowed.
+        image: (C,H,W) float32, what the network saw.
+        pixels: (H,W) uint8 class of every pixel, the empty ones too.
+        raw: (N,) uint8 class of every point, that of its own pixel.
+        points: (N,) uint8 class of every point after back-projection.
+    """
+
+    scan: Scan
+    projection: Projection
+    rows: RowRule
+    image: np.ndarray
+    pixels: np.ndarray
+    raw: np.ndarray
+    points: np.ndarray
+
+
+class Predictor:
+    """A network with all that lies between a scan and a class for every point.
+
+    Args:
+        network: maps (B,C,H,W) to logits (B,K,H,W).
+        images: the projection.
+        settings: the back-projection.
+        num_classes: K.
+        device: where the network runs.
+        precision: of the forward.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        images: RangeImages,
+        settings: EvaluateSettings,
+        num_classes: int,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        self.network = to_device(network, device).eval()
+        self.images, self.settings, self.num_classes = images, settings, num_classes
+        self.device, self.precision = device, precision
+
+    def predict(
+        self, source: ScanSource, scan_ids: list[str], with_labels: bool = True
+    ) -> Iterator[Prediction]:
+        """Predictions of scans, in their order.
+
+        Raises:
+            DataError: a scan cannot be read.
+        """
+        size = self.settings.batch_size
+        for start in range(0, len(scan_ids), size):
+            scans = [source.read_scan(i, with_labels) for i in scan_ids[start : start + size]]
+            projected = [self.images.project(scan) for scan in scans]
+            images = [
+                self.images.image(scan.points, projection)
+                for scan, (projection, _) in zip(scans, projected, strict=True)
+            ]
+            classes = self._classes(np.stack(images))
+            for scan, (projection, rows), image, pixels in zip(
+                scans, projected, images, classes, strict=True
+            ):
+                raw = own_pixel(pixels, projection)
+                points = self._back_project(pixels, projection, scan.points, raw)
+                yield Prediction(scan, projection, rows, image, pixels, raw, points)
+
+    @torch.inference_mode()
+    def _classes(self, images: np.ndarray) -> np.ndarray:
+        batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
+        with autocast(self.device, self.precision):
+            logits = self.network(batch)
+        classes: np.ndarray = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        return classes
+
+    def _back_project(
+        self, pixels: np.ndarray, projection: Projection, points: np.ndarray, raw: np.ndarray
+    ) -> np.ndarray:
+        s = self.settings
+        if s.back_projection == "nearest_point":
+            return nearest_point(pixels, projection, points, s.window)
+        if s.back_projection == "nearest_label":
+            return nearest_label(pixels, projection, s.window)
+        if s.back_projection == "knn_vote":
+            return knn_vote(
+                pixels, projection, self.num_classes, s.neighbours, s.window, s.sigma, s.cutoff
+            )
+        return raw
+
+
+def evaluate(predictor: Predictor, source: ScanSource, split: str) -> dict[str, Any]:
+    """Evaluate on all scans of a split, with a progress bar.
+
+    Returns:
+        What ``result.json`` holds: ``protocol``, ``miou`` (per cent: ``point``, ``point_raw``,
+        ``pixel``), ``iou`` (per cent of each class, per point; null where absent),
+        ``scans``, ``seconds``.
+
+    Raises:
+        DataError: a scan or its labels cannot be read.
+    """
+    info = source.info
+    scan_ids = source.scan_ids(split)
+    kinds = ("point", "point_raw", "pixel")
+    matrices = {kind: ConfusionMatrix(info.label_map.num_classes) for kind in kinds}
+    rows: Counter[str] = Counter()
+    started = time.monotonic()
+    with Progress(f"evaluate {split}", len(scan_ids), "scan") as progress:
+        for prediction in predictor.predict(source, scan_ids):
+            labels = prediction.scan.labels
+            assert labels is not None
+            rows[prediction.rows] += 1
+            truth_image = to_image(labels, prediction.projection.point_index, IGNORE)
+            matrices["point"].update(prediction.points, labels)
+            matrices["point_raw"].update(prediction.raw, labels)
+            matrices["pixel"].update(prediction.pixels, truth_image)
+            progress.update(note=f"mIoU {100 * matrices['point'].miou(info.policy):.1f}")
+    sensor, settings = predictor.images.sensor, predictor.settings
+    back_projection = settings.model_dump(include={"back_projection", "window"})
+    if settings.back_projection == "knn_vote":
+        back_projection |= settings.model_dump(include={"neighbours", "sigma", "cutoff"})
+    return {
+        "protocol": {
+            "dataset": info.name,
+            "split": split,
+            "policy": info.policy,
+            "image": [sensor.height, sensor.width],
+            # Scans that do not allow the sensor's rule fall back, each for itself.
+            "rows": " + ".join(
+                rule if len(rows) == 1 else f"{rule} ({n})" for rule, n in sorted(rows.items())
+            ),
+            **back_projection,
+        },
+        "miou": {kind: round(100 * m.miou(info.policy), 4) for kind, m in matrices.items()},
+        "iou": {
+            name: None if np.isnan(value) else round(100 * value, 4)
+            for name, value in zip(info.label_map.names, matrices["point"].iou(), strict=True)
+        },
+        "scans": len(scan_ids),
+        "seconds": round(time.monotonic() - started, 1),
+    }

@@ -1,0 +1,316 @@
+"""A run: a folder with its configuration, its training and its results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rangeseg.config import Config, RunConfig, RunSettings, load_run_config
+from rangeseg.datasets import open_dataset
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.range_images import RangeImages, TrainingScans, class_frequencies
+from rangeseg.datasets.splits import (
+    format_ratio,
+    is_ratio,
+    labelled_and_unlabelled,
+    parse_ratio,
+    read_split,
+    write_split,
+)
+from rangeseg.engine.checkpoint import Identity, load_checkpoint
+from rangeseg.engine.inference import Predictor, evaluate
+from rangeseg.engine.trainer import class_weights, train, training_seconds
+from rangeseg.errors import CheckpointError, ConfigError, DataError
+from rangeseg.methods import find_method
+from rangeseg.methods.base import Method, Task
+from rangeseg.models import build_network
+
+CONFIG = "config.yaml"
+LABELLED = "labelled.txt"
+
+
+def plan_run(config: Config, method: str, labels: str, seed: int) -> RunConfig:
+    """The configuration of a run.
+
+    Args:
+        config: of the data set.
+        method: a name in METHODS.
+        labels: a ratio or the path of a split file.
+        seed: of every random draw.
+
+    Raises:
+        ConfigError: an unknown method, a wrong ratio or seed.
+    """
+    find_method(method)
+    if not 0 <= seed < 1 << 32:
+        raise ConfigError(f"--seed {seed}: give a whole number from 0 to {(1 << 32) - 1}")
+    if is_ratio(labels):
+        labels = format_ratio(parse_ratio(labels))  # 0.1 and 10% are the same budget
+    values = config.model_dump()
+    # A run must find its data from any working directory.
+    values["dataset"]["root"] = config.dataset.root.resolve()
+    run = RunSettings(method=method, labels=labels, seed=seed)
+    return RunConfig.model_validate(values | {"run": run})
+
+
+def run_folder(config: RunConfig) -> Path:
+    """``runs/<data set>/<method>/<labels>/seed<N>``; a plain labelled branch is named."""
+    run = config.run
+    plain = "_plain" if config.train.labelled == "plain" else ""
+    labels = run.labels.replace("%", "pct") if is_ratio(run.labels) else Path(run.labels).stem
+    return Path("runs") / config.dataset.name / (run.method + plain) / labels / f"seed{run.seed}"
+
+
+def result_path(folder: Path, split: str) -> Path:
+    """``result.json`` holds the validation result; other splits are named in the file."""
+    return folder / ("result.json" if split == "val" else f"result_{split}.json")
+
+
+def train_run(
+    config: RunConfig, folder: Path, device: torch.device, resume: bool
+) -> dict[str, Any]:
+    """Train a run to its end and evaluate it.
+
+    The folder is written to only once everything that can be checked before the training has
+    been.
+
+    Args:
+        config: what ``plan_run`` returned.
+        folder: where the run is kept.
+        device: where the networks run.
+        resume: go on from the folder's checkpoint.
+
+    Returns:
+        The result; it is also written into the folder.
+
+    Raises:
+        ConfigError: the folder is not empty and ``resume`` is not set, or it was begun with other
+            settings or labelled scans; or the method has no unlabelled scan to learn from.
+        RangesegError: see ``train`` and ``evaluate``.
+    """
+    begun = _check_folder(config, folder, resume)
+    source = open_source(config)
+    source.scan_ids(config.evaluate.split)  # a missing split is said before hours of training
+    labelled, unlabelled = labelled_and_unlabelled(source, config.run.labels, config.run.seed)
+    weights = torch.ones(source.info.label_map.num_classes)
+    if config.train.class_weights != "none":
+        weights = class_weights(torch.from_numpy(class_frequencies(source, labelled)))
+    torch.manual_seed(config.run.seed)
+    method = build_method(config, source, weights)
+    if method.uses_unlabelled and not unlabelled:
+        raise ConfigError(
+            f"{config.run.method} learns from unlabelled scans, but --labels {config.run.labels} "
+            "leaves none: take fewer labels, or --method supervised"
+        )
+    if not begun:
+        _begin(config, folder, labelled)
+    elif read_split(folder / LABELLED) != labelled:
+        raise ConfigError(
+            f"{folder / LABELLED} lists other scans than --labels {config.run.labels} now gives: "
+            "restore the list and the data as they were, or choose another --out"
+        )
+    images = RangeImages(source.info, config.range_image)
+    scans = TrainingScans(source, images, config.train.augmentation)
+    train(
+        method, scans, labelled, unlabelled, config.train, identity(config, source), folder,
+        config.run.seed, device,
+    )  # fmt: skip
+    predictor = make_predictor(config, source, method.predictor(), device)
+    return _evaluate(config, folder, source, predictor, config.evaluate.split)
+
+
+def evaluate_run(folder: Path, split: str | None, device: torch.device) -> dict[str, Any]:
+    """Evaluate a trained run on a split (default: its own).
+
+    Returns:
+        The result; it is also written into the folder.
+
+    Raises:
+        ConfigError: the folder is no run, or there is no such split.
+        CheckpointError: its checkpoint is missing, damaged or not trained to the end.
+        DataError: scans cannot be read.
+    """
+    config, source, predictor = load_run(folder, device)
+    return _evaluate(config, folder, source, predictor, split or config.evaluate.split)
+
+
+def load_run(folder: Path, device: torch.device) -> tuple[RunConfig, ScanSource, Predictor]:
+    """The configuration, the data and the trained network of a run.
+
+    Raises:
+        ConfigError: the folder is no run.
+        DataError: its data are not where they were.
+        CheckpointError: its checkpoint is missing, damaged or not trained to the end.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder} holds no {CONFIG}, so it is no run: give the folder of a run")
+    config = load_run_config(folder / CONFIG)
+    if not config.dataset.root.is_dir():  # the simulated data set would make itself anew
+        raise DataError(
+            f"{config.dataset.root}, the data of {folder}, is not there: copy it back, or change "
+            f"dataset.root in {folder / CONFIG}"
+        )
+    source = open_source(config)
+    method = build_method(config, source, torch.ones(source.info.label_map.num_classes))
+    path = folder / "last.pt"
+    step, _ = load_checkpoint(path, identity(config, source), method, device)
+    if step < config.train.steps:
+        raise CheckpointError(
+            f"{path} has {step} of {config.train.steps} steps: train the run to its end with "
+            "--resume first"
+        )
+    return config, source, make_predictor(config, source, method.predictor(), device)
+
+
+def open_source(config: Config) -> ScanSource:
+    """The data set of a configuration."""
+    return open_dataset(config.dataset.name, config.dataset.root)
+
+
+def make_predictor(
+    config: Config, source: ScanSource, network: nn.Module, device: torch.device
+) -> Predictor:
+    """A trained network with the projection and back-projection of its configuration."""
+    return Predictor(
+        network,
+        RangeImages(source.info, config.range_image),
+        config.evaluate,
+        source.info.label_map.num_classes,
+        device,
+        config.train.precision,
+    )
+
+
+def build_method(config: RunConfig, source: ScanSource, weights: torch.Tensor) -> Method[Any]:
+    """The method of a run with its newly initialised networks.
+
+    Args:
+        config: of the run.
+        source: the data set.
+        weights: (K,) of the cross-entropy.
+    """
+    task = Task(
+        num_classes=source.info.label_map.num_classes,
+        channels=config.range_image.channels,
+        statistics=RangeImages(source.info, config.range_image).channel_statistics,
+        class_weights=weights,
+        labelled=config.train.labelled,
+        lovasz_weight=config.train.lovasz_weight,
+        perturbation=config.train.perturbation,
+    )
+
+    def network() -> nn.Module:
+        return build_network(config.model, len(task.channels), task.num_classes)
+
+    name = config.run.method
+    return find_method(name)(network, task, config.method_settings(name))
+
+
+def identity(config: RunConfig, source: ScanSource) -> Identity:
+    """What a checkpoint of this run belongs to."""
+    return Identity(
+        method=config.run.method,
+        network=config.model.name,
+        width=config.model.width,
+        channels=config.range_image.channels,
+        num_classes=source.info.label_map.num_classes,
+    )
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result that ``evaluate`` wrote.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+        result["miou"]["point"], result["run"]["method"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a result ({error!r}): evaluate the run again") from None
+    return result
+
+
+def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
+    """Whether the folder holds this run already; nothing is written yet."""
+    path = folder / CONFIG
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: choose another --out")
+    if not resume:
+        raise ConfigError(
+            f"{folder} is not empty: add --resume to go on there, or choose another --out"
+        )
+    if not path.is_file():
+        raise ConfigError(f"{folder} holds no {CONFIG}, so it is no run: choose another --out")
+    was, now = _comparable(load_run_config(path)), _comparable(config)
+    for key in sorted(was.keys() | now.keys()):
+        if was.get(key) != now.get(key):
+            raise ConfigError(
+                f"{path} was begun with {key}={was.get(key)}, now it is {now.get(key)}: "
+                "resume with the same settings, or choose another --out"
+            )
+    return True
+
+
+def _begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be made ({error.strerror}): choose another --out"
+        ) from None
+    run = config.run
+    write_split(folder / LABELLED, labelled, f"labelled: {run.labels}, seed {run.seed}")
+    _write(folder / CONFIG, config.resolved())
+
+
+def _evaluate(
+    config: RunConfig, folder: Path, source: ScanSource, predictor: Predictor, split: str
+) -> dict[str, Any]:
+    result = evaluate(predictor, source, split)
+    settings = _comparable(config)
+    del settings["run.seed"], settings["dataset.root"]
+    result["run"] = {
+        **config.run.model_dump(),
+        "labelled": config.train.labelled,
+        "labelled_scans": len(read_split(folder / LABELLED)),
+        "steps": config.train.steps,
+        "train_seconds": training_seconds(folder),
+        # Runs with one fingerprint differ in nothing but the seed.
+        "fingerprint": hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12],
+    }
+    _write(result_path(folder, split), json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _comparable(config: RunConfig) -> dict[str, Any]:
+    """Every setting of a run by its dotted key; of the methods, only the run's own."""
+    values = config.model_dump(mode="json", exclude={"methods"})
+    name = config.run.method
+    values["methods"] = {name: config.method_settings(name).model_dump(mode="json")}
+    return _flat(values)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,90 @@
+"""The floors of the house: imports go downward only, and the heavy ones wait."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = [
+    {"errors", "settings", "progress", ""},
+    {"geometry", "commandline"},
+    {"simulation"},
+    {"datasets"},
+    {"models"},
+    {"methods"},
+    {"engine", "pictures"},
+    {"config"},
+    {"runs"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+]
+FILES = sorted((ROOT / "rangeseg").rglob("*.py"))
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def floor(name: str) -> int:
+    found = [i for i, rooms in enumerate(FLOORS) if name in rooms]
+    assert found, f"room '{name}' stands on no floor: add it to FLOORS"
+    return found[0]
+
+
+def imported(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.append(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_downward(path: Path) -> None:
+    relative = path.relative_to(ROOT).with_suffix("")
+    module = ".".join(relative.parts).removesuffix(".__init__")
+    here = floor(room(module))
+    for name in imported(path):
+        assert name.split(".")[0] != "data_tools", f"{module} imports {name}"
+        if name.split(".")[0] == "rangeseg" and room(name) != room(module):
+            assert floor(room(name)) < here, f"{module} imports {name}, which is not below it"
+
+
+def test_geometry_and_simulation_need_no_torch() -> None:
+    for folder in ("geometry", "simulation"):
+        for path in (ROOT / "rangeseg" / folder).glob("*.py"):
+            assert not [n for n in imported(path) if n.split(".")[0] == "torch"], path
+
+
+def test_nothing_below_the_commands_prints_or_exits() -> None:
+    allowed = {"cli.py", "commandline.py", "progress.py", "demo.py", "__main__.py"}
+    for path in FILES:
+        if path.name in allowed:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                call = ast.unparse(node.func)
+                assert call not in ("print", "sys.exit", "exit"), f"{path}: {call}"
+
+
+@pytest.mark.parametrize("words", [["rangeseg.cli"], ["data_tools.cli"]])
+def test_help_is_instant(words: list[str]) -> None:
+    """It must not load torch, numba, open3d or the devkit."""
+    code = (
+        f"import sys; from {words[0]} import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numba', 'open3d', 'nuscenes', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout

@@ -1,0 +1,146 @@
+"""Every shipped YAML, and every way to get one wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rangeseg.cli import main
+from rangeseg.config import Config, check_config, load_config
+from rangeseg.errors import ConfigError
+from rangeseg.methods import METHODS
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+MINIMAL = {
+    "dataset": {"name": "simulated", "root": "data"},
+    "range_image": {"height": 32, "width": 512},
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_shipped_configurations_are_valid_and_print_themselves(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", str(path)]) == 0
+    printed = capsys.readouterr().out
+    again = tmp_path / "again.yaml"
+    again.write_text(printed)
+    assert load_config(again).resolved() == printed
+    assert sorted(yaml.safe_load(printed)["methods"]) == sorted(METHODS)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_has_settings_in_every_configuration(path: Path, method: str) -> None:
+    assert isinstance(load_config(path).method_settings(method), METHODS[method].Settings)
+
+
+def changed(**groups: object) -> dict:
+    return {**MINIMAL, **groups}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (changed(trian={}), r"trian: unknown key \(did you mean 'train'\?\)"),
+        (changed(train={"setps": 5}), r"train.setps: unknown key \(did you mean 'steps'\?\)"),
+        (changed(train={"zzz": 5}), r"train.zzz: unknown key \(known: augmentation, batch_size"),
+        (changed(train={"augmentation": {"flipp": 1}}), r"did you mean 'flip'\?"),
+        (changed(train={"steps": "many"}), r"train.steps: .*valid integer.* \(found 'many'\)"),
+        (changed(train={"steps": 0}), r"train.steps: .*greater than or equal to 1 \(found 0\)"),
+        (changed(train={"batch_size": 1}), r"train.batch_size: .*greater than or equal to 2"),
+        (changed(train={"labelled": "weak"}), r"train.labelled: .*'plain' or 'strong'"),
+        (changed(train={"learning_rate": float("nan")}), r"train.learning_rate: .*finite"),
+        (changed(evaluate={"window": 4}), r"evaluate.window: window must be odd"),
+        (
+            changed(dataset={"name": "kitty", "root": "x"}),
+            r"dataset.name: unknown data set 'kitty'",
+        ),
+        (changed(dataset={"name": "simulated"}), r"dataset.root: missing"),
+        (changed(model={"name": "fidnt"}), r"model.name: unknown network 'fidnt'.*'fidnet'"),
+        (changed(model={"width": 3}), r"model.width: .*multiple of 2"),
+        (changed(methods={"cutmixseg": {}}), r"methods: unknown method 'cutmixseg'.*'cutmix_seg'"),
+        (changed(methods={"cps": {"wieght": 1}}), r"methods.cps.wieght: .*mean 'weight'"),
+        (changed(methods={"cps": {"confidence": 2}}), r"methods.cps.confidence: .*less than or"),
+        (changed(methods=[1]), r"methods: .*dictionary"),
+        ({"dataset": MINIMAL["dataset"]}, r"range_image: missing"),
+        (
+            changed(range_image={"height": 32, "width": 500}),
+            r"range_image.width: .*multiple of 8 \(found 500\)",
+        ),
+        (
+            changed(range_image={"height": 32, "width": 512, "crop_width": 1024}),
+            r"range_image: crop_width 1024 exceeds width 512",
+        ),
+        (
+            changed(range_image={"height": 32, "width": 512, "channels": ["range", "rnage"]}),
+            r"range_image.channels.1: ",
+        ),
+        (
+            changed(range_image={"height": 32, "width": 512, "channels": ["x", "x"]}),
+            r"channels must name each channel once",
+        ),
+    ],
+)
+def test_wrong_settings_are_named(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_config(Config, values, "test.yaml")
+
+
+def test_all_errors_come_at_once() -> None:
+    values = changed(train={"setps": 1, "batch_size": 0}, methods={"cps": {"x": 1}})
+    with pytest.raises(ConfigError, match=r"test.yaml: 3 wrong setting"):
+        check_config(Config, values, "test.yaml")
+
+
+def test_scientific_notation_without_a_dot_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL) + "train: {learning_rate: 1e-3}\n")
+    assert load_config(path).train.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "is not YAML"),
+        ("- 1", "holds list"),
+        ("", "holds NoneType"),
+        ("!!python/object/apply:os.getcwd []", "is not YAML"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
+        load_config(Path("nowhere.yaml"))
+
+
+def test_set_changes_and_adds(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    words = ["train.steps=7", "methods.cps.weight=0.5", "range_image.channels=[range, z]"]
+    config = load_config(path, words)
+    assert config.train.steps == 7
+    assert config.methods["cps"] == {"weight": 0.5}
+    assert config.range_image.channels == ("range", "z")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("train.steps", "write key=value"),
+        ("train.steps.more=1", "'steps' holds a value"),
+        ("train.steps=[", "not a YAML value"),
+        ("train.setps=1", "did you mean 'steps'"),
+    ],
+)
+def test_wrong_overrides(tmp_path: Path, word: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, "train": {"steps": 5}}))
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, [word])
