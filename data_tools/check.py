@@ -1,149 +1,93 @@
-"""Checks a data set file by file, and says all that is wrong with it at once."""
+"""``rangeseg-data check``: what is wrong with a data set."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from rangeseg.datasets.base import Scan, ScanSource
-from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.semantic_kitti import SemanticKitti
+from data_tools.source import add_source, open_source
+from rangeseg.commandline import Commands, add_command
 from rangeseg.errors import DataError
-from rangeseg.progress import Progress
+
+if TYPE_CHECKING:
+    from rangeseg.datasets.check import Part
+
+CULPRITS_SHOWN = 10
 
 
-@dataclass
-class Part:
-    """What was found in one sequence (or in a split that has no sequences).
-
-    Attributes:
-        split: the split it belongs to.
-        name: the sequence.
-        scan_ids: its scans.
-        labelled: how many scans have sound labels.
-        points: points of all sound scans.
-        empty_returns: points that are NaN or (0, 0, 0); counted by a deep check only.
-        counts: (256,) points per train id, ignored ones at 255; by a deep check only.
-        problems: one line each; training or evaluation would fail on them.
-        notes: one line each; worth knowing.
-    """
-
-    split: str
-    name: str
-    scan_ids: list[str] = field(default_factory=list)
-    labelled: int = 0
-    points: int = 0
-    empty_returns: int = 0
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(IGNORE + 1, dtype=np.int64))
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+def add(commands: Commands) -> None:
+    """Add the command."""
+    check = add_command(
+        commands, "check", run,
+        summary="check every scan and label file of a data set",
+        example="rangeseg-data check semantic_kitti data/semantic_kitti --split train val",
+    )  # fmt: skip
+    add_source(check)
+    check.add_argument("--split", nargs="+", metavar="NAME", help="only these splits")
+    check.add_argument(
+        "--deep", action="store_true", help="read every point and label, not only the file sizes"
+    )
+    check.add_argument(
+        "--labels", metavar="FILE",
+        help="a labelled list: of the train split only its scans need labels",
+    )  # fmt: skip
 
 
-def check_dataset(
-    source: ScanSource,
-    splits: Sequence[str] | None = None,
-    deep: bool = False,
-    labelled: Sequence[str] | None = None,
-) -> list[Part]:
-    """Check every scan; nothing found wrong with one of them stops the others.
+def run(arguments: argparse.Namespace) -> int:
+    """Check a data set; exit code 3 if training or evaluation would fail."""
+    from rangeseg.datasets.check import check_dataset
+    from rangeseg.datasets.splits import check_split, read_split
 
-    Args:
-        source: the data set.
-        splits: which splits; None takes all, and leaves out a test split that is not there, which
-            training does not need.
-        deep: read every point and label; otherwise only sizes of files are looked at where the
-            data set allows it.
-        labelled: the only scans of the train split that need labels; None means all.
+    source = open_source(arguments)
+    if not source.root.is_dir():  # a simulated data set would be made here, not checked
+        raise DataError(f"{source.root} is not a folder: there is nothing to check")
+    labelled = None
+    if arguments.labels is not None:
+        labelled = read_split(Path(arguments.labels))
+        check_split(labelled, source, Path(arguments.labels))
+    parts = check_dataset(source, arguments.split, arguments.deep, labelled)
 
-    Raises:
-        DataError: the root is not such a data set.
-        ConfigError: no such split.
-    """
-    if isinstance(source, SemanticKitti):
-        source.check_root()
-    parts = [
-        part
-        for split in splits or source.splits
-        for part in _parts(source, split, needed=splits is not None or split != "test")
-    ]
-    total = sum(len(part.scan_ids) for part in parts)
-    need = None if labelled is None else set(labelled)
-    with Progress(f"checking {source.info.name}", total, "scans") as progress:
-        for part in parts:
-            for scan_id in part.scan_ids:
-                required = part.split == "val" or (
-                    part.split == "train" and (need is None or scan_id in need)
-                )
-                try:
-                    _check_scan(source, scan_id, part, deep, required)
-                except DataError as error:
-                    part.problems.append(str(error))
-                progress.update()
-    return parts
+    _print_parts(parts)
+    if arguments.deep:
+        _print_classes(parts, source.info.label_map.names)
+    problems = [problem for part in parts for problem in part.problems]
+    _print_first("note", [note for part in parts for note in part.notes])
+    _print_first("problem", problems)
+    print(f"problems: {len(problems) or 'none'}")
+    return DataError.exit_code if problems else 0
 
 
-def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
-    """The sequences of a split with their scans; a missing one is a problem if it is needed."""
-    if not isinstance(source, SemanticKitti):
-        return [Part(split, "all", scan_ids=source.scan_ids(split))]
-    if split not in source.SPLITS:
-        source.scan_ids(split)  # raises the error that lists the splits
-    parts = []
-    for sequence in source.SPLITS[split]:
-        part = Part(split, sequence)
-        try:
-            part.scan_ids = source.sequence_ids(sequence)
-        except DataError as error:
-            (part.problems if needed else part.notes).append(str(error))
-        parts.append(part)
-    if any(part.scan_ids for part in parts):
-        return parts
-    if not needed:
-        return []
-    # One line instead of eleven that say the same.
-    reason = f"no sequence of the split {split} can be read: {parts[0].problems[0]}"
-    return [Part(split, "none", problems=[reason])]
+def _print_first(kind: str, lines: Sequence[str]) -> None:
+    for line in lines[:CULPRITS_SHOWN]:
+        print(f"{kind}: {line}")
+    if len(lines) > CULPRITS_SHOWN:
+        print(f"{kind}: ... {len(lines) - CULPRITS_SHOWN} more")
 
 
-def _check_scan(source: ScanSource, scan_id: str, part: Part, deep: bool, required: bool) -> None:
-    """Check one scan and add it to its part.
-
-    Raises:
-        DataError: the scan could not be used.
-    """
-    with_labels = required
-    if isinstance(source, SemanticKitti):
-        # Labels that nobody needs are still checked where there are some.
-        with_labels = required or source.paths(scan_id)[1].exists()
-        points = source.check_files(scan_id, with_labels)
-        if not deep:
-            part.points += points
-            part.labelled += with_labels
-            return
-    scan = source.read_scan(scan_id, with_labels)
-    part.points += len(scan.points)
-    part.labelled += scan.labels is not None
-    _look_inside(scan, part)
-
-
-def _look_inside(scan: Scan, part: Part) -> None:
-    """Count classes and empty returns, and note what a network would choke on silently."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        depth = np.square(scan.points[:, :3]).sum(axis=1)
-    real = np.isfinite(depth) & (depth > 0)
-    part.empty_returns += int(len(real) - np.count_nonzero(real))
-    if not real.any():
-        part.notes.append(f"{scan.scan_id} has no point with a position: it teaches nothing")
-        return
-    intensity = scan.points[real, 3]
-    if not (intensity.min() >= 0.0 and intensity.max() <= 1.0):
-        part.notes.append(
-            f"{scan.scan_id} has intensities from {intensity.min():g} to {intensity.max():g}, "
-            "expected 0 to 1: scale them (255 is a common factor)"
+def _print_parts(parts: Sequence[Part]) -> None:
+    print(f"{'split':<7}{'sequence':<10}{'scans':>7}{'labelled':>10}{'points':>15}{'problems':>10}")
+    for part in parts:
+        print(
+            f"{part.split:<7}{part.name:<10}{len(part.scan_ids):>7}{part.labelled:>10}"
+            f"{part.points:>15,}{len(part.problems):>10}"
         )
-    if scan.labels is not None:
-        part.counts += np.bincount(scan.labels, minlength=IGNORE + 1)
-        if (scan.labels == IGNORE).all():
-            part.notes.append(f"{scan.scan_id} has only ignored labels: it teaches nothing")
+    print(
+        f"{'total':<17}{sum(len(part.scan_ids) for part in parts):>7}"
+        f"{sum(part.labelled for part in parts):>10}{sum(part.points for part in parts):>15,}"
+        f"{sum(len(part.problems) for part in parts):>10}"
+    )
+
+
+def _print_classes(parts: Sequence[Part], names: Sequence[str]) -> None:
+    """The share of every class among the labelled points of each split, in percent."""
+    splits = list(dict.fromkeys(part.split for part in parts))
+    columns = {s: [p.counts for p in parts if p.split == s] for s in splits}
+    totals = {s: [sum(int(c[i]) for c in columns[s]) for i in range(256)] for s in splits}
+    print(f"{'% of points':<18}" + "".join(f"{split:>10}" for split in splits))
+    for index, name in [*enumerate(names), (255, "(ignored)")]:
+        shares = (100 * totals[s][index] / max(1, sum(totals[s])) for s in splits)
+        print(f"{name:<18}" + "".join(f"{share:>10.3f}" for share in shares))
+    empty, points = sum(p.empty_returns for p in parts), sum(p.points for p in parts)
+    print(f"empty returns (NaN or 0, 0, 0): {empty:,} of {points:,} points")

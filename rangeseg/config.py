@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from rangeseg.datasets import DATASETS
+from rangeseg.datasets.custom import Description
 from rangeseg.datasets.range_images import RangeImageSettings
 from rangeseg.engine.inference import EvaluateSettings
 from rangeseg.engine.trainer import TrainSettings
@@ -26,6 +27,7 @@ class DatasetSettings(Settings):
 
     name: str
     root: Path
+    description: Description | None = None  # of the data set `custom`
 
 
 class RunSettings(Settings):
@@ -148,6 +150,9 @@ def check_config(kind: type[AnyConfig], values: dict[str, Any], where: str) -> A
         if config.dataset.name not in DATASETS:
             error_ = unknown_name("data set", config.dataset.name, list(DATASETS))
             errors.append(f"dataset.name: {error_}")
+        elif (config.dataset.name == "custom") != (config.dataset.description is not None):
+            wrong = "missing" if config.dataset.name == "custom" else "for `custom` only"
+            errors.append(f"dataset.description: {wrong}")
         if config.model.name not in MODELS:
             errors.append(f"model.name: {unknown_name('network', config.model.name, list(MODELS))}")
     if errors or config is None:

@@ -1,5 +1,9 @@
 """What can go wrong for a user, each with the exit code of the command line."""
 
+from typing import Literal
+
+DataFault = Literal["missing", "truncated", "mismatch", "unknown_id", "other"]
+
 
 class RangesegError(Exception):
     """A mistake or a fault that the message explains: what was found, where, what to do."""
@@ -14,9 +18,18 @@ class ConfigError(RangesegError):
 
 
 class DataError(RangesegError):
-    """Scans, labels or split lists that are missing, damaged or do not fit together."""
+    """Scans, labels or split lists that are missing, damaged or do not fit together.
+
+    Args:
+        message: what was found, where, and what to do.
+        kind: what sort of fault, for counting them.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, kind: DataFault = "other") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class CheckpointError(RangesegError):

@@ -170,7 +170,8 @@ def load_run(folder: Path, device: torch.device) -> tuple[RunConfig, ScanSource,
 
 def open_source(config: Config) -> ScanSource:
     """The data set of a configuration."""
-    return open_dataset(config.dataset.name, config.dataset.root)
+    dataset = config.dataset
+    return open_dataset(dataset.name, dataset.root, dataset.description)
 
 
 def make_predictor(

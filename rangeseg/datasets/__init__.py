@@ -5,23 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.datasets.custom import Custom, Description
+from rangeseg.datasets.semantic_kitti import ScribbleKitti, SemanticKitti
 from rangeseg.datasets.simulated import Simulated
-from rangeseg.errors import unknown_name
+from rangeseg.errors import ConfigError, unknown_name
 
-DATASETS: dict[str, type[SemanticKitti]] = {
+DATASETS: dict[str, type[ScanSource]] = {
     "semantic_kitti": SemanticKitti,
+    "scribble_kitti": ScribbleKitti,
     "simulated": Simulated,
+    "custom": Custom,
 }
 
 
-def open_dataset(name: str, root: Path) -> ScanSource:
+def open_dataset(name: str, root: Path, description: Description | None = None) -> ScanSource:
     """A data set by name.
 
+    Args:
+        name: a key of DATASETS.
+        root: its folder.
+        description: of the data set ``custom``, and of no other.
+
     Raises:
-        ConfigError: no such data set.
+        ConfigError: no such data set, or a description that is missing or superfluous.
         DataError: the root is not such a data set.
     """
     if name not in DATASETS:
         raise unknown_name("data set", name, list(DATASETS))
-    return DATASETS[name](root)
+    if name != "custom":
+        if description is not None:
+            raise ConfigError(f"dataset.description is for 'custom' only: {name} knows its own")
+        return DATASETS[name](root)
+    if description is None:
+        raise ConfigError(
+            "data set 'custom' needs dataset.description: give the configuration file that holds "
+            "it instead of the name (configs/custom_example.yaml shows one)"
+        )
+    return Custom(root, description)

@@ -54,10 +54,17 @@ class DatasetInfo:
 
 
 class ScanSource(ABC):
-    """Scans on a disk. Reading is stateless, so a source can be shared by worker processes."""
+    """Scans on a disk. Reading is stateless, so a source can be shared by worker processes.
+
+    Args:
+        root: the folder of the data. It is looked at when scans are listed or read, not here: a
+            configuration can be checked without the data.
+    """
 
     info: DatasetInfo
-    root: Path
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
 
     @property
     @abstractmethod
@@ -65,17 +72,67 @@ class ScanSource(ABC):
         """Names of the splits, ``train`` and ``val`` among them."""
 
     @abstractmethod
-    def scan_ids(self, split: str) -> list[str]:
-        """Sorted ids of all scans of a split.
+    def sequences(self, split: str) -> tuple[str, ...]:
+        """The drives (sequences, scenes) of a split, whether they are on the disk or not.
 
         Raises:
-            DataError: the root or a sequence is missing, or the split has no scan.
             ConfigError: no such split.
+            DataError: the root is wrong.
+        """
+
+    @abstractmethod
+    def sequence_ids(self, sequence: str) -> list[str]:
+        """Ids of all scans of a sequence, in the order of time.
+
+        Raises:
+            DataError: the root is wrong, or the sequence is missing or empty.
+        """
+
+    def scan_ids(self, split: str) -> list[str]:
+        """Ids of all scans of a split, sequence by sequence.
+
+        Raises:
+            DataError: the root is wrong, or a sequence of the split is missing or empty.
+            ConfigError: no such split.
+        """
+        return [i for sequence in self.sequences(split) for i in self.sequence_ids(sequence)]
+
+    def labelled_ids(self, split: str) -> list[str]:
+        """Ids of the scans of a split that should have labels; all, unless some need not.
+
+        Raises:
+            DataError: see ``scan_ids``.
+            ConfigError: no such split.
+        """
+        return self.scan_ids(split)
+
+    @abstractmethod
+    def has_labels(self, scan_id: str) -> bool:
+        """Whether there is a label file for a scan, sound or not."""
+
+    @abstractmethod
+    def check_root(self) -> None:
+        """Check that the root is such a data set.
+
+        Raises:
+            DataError: it is not; the message says what was expected there.
+        """
+
+    @abstractmethod
+    def check_files(self, scan_id: str, with_labels: bool = True) -> int:
+        """Check a scan's files by their size alone.
+
+        Returns:
+            The number of points.
+
+        Raises:
+            DataError: a file is missing or truncated, holds no point, or has another number of
+                labels than points.
         """
 
     @abstractmethod
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan.
+        """Read one scan; points that are NaN or (0, 0, 0) are kept.
 
         Args:
             scan_id: one of ``scan_ids``.
@@ -85,3 +142,25 @@ class ScanSource(ABC):
             DataError: a file is missing or truncated, holds no point, has as many labels as it
                 should not, or an unknown id.
         """
+
+    @abstractmethod
+    def prediction_file(self, scan_id: str, split: str) -> str:
+        """Where the benchmark expects the prediction of a scan, relative to the export's folder."""
+
+    @abstractmethod
+    def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
+        """A prediction as the benchmark's file holds it.
+
+        Args:
+            labels: (N,) uint8 train ids; IGNORE where a label was withheld.
+
+        Returns:
+            (N,) of the file's dtype.
+
+        Raises:
+            ConfigError: a label was withheld and the data set has no id for that.
+        """
+
+    def submission_files(self, split: str) -> dict[str, str]:
+        """Further files that a submission holds: path relative to the export's folder -> text."""
+        return {}

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rangeseg.errors import DataError
+from rangeseg.errors import ConfigError, DataError
 
 IGNORE = 255
 """Train id of what is neither learnt nor evaluated."""
 
 _UNKNOWN = 254
 _TABLE_SIZE = 1 << 16
+_NO_RAW_ID = (1 << 32) - 1
 
 
 class LabelMap:
@@ -40,7 +41,10 @@ class LabelMap:
         self._to_train = np.full(_TABLE_SIZE, _UNKNOWN, dtype=np.uint8)
         for raw, train in raw_to_train.items():
             self._to_train[raw] = train
-        self._to_raw = np.array(train_to_raw, dtype=np.uint32)
+        ignored = [raw for raw, train in raw_to_train.items() if train == IGNORE]
+        self._to_raw = np.full(IGNORE + 1, _NO_RAW_ID, dtype=np.uint32)
+        self._to_raw[: len(names)] = train_to_raw
+        self._to_raw[IGNORE] = min(ignored, default=_NO_RAW_ID)
         assert [raw_to_train[raw] for raw in train_to_raw] == list(range(len(names)))
 
     @property
@@ -71,11 +75,21 @@ class LabelMap:
             raise DataError(
                 f"{where}: unknown raw id {shown}; the data set defines "
                 f"{len(self.raw_to_train)} ids from {min(self.raw_to_train)} to "
-                f"{max(self.raw_to_train)}: check that these labels belong to it"
+                f"{max(self.raw_to_train)}: check that these labels belong to it",
+                kind="unknown_id",
             )
         return labels
 
     def to_raw(self, labels: np.ndarray) -> np.ndarray:
-        """Raw ids (N,) uint32 of train ids (N,) in 0..K-1."""
+        """Raw ids (N,) uint32 of train ids (N,) in 0..K-1; IGNORE becomes the lowest ignored id.
+
+        Raises:
+            ConfigError: a label is IGNORE and the data set ignores no id.
+        """
         raw: np.ndarray = self._to_raw[labels]
+        if (raw == _NO_RAW_ID).any():
+            raise ConfigError(
+                "withheld labels have no raw id to be written as: the data set ignores none; "
+                "name one under ignored_ids"
+            )
         return raw

@@ -6,16 +6,14 @@ Sequences, ICCV 2019. Ids, classes and splits are those of its ``semantic-kitti.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
-from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
+from rangeseg.datasets.base import DatasetInfo
 from rangeseg.datasets.labels import IGNORE, LabelMap
-from rangeseg.errors import DataError, unknown_name
+from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.geometry.sensor import HDL_64E
 
 # Class: the raw id a prediction is written as, its colour. The official file lists colours as
@@ -80,16 +78,11 @@ def _label_map() -> LabelMap:
     )
 
 
-class SemanticKitti(ScanSource):
-    """Scans in SemanticKITTI's layout, ids like ``08/000123``.
-
-    ``root/sequences/SS/velodyne/FFFFFF.bin`` holds x, y, z, remission as float32;
-    ``root/sequences/SS/labels/FFFFFF.label`` one uint32 per point, the class in the lower half.
-    A subclass with the same layout sets its own ``info`` and ``SPLITS``.
+class SemanticKitti(SequenceFolder):
+    """SemanticKITTI, ids like ``08/000123``.
 
     Args:
-        root: the folder that holds ``sequences/``. It is looked at when scans are listed or read,
-            not here: a configuration can be checked without the data.
+        root: the folder that holds ``sequences/``.
     """
 
     info: DatasetInfo = DatasetInfo(
@@ -115,168 +108,26 @@ class SemanticKitti(ScanSource):
         "test": ("11", "12", "13", "14", "15", "16", "17", "18", "19", "20", "21"),
     }
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits."""
-        return tuple(self.SPLITS)
+class ScribbleKitti(SemanticKitti):
+    """ScribbleKITTI: SemanticKITTI's scans, of which training sees scribbles only.
 
-    def scan_ids(self, split: str) -> list[str]:
-        """Sorted ids ``SEQ/FRAME`` of all scans of a split.
+    ``root`` is SemanticKITTI's, with ``sequences/SS/scribbles/FFFFFF.label`` beside ``labels/`` in
+    the training sequences. Validation and test read the full labels; the labelled lists are
+    SemanticKITTI's.
 
-        Raises:
-            DataError: the root is wrong, or a sequence of the split is missing or empty.
-            ConfigError: no such split.
-        """
-        if split not in self.SPLITS:
-            raise unknown_name("split", split, self.splits)
-        return [i for sequence in sorted(self.SPLITS[split]) for i in self.sequence_ids(sequence)]
+    Reference: Unal et al., Scribble-Supervised LiDAR Semantic Segmentation, CVPR 2022.
+    """
 
-    def sequence_ids(self, sequence: str) -> list[str]:
-        """Sorted ids of all scans of one sequence.
-
-        Raises:
-            DataError: the root is wrong, or the sequence is missing or empty.
-        """
-        folder = self.root / "sequences" / sequence / "velodyne"
-        try:
-            names = os.listdir(folder)
-        except OSError as error:
-            self.check_root()
-            raise DataError(
-                f"sequence {sequence} is missing: {folder} {_reason(error)}; "
-                f"present: {self._present()}: download the sequence or copy it there"
-            ) from None
-        # Dot files: macOS leaves ._000000.bin beside every copied file.
-        frames = sorted(n[:-4] for n in names if n.endswith(".bin") and not n.startswith("."))
-        if not frames:
-            raise DataError(f"sequence {sequence} is empty: no .bin in {folder}: copy it again")
-        return [f"{sequence}/{frame}" for frame in frames]
+    info = replace(SemanticKitti.info, name="scribble_kitti")
 
     def paths(self, scan_id: str) -> tuple[Path, Path]:
-        """The point file and the label file of a scan; neither need exist.
+        """The point file and the label file of a scan: scribbles in the training sequences.
 
         Raises:
             DataError: the id is not of the form ``SEQ/FRAME``.
         """
-        sequence, _, frame = scan_id.partition("/")
-        if not sequence or not frame or "/" in frame:
-            raise DataError(f"'{scan_id}' is not a scan id: write SEQ/FRAME, e.g. 08/000123")
-        folder = self.root / "sequences" / sequence
-        return folder / "velodyne" / f"{frame}.bin", folder / "labels" / f"{frame}.label"
-
-    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; points that are NaN or (0, 0, 0) are kept.
-
-        Raises:
-            DataError: a file is missing or truncated, holds no point, has another number of
-                labels than points, or an unknown id.
-        """
-        self.check_files(scan_id, with_labels)
-        points_path, label_path = self.paths(scan_id)
-        try:
-            points = np.fromfile(points_path, dtype="<f4").reshape(-1, 4)
-            if not with_labels:
-                return Scan(scan_id, points)
-            raw_labels = np.fromfile(label_path, dtype="<u4")
-        except OSError as error:
-            raise DataError(f"{error.filename or points_path} {_reason(error)}") from None
-        labels = self.info.label_map.to_train(raw_labels, where=str(label_path))
-        return Scan(scan_id, points, labels)
-
-    def check_files(self, scan_id: str, with_labels: bool = True) -> int:
-        """Check the sizes of a scan's files without opening them.
-
-        Returns:
-            The number of points.
-
-        Raises:
-            DataError: a file is missing or truncated, holds no point, or has another number of
-                labels than points.
-        """
-        points_path, label_path = self.paths(scan_id)
-        points_bytes = _size(points_path)
-        if points_bytes is None:
-            self.check_root()
-            raise DataError(
-                f"{points_path} does not exist: check the id {scan_id} or copy the sequence again"
-            )
-        if points_bytes % 16:
-            raise DataError(
-                f"{points_path} has {points_bytes} bytes, not a multiple of 16 "
-                "(4 float32 per point): the file is truncated; copy it again"
-            )
-        if points_bytes == 0:
-            raise DataError(f"{points_path} is empty: the scan has no point; copy it again")
-        if not with_labels:
-            return points_bytes // 16
-        label_bytes = _size(label_path)
-        if label_bytes is None:
-            raise DataError(
-                f"{label_path} does not exist but {points_path.name} does: copy the labels there, "
-                "or leave the scan out of the labelled list"
-            )
-        if label_bytes % 4:
-            raise DataError(
-                f"{label_path} has {label_bytes} bytes, not a multiple of 4 (1 uint32 per label): "
-                "the file is truncated; copy it again"
-            )
-        if label_bytes // 4 != points_bytes // 16:
-            raise DataError(
-                f"{label_path} has {label_bytes // 4} labels but {points_path.name} has "
-                f"{points_bytes // 16} points: re-extract the sequence"
-            )
-        return points_bytes // 16
-
-    def _present(self) -> str:
-        names = sorted(p.name for p in (self.root / "sequences").iterdir() if p.is_dir())
-        return ", ".join(names) or "none"
-
-    def check_root(self) -> None:
-        """Check that the root is the folder above ``sequences/``.
-
-        Raises:
-            DataError: it is not; the message names the folder that was probably meant.
-        """
-        expected = "expected ROOT/sequences/00/velodyne/000000.bin"
-        if not self.root.is_dir():
-            raise DataError(f"{self.root} is not a folder: {expected}")
-        if (self.root / "sequences").is_dir():
-            return
-        resolved = self.root.resolve()
-        for parent in resolved.parents[:3]:
-            if resolved.relative_to(parent).parts[0] == "sequences":
-                raise DataError(
-                    f"{self.root} is inside the folder sequences/: {expected}: "
-                    f"give {parent} as the root"
-                )
-        found = sorted(p.name for p in self.root.iterdir())
-        # The official archives unpack to dataset/sequences.
-        below = [str(self.root / n) for n in found if (self.root / n / "sequences").is_dir()]
-        if below:
-            raise DataError(
-                f"{self.root} has no folder sequences/ but folders below it have one: {expected}: "
-                f"give {' or '.join(below[:3])} as the root"
-            )
-        raise DataError(
-            f"{self.root} has no folder sequences/ "
-            f"(found: {', '.join(found[:5]) or 'nothing'}): {expected}"
-        )
-
-
-def _size(path: Path) -> int | None:
-    """Bytes of a file, None where there is none."""
-    try:
-        return path.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise DataError(f"{path} {_reason(error)}") from None
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "does not exist"
-    return f"cannot be read ({error.strerror or error})"
+        points_path, label_path = super().paths(scan_id)
+        if scan_id.partition("/")[0] in self.SPLITS["train"]:
+            return points_path, label_path.parents[1] / "scribbles" / label_path.name
+        return points_path, label_path

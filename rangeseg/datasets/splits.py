@@ -180,7 +180,7 @@ def labelled_and_unlabelled(
     """
     path = Path(labels)
     if is_ratio(labels):
-        labelled = draw_uniform(source.scan_ids("train"), parse_ratio(labels), seed)
+        labelled = draw_uniform(source.labelled_ids("train"), parse_ratio(labels), seed)
     elif path.is_file():
         labelled = sorted(read_split(path))
         check_split(labelled, source, path)

@@ -12,7 +12,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from data_tools.cli import SIMULATION_OPTIONS, main
+from data_tools.cli import main
+from data_tools.simulate import SIMULATION_OPTIONS
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.splits import read_split
 from rangeseg.settings import Settings
@@ -273,7 +274,7 @@ class TestProcess:
     @pytest.mark.parametrize("command", ["check", "split", "simulate"])
     def test_help_imports_nothing_heavy(self, command: str) -> None:
         code = (
-            "import sys; from data_tools.cli import SIMULATION_OPTIONS, main\n"
+            "import sys; from data_tools.cli import main\n"
             f"try: main([{command!r}, '--help'])\n"
             "except SystemExit as end: assert end.code == 0\n"
             "heavy = {'numpy', 'numba', 'torch', 'pydantic', 'tqdm'} & set(sys.modules)\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.datasets.splits import (
     check_split,
     draw_uniform,
@@ -33,25 +33,18 @@ PINNED_TEN_PERCENT = "5b16bf76be5ab4afd6fe85b07226a23666552f64651d36ce9dc7d2ecd3
 RATIOS = [Fraction(p, 100) for p in (1, 10, 20, 50)]
 
 
-class Listed(ScanSource):
-    """A data set that only knows its ids."""
-
-    root = Path("data/listed")
+class Listed(SequenceFolder):
+    """A data set that only knows its ids; a split is one sequence."""
 
     def __init__(self, ids: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(Path("data/listed"))
         self.ids = ids
+        self.SPLITS = {"train": ("train",), "val": ("val",), "test": ("test",)}  # type: ignore[misc]
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return ("train", "val", "test")
-
-    def scan_ids(self, split: str) -> list[str]:
-        if split not in self.ids:
-            raise DataError(f"{split} is missing")
-        return list(self.ids[split])
-
-    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        raise NotImplementedError
+    def sequence_ids(self, sequence: str) -> list[str]:
+        if sequence not in self.ids:
+            raise DataError(f"{sequence} is missing")
+        return list(self.ids[sequence])
 
 
 def digest(scan_ids: Sequence[str]) -> str:

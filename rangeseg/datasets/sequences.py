@@ -1,0 +1,202 @@
+"""Scans in KITTI's layout: a folder per sequence, a file per scan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.datasets.files import (
+    LabelType,
+    check_label_file,
+    count_points,
+    read_labels,
+    read_points,
+    reason,
+)
+from rangeseg.errors import DataError, unknown_name
+from rangeseg.settings import Settings
+
+
+class Layout(Settings):
+    """Where the files of a sequence lie and what they hold."""
+
+    points_folder: str = "velodyne"
+    points_suffix: str = ".bin"  # raw float32; .npy files name their own type
+    columns: int = 4  # values per point: x, y, z, intensity, then what is not read
+    intensity_max: float = 1.0  # the largest intensity in the files
+    ring_column: int | None = None  # the beam of each point, 0 the highest
+    labels_folder: str = "labels"
+    labels_suffix: str = ".label"
+    label_type: LabelType = "uint32"  # of uint32 the class is in the lower half
+
+
+class SequenceFolder(ScanSource):
+    """Scans in KITTI's layout, ids like ``08/000123``.
+
+    ``root/sequences/SS/velodyne/FFFFFF.bin`` holds x, y, z, intensity as float32;
+    ``root/sequences/SS/labels/FFFFFF.label`` one integer per point. A subclass sets ``info`` and
+    ``SPLITS``, and its own ``layout`` where it differs.
+    """
+
+    SPLITS: ClassVar[Mapping[str, tuple[str, ...]]]
+    layout = Layout()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self.SPLITS)
+
+    def sequences(self, split: str) -> tuple[str, ...]:
+        """The sequences of a split, sorted.
+
+        Raises:
+            ConfigError: no such split.
+        """
+        if split not in self.splits:
+            raise unknown_name("split", split, self.splits)
+        return tuple(sorted(self.SPLITS[split]))
+
+    def sequence_ids(self, sequence: str) -> list[str]:
+        """Ids of all scans of one sequence, sorted.
+
+        Raises:
+            DataError: the root is wrong, or the sequence is missing or empty.
+        """
+        suffix = self.layout.points_suffix
+        folder = self.root / "sequences" / sequence / self.layout.points_folder
+        try:
+            names = os.listdir(folder)
+        except OSError as error:
+            self.check_root()
+            raise DataError(
+                f"sequence {sequence} is missing: {folder} {reason(error)}; "
+                f"present: {self._present()}: download the sequence or copy it there",
+                kind="missing",
+            ) from None
+        # Dot files: macOS leaves ._000000.bin beside every copied file.
+        frames = sorted(
+            n[: -len(suffix)] for n in names if n.endswith(suffix) and not n.startswith(".")
+        )
+        if not frames:
+            raise DataError(
+                f"sequence {sequence} is empty: no {suffix} in {folder}: copy it again",
+                kind="missing",
+            )
+        return [f"{sequence}/{frame}" for frame in frames]
+
+    def paths(self, scan_id: str) -> tuple[Path, Path]:
+        """The point file and the label file of a scan; neither need exist.
+
+        Raises:
+            DataError: the id is not of the form ``SEQ/FRAME``.
+        """
+        sequence, _, frame = scan_id.partition("/")
+        if not sequence or not frame or "/" in frame:
+            raise DataError(f"'{scan_id}' is not a scan id: write SEQ/FRAME, e.g. 08/000123")
+        folder, layout = self.root / "sequences" / sequence, self.layout
+        return (
+            folder / layout.points_folder / f"{frame}{layout.points_suffix}",
+            folder / layout.labels_folder / f"{frame}{layout.labels_suffix}",
+        )
+
+    def has_labels(self, scan_id: str) -> bool:
+        """Whether there is a label file for a scan, sound or not."""
+        return self.paths(scan_id)[1].exists()
+
+    def check_files(self, scan_id: str, with_labels: bool = True) -> int:
+        """Check a scan's files by their size alone; returns the number of points.
+
+        Raises:
+            DataError: a file is missing or truncated, holds no point, or has another number of
+                labels than points.
+        """
+        points_path, label_path = self.paths(scan_id)
+        with self._root_first():
+            points = count_points(points_path, self.layout.columns)
+        if with_labels:
+            check_label_file(label_path, points_path, points, self.layout.label_type)
+        return points
+
+    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
+        """Read one scan; points that are NaN or (0, 0, 0) are kept.
+
+        Raises:
+            DataError: a file is missing or truncated, holds no point, has another number of
+                labels than points, or an unknown id.
+        """
+        points_path, label_path = self.paths(scan_id)
+        layout = self.layout
+        with self._root_first():
+            values = read_points(points_path, layout.columns)
+        points = values if layout.columns == 4 else np.ascontiguousarray(values[:, :4])
+        if layout.intensity_max != 1.0:
+            points[:, 3] /= np.float32(layout.intensity_max)
+        ring = (
+            None if layout.ring_column is None else values[:, layout.ring_column].astype(np.int32)
+        )
+        if not with_labels:
+            return Scan(scan_id, points, ring=ring)
+        raw_labels = read_labels(label_path, points_path, len(points), layout.label_type)
+        labels = self.info.label_map.to_train(raw_labels, where=str(label_path))
+        return Scan(scan_id, points, labels, ring)
+
+    def prediction_file(self, scan_id: str, split: str) -> str:
+        """``sequences/SS/predictions/FFFFFF.label``, as SemanticKITTI's benchmark expects it."""
+        sequence, _, frame = scan_id.partition("/")
+        return f"sequences/{sequence}/predictions/{frame}.label"
+
+    def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
+        """Raw ids (N,) uint32 of a prediction; see ``LabelMap.to_raw``."""
+        return self.info.label_map.to_raw(labels)
+
+    def check_root(self) -> None:
+        """Check that the root is the folder above ``sequences/``.
+
+        Raises:
+            DataError: it is not; the message names the folder that was probably meant.
+        """
+        layout = self.layout
+        expected = f"expected ROOT/sequences/00/{layout.points_folder}/000000{layout.points_suffix}"
+        if not self.root.is_dir():
+            raise DataError(f"{self.root} is not a folder: {expected}")
+        if (self.root / "sequences").is_dir():
+            return
+        resolved = self.root.resolve()
+        for parent in resolved.parents[:3]:
+            if resolved.relative_to(parent).parts[0] == "sequences":
+                raise DataError(
+                    f"{self.root} is inside the folder sequences/: {expected}: "
+                    f"give {parent} as the root"
+                )
+        found = sorted(p.name for p in self.root.iterdir())
+        # The official archives unpack to dataset/sequences.
+        below = [str(self.root / n) for n in found if (self.root / n / "sequences").is_dir()]
+        if below:
+            raise DataError(
+                f"{self.root} has no folder sequences/ but folders below it have one: {expected}: "
+                f"give {' or '.join(below[:3])} as the root"
+            )
+        raise DataError(
+            f"{self.root} has no folder sequences/ "
+            f"(found: {', '.join(found[:5]) or 'nothing'}): {expected}"
+        )
+
+    @contextmanager
+    def _root_first(self) -> Iterator[None]:
+        """A file may be missing because the whole root is wrong: then say that."""
+        try:
+            yield
+        except DataError as error:
+            if error.kind == "missing":
+                self.check_root()
+            raise
+
+    def _present(self) -> str:
+        names = sorted(p.name for p in (self.root / "sequences").iterdir() if p.is_dir())
+        return ", ".join(names) or "none"
