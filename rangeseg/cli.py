@@ -61,6 +61,26 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", help="default: evaluate.split of the run")
     _add_device(evaluate)
 
+    predict = add_command(
+        commands, "predict", _predict,
+        "write predictions in the benchmark's format, or pseudo-labels",
+        "rangeseg predict runs/semantic_kitti/cps/10pct/seed0 --split test --out predictions --zip",
+    )  # fmt: skip
+    predict.add_argument("run_folder", metavar="RUN", type=Path, help="the folder of a run")
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if need be")
+    predict.add_argument("--split", default="test", help="default: %(default)s")
+    predict.add_argument("--zip", action="store_true", help="also make DIR.zip for the benchmark")
+    predict.add_argument(
+        "--confidence", action="store_true",
+        help="also write DIR/confidence/...: a float16 per point, the class's probability",
+    )  # fmt: skip
+    predict.add_argument(
+        "--min-confidence", type=float, metavar="P",
+        help="pseudo-labels: points below this probability get the ignored label",
+    )  # fmt: skip
+    predict.add_argument("--resume", action="store_true", help="keep the files that are there")
+    _add_device(predict)
+
     report = add_command(
         commands, "report", _report,
         "compare runs: mean ± std over seeds, gain over the supervised runs",
@@ -125,6 +145,28 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     device = choose_device(arguments.device)
     result = evaluate_run(arguments.run_folder, arguments.split, device)
     _print_result(result, arguments.run_folder)
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from rangeseg.engine.device import choose_device
+    from rangeseg.engine.export import ExportSettings
+    from rangeseg.errors import ConfigError
+    from rangeseg.runs import predict_run
+
+    least, out = arguments.min_confidence, arguments.out
+    if least is not None and not 0 <= least <= 1:
+        raise ConfigError(f"--min-confidence {least}: give a probability from 0 to 1")
+    settings = ExportSettings(
+        split=arguments.split, confidence=arguments.confidence, min_confidence=least
+    )
+    device = choose_device(arguments.device)
+    scans, archive = predict_run(
+        arguments.run_folder, settings, out, device, arguments.resume, arguments.zip
+    )
+    print(f"{out}: {'pseudo-labels' if least is not None else 'predictions'} of {scans} scans")
+    if archive is not None:
+        print(f"{archive}: ready for the benchmark's server")
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,16 @@ from rangeseg.datasets.splits import (
     write_split,
 )
 from rangeseg.engine.checkpoint import Identity, load_checkpoint
-from rangeseg.engine.inference import Predictor, evaluate
-from rangeseg.engine.trainer import class_weights, train, training_seconds
+from rangeseg.engine.export import (
+    ExportSettings,
+    export_predictions,
+    file_hash,
+    zip_submission,
+)
+from rangeseg.engine.inference import Predictor, evaluate, scans_to_evaluate
+from rangeseg.engine.trainer import CHECKPOINT, class_weights, train, training_seconds
 from rangeseg.errors import CheckpointError, ConfigError, DataError
+from rangeseg.files import write_file
 from rangeseg.methods import find_method
 from rangeseg.methods.base import Method, Task
 from rangeseg.models import build_network
@@ -96,7 +102,7 @@ def train_run(
     """
     begun = _check_folder(config, folder, resume)
     source = open_source(config)
-    source.scan_ids(config.evaluate.split)  # a missing split is said before hours of training
+    scans_to_evaluate(source, config.evaluate.split)  # what is missing is said before the training
     labelled, unlabelled = labelled_and_unlabelled(source, config.run.labels, config.run.seed)
     weights = torch.ones(source.info.label_map.num_classes)
     if config.train.class_weights != "none":
@@ -140,6 +146,43 @@ def evaluate_run(folder: Path, split: str | None, device: torch.device) -> dict[
     return _evaluate(config, folder, source, predictor, split or config.evaluate.split)
 
 
+def predict_run(
+    folder: Path,
+    settings: ExportSettings,
+    out: Path,
+    device: torch.device,
+    resume: bool,
+    pack: bool,
+) -> tuple[int, Path | None]:
+    """Write the predictions of a trained run as files.
+
+    Args:
+        folder: of the run.
+        settings: which split, and what.
+        out: the folder of the files.
+        device: where the network runs.
+        resume: complete what an earlier call began.
+        pack: also make the archive that a benchmark's server takes.
+
+    Returns:
+        The number of scans, and the archive if one was made.
+
+    Raises:
+        ConfigError: a submission with withheld labels, or see ``export_predictions``.
+        RangesegError: see ``load_run``.
+    """
+    if pack and settings.min_confidence is not None:
+        raise ConfigError(
+            "--zip packs a submission, and no benchmark takes one whose labels --min-confidence "
+            "withholds: give one of the two"
+        )
+    config, source, predictor = load_run(folder, device)
+    origin = {"run": str(folder.resolve()), "checkpoint": file_hash(folder / CHECKPOINT)}
+    origin["back_projection"] = config.evaluate.back_projection
+    scans = export_predictions(predictor, source, settings, out, origin, resume)
+    return scans, zip_submission(source, settings.split, out) if pack else None
+
+
 def load_run(folder: Path, device: torch.device) -> tuple[RunConfig, ScanSource, Predictor]:
     """The configuration, the data and the trained network of a run.
 
@@ -158,7 +201,7 @@ def load_run(folder: Path, device: torch.device) -> tuple[RunConfig, ScanSource,
         )
     source = open_source(config)
     method = build_method(config, source, torch.ones(source.info.label_map.num_classes))
-    path = folder / "last.pt"
+    path = folder / CHECKPOINT
     step, _ = load_checkpoint(path, identity(config, source), method, device)
     if step < config.train.steps:
         raise CheckpointError(
@@ -270,7 +313,7 @@ def _begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:
         ) from None
     run = config.run
     write_split(folder / LABELLED, labelled, f"labelled: {run.labels}, seed {run.seed}")
-    _write(folder / CONFIG, config.resolved())
+    write_file(folder / CONFIG, config.resolved())
 
 
 def _evaluate(
@@ -288,7 +331,7 @@ def _evaluate(
         # Runs with one fingerprint differ in nothing but the seed.
         "fingerprint": hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12],
     }
-    _write(result_path(folder, split), json.dumps(result, indent=2) + "\n")
+    write_file(result_path(folder, split), json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -308,10 +351,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

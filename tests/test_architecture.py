@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"errors", "settings", "progress", ""},
+    {"errors", "settings", "progress", "files", ""},
     {"geometry", "commandline"},
     {"simulation"},
     {"datasets"},

@@ -38,7 +38,7 @@ class RangeImageSettings(Settings):
 
     height: int = Field(ge=STRIDE, multiple_of=STRIDE)
     width: int = Field(ge=STRIDE, multiple_of=STRIDE)
-    rows: Literal["auto", "inclination", "scan_order", "ring"] = "auto"  # auto: the sensor's
+    rows: Literal["auto"] | RowRule = "auto"  # auto: the sensor's
     channels: tuple[Literal[CHANNELS], ...] = CHANNELS  # type: ignore[valid-type]
     # Training only. The networks still pad around the crop's edges as if it closed a circle.
     crop_width: int | None = Field(default=None, ge=STRIDE, multiple_of=STRIDE)

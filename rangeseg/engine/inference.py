@@ -18,6 +18,7 @@ from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.device import Precision, autocast, to_device
 from rangeseg.engine.metrics import ConfusionMatrix
+from rangeseg.errors import DataError
 from rangeseg.geometry.backprojection import nearest_label, nearest_point, own_pixel
 from rangeseg.geometry.knn import knn_vote
 from rangeseg.geometry.projection import Projection, to_image
@@ -59,6 +60,8 @@ class Prediction:
         pixels: (H,W) uint8 class of every pixel, the empty ones too.
         raw: (N,) uint8 class of every point, that of its own pixel.
         points: (N,) uint8 class of every point after back-projection.
+        confidence: (N,) float32 probability that the network gave to the class in ``points``, 0
+            where a point was not projected; None where it was not asked for.
     """
 
     scan: Scan
@@ -68,6 +71,7 @@ class Prediction:
     pixels: np.ndarray
     raw: np.ndarray
     points: np.ndarray
+    confidence: np.ndarray | None
 
 
 class Predictor:
@@ -96,9 +100,16 @@ class Predictor:
         self.device, self.precision = device, precision
 
     def predict(
-        self, source: ScanSource, scan_ids: list[str], with_labels: bool = True
+        self,
+        source: ScanSource,
+        scan_ids: list[str],
+        with_labels: bool = True,
+        with_confidence: bool = False,
     ) -> Iterator[Prediction]:
         """Predictions of scans, in their order.
+
+        The confidence is back-projected like the labels; after ``knn_vote``, which blends pixels,
+        it is that of the point's own pixel.
 
         Raises:
             DataError: a scan cannot be read.
@@ -111,35 +122,61 @@ class Predictor:
                 self.images.image(scan.points, projection)
                 for scan, (projection, _) in zip(scans, projected, strict=True)
             ]
-            classes = self._classes(np.stack(images))
-            for scan, (projection, rows), image, pixels in zip(
-                scans, projected, images, classes, strict=True
-            ):
-                raw = own_pixel(pixels, projection)
-                points = self._back_project(pixels, projection, scan.points, raw)
-                yield Prediction(scan, projection, rows, image, pixels, raw, points)
+            classes, confidences = self._classes(np.stack(images), with_confidence)
+            for i, (scan, (projection, rows)) in enumerate(zip(scans, projected, strict=True)):
+                raw = own_pixel(classes[i], projection)
+                points = self._back_project(classes[i], projection, scan.points, raw)
+                confidence = None
+                if confidences is not None:
+                    own = own_pixel(confidences[i], projection)
+                    confidence = self._back_project(confidences[i], projection, scan.points, own)
+                yield Prediction(
+                    scan, projection, rows, images[i], classes[i], raw, points, confidence
+                )
 
     @torch.inference_mode()
-    def _classes(self, images: np.ndarray) -> np.ndarray:
+    def _classes(
+        self, images: np.ndarray, with_confidence: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Classes (B,H,W) uint8 and, if wanted, their probabilities (B,H,W) float32."""
         batch = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             logits = self.network(batch)
-        classes: np.ndarray = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
-        return classes
+        if not with_confidence:
+            return logits.argmax(dim=1).to(torch.uint8).cpu().numpy(), None
+        confidence, classes = logits.float().softmax(dim=1).max(dim=1)
+        return classes.to(torch.uint8).cpu().numpy(), confidence.cpu().numpy()
 
     def _back_project(
         self, pixels: np.ndarray, projection: Projection, points: np.ndarray, raw: np.ndarray
     ) -> np.ndarray:
+        """Classes or confidences of pixels (H,W), and of the points' own ones (N,), to points."""
         s = self.settings
         if s.back_projection == "nearest_point":
             return nearest_point(pixels, projection, points, s.window)
         if s.back_projection == "nearest_label":
             return nearest_label(pixels, projection, s.window)
-        if s.back_projection == "knn_vote":
+        if s.back_projection == "knn_vote" and pixels.dtype == np.uint8:
             return knn_vote(
                 pixels, projection, self.num_classes, s.neighbours, s.window, s.sigma, s.cutoff
             )
         return raw
+
+
+def scans_to_evaluate(source: ScanSource, split: str) -> list[str]:
+    """The scans of a split that should have labels.
+
+    Raises:
+        DataError: none has, or the split cannot be listed.
+        ConfigError: no such split.
+    """
+    scan_ids = source.labelled_ids(split)
+    if not any(source.has_labels(scan_id) for scan_id in scan_ids):
+        raise DataError(
+            f"no scan of the split {split} of {source.root} has labels, so there is nothing to "
+            "evaluate against: copy the labels there, or write predictions with `rangeseg predict`"
+        )
+    return scan_ids
 
 
 def evaluate(predictor: Predictor, source: ScanSource, split: str) -> dict[str, Any]:
@@ -151,10 +188,10 @@ def evaluate(predictor: Predictor, source: ScanSource, split: str) -> dict[str, 
         ``scans``, ``seconds``.
 
     Raises:
-        DataError: a scan or its labels cannot be read.
+        DataError: a scan or its labels cannot be read, or the split has no labels.
     """
     info = source.info
-    scan_ids = source.scan_ids(split)
+    scan_ids = scans_to_evaluate(source, split)
     kinds = ("point", "point_raw", "pixel")
     matrices = {kind: ConfusionMatrix(info.label_map.num_classes) for kind in kinds}
     rows: Counter[str] = Counter()
@@ -185,9 +222,9 @@ def evaluate(predictor: Predictor, source: ScanSource, split: str) -> dict[str, 
             ),
             **back_projection,
         },
-        "miou": {kind: round(100 * m.miou(info.policy), 4) for kind, m in matrices.items()},
+        "miou": {kind: 100 * m.miou(info.policy) for kind, m in matrices.items()},
         "iou": {
-            name: None if np.isnan(value) else round(100 * value, 4)
+            name: None if np.isnan(value) else 100 * float(value)
             for name, value in zip(info.label_map.names, matrices["point"].iou(), strict=True)
         },
         "scans": len(scan_ids),

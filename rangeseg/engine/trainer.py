@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 METRICS = "metrics.jsonl"
+CHECKPOINT = "last.pt"
 
 
 class TrainSettings(Settings):
@@ -126,7 +127,7 @@ def train(
         # PyTorch divides by the length of the warm-up less one step: keep it off zero.
         pct_start=min(settings.warm_up * (1 + 1e-6), 1.0),
     )
-    checkpoint = run / "last.pt"
+    checkpoint = run / CHECKPOINT
     step = 0
     if checkpoint.is_file():
         step, state = load_checkpoint(checkpoint, identity, method, device)

@@ -1,4 +1,8 @@
-"""Pixels to points: every point of the scan gets a label from the labelled range image."""
+"""Pixels to points: every point of the scan gets a label from the labelled range image.
+
+An image of floats, the confidence of the labels for instance, goes the same way; points that were
+not projected get 0 of it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ def own_pixel(label_image: np.ndarray, projection: Projection) -> np.ndarray:
         most pixels have (the lower one on a tie; 0 where no pixel is filled), here and in the
         other functions of this module.
     """
-    default = most_common_label(label_image, projection)
+    default = value_of_unprojected(label_image, projection)
     labels = np.ascontiguousarray(label_image)
     return _own_pixel(labels, projection.row, projection.col, default)
 
@@ -51,7 +55,7 @@ def nearest_label(label_image: np.ndarray, projection: Projection, window: int =
         Decoding, IROS 2021 (nearest label assignment).
     """
     row_offset, col_offset = window_offsets(window)
-    default = most_common_label(label_image, projection)
+    default = value_of_unprojected(label_image, projection)
     labels, ranges = pad_window(label_image, projection, window // 2)
     return _nearest_label(
         labels.ravel(),
@@ -98,17 +102,19 @@ def nearest_point(
         points,
         row_offset,
         col_offset,
-        most_common_label(label_image, projection),
+        value_of_unprojected(label_image, projection),
     )
 
 
-def most_common_label(label_image: np.ndarray, projection: Projection) -> int:
-    """The label of points that were not projected; looked up only where there are any."""
+def value_of_unprojected(label_image: np.ndarray, projection: Projection) -> int:
+    """The most common label, looked up only where a point needs it; 0 in an image of floats."""
     if label_image.shape != projection.point_index.shape:
         raise ValueError(
             f"labels of {label_image.shape} pixels, "
             f"but a projection onto {projection.point_index.shape}"
         )
+    if label_image.dtype.kind == "f":
+        return 0
     if not (projection.row < 0).any() or not projection.valid.any():
         return 0
     return int(np.bincount(label_image[projection.valid]).argmax())

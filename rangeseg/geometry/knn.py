@@ -7,8 +7,8 @@ import numpy as np
 from rangeseg.errors import ConfigError
 from rangeseg.geometry.backprojection import (
     NOTHING,
-    most_common_label,
     pad_window,
+    value_of_unprojected,
     window_offsets,
 )
 from rangeseg.geometry.kernel import kernel
@@ -58,7 +58,7 @@ def knn_vote(
             f"knn_vote: neighbours, sigma and cutoff must be positive, "
             f"found {neighbours}, {sigma}, {cutoff}"
         )
-    default = most_common_label(label_image, projection)
+    default = value_of_unprojected(label_image, projection)
     labels, ranges = pad_window(label_image, projection, window // 2)
     ranges[labels >= num_classes] = NOTHING
     limits = np.iinfo(labels.dtype)

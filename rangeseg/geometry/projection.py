@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rangeseg.errors import ConfigError, DataError, unknown_name
+from rangeseg.geometry.firing_order import firing_beams, firing_columns
 from rangeseg.geometry.kernel import kernel
 from rangeseg.geometry.sensor import Sensor
 
@@ -57,7 +58,7 @@ def beam_rows(
 
     ``scan_order`` reads the order of the file: beam after beam from the highest to the lowest,
     each counter-clockwise from straight ahead (x forward), so that a new beam begins where the
-    azimuth falls back past zero.
+    azimuth falls back past zero. ``file_order`` needs whole firings of evenly spaced azimuths.
 
     Args:
         points: (N,4) float32 in the order of the file.
@@ -76,6 +77,11 @@ def beam_rows(
             _warn_once(sensor, "the scan has no ring (the beam of each point)")
             return None
         return np.ascontiguousarray(ring, dtype=np.int32)
+    if sensor.row_rule == "file_order":
+        beams_in_firing = firing_beams(_as_points(points), sensor.beams, sensor.min_range)
+        if beams_in_firing is None:
+            _warn_once(sensor, f"the scan does not list {sensor.beams} points of each firing")
+        return beams_in_firing
     beams = np.empty(len(points), dtype=np.int32)
     found = _count_turns(_as_points(points), beams)
     if found != sensor.beams:
@@ -111,10 +117,15 @@ def project_points(
     if beams is not None:
         _check_beams(beams, len(points), sensor)
         beams = np.ascontiguousarray(beams, dtype=np.int32)
+    points = _as_points(points)
+    columns = None
+    if beams is not None and sensor.row_rule == "file_order":
+        columns = firing_columns(points, sensor.beams, sensor.width, sensor.min_range)
     fov_up, fov_down = math.radians(sensor.fov_up_deg), math.radians(sensor.fov_down_deg)
     row, col, depth, point_index = _project(
-        _as_points(points),
+        points,
         beams,
+        columns,
         np.arange(sensor.beams, dtype=np.int32) * sensor.height // sensor.beams,
         sensor.height,
         sensor.width,
@@ -250,6 +261,7 @@ def _count_turns(points: np.ndarray, beams: np.ndarray) -> int:
 def _project(
     points: np.ndarray,
     beams: np.ndarray | None,
+    columns: np.ndarray | None,
     row_of_beam: np.ndarray,
     height: int,
     width: int,
@@ -270,9 +282,12 @@ def _project(
         if not (_ZERO < depth < np.inf and depth >= min_range and math.isfinite(points[i, 3])):
             rows[i], cols[i], depths[i] = -1, -1, _ZERO
             continue
-        # Cut to whole numbers towards zero: as good as floor where negative ones become 0.
-        col = int(_HALF * (_ONE - math.atan2(y, x) / _PI) * float_width)
-        col = min(max(col, 0), width - 1)
+        if columns is None:
+            # Cut to whole numbers towards zero: as good as floor where negative ones become 0.
+            col = int(_HALF * (_ONE - math.atan2(y, x) / _PI) * float_width)
+            col = min(max(col, 0), width - 1)
+        else:
+            col = int(columns[i])
         if beams is None:
             # Rounding may leave the ratio just outside the domain of the arcsine.
             inclination = math.asin(min(max(z / depth, -_ONE), _ONE))

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from rangeseg.errors import ConfigError
 
-RowRule = Literal["inclination", "scan_order", "ring"]
+RowRule = Literal["inclination", "scan_order", "ring", "file_order"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Sensor:
             ``inclination``: its vertical angle (the literature's rule);
             ``scan_order``: the file lists one beam after the other, so a new row begins where the
             azimuth wraps (KITTI);
-            ``ring``: the file names the beam of every point (nuScenes).
+            ``ring``: the file names the beam of every point (nuScenes);
+            ``file_order``: the file lists all beams of one firing after the other, lost echoes
+            too (nuScenes, Ouster); then the column is the firing's, and no point hides another.
         min_range: points nearer than this, in metres, are not projected (they still get a
             prediction).
 

@@ -1,0 +1,148 @@
+"""Predictions as files: what a benchmark accepts, and pseudo-labels for labelling tools."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.engine.inference import Predictor
+from rangeseg.errors import ConfigError
+from rangeseg.files import PARTIAL, write_file
+from rangeseg.progress import Progress
+from rangeseg.settings import Settings
+
+STAMP = "rangeseg_export.json"
+
+
+class ExportSettings(Settings):
+    """What is written."""
+
+    split: str = "test"
+    confidence: bool = False  # also float16 files of confidences
+    min_confidence: float | None = Field(
+        default=None, ge=0, le=1
+    )  # below it, a point's label is withheld
+
+
+def export_predictions(
+    predictor: Predictor,
+    source: ScanSource,
+    settings: ExportSettings,
+    out: Path,
+    origin: dict[str, Any],
+    resume: bool,
+) -> int:
+    """Write one file per scan where the benchmark expects it; labels are never read.
+
+    Each file is written whole or not at all. With ``min_confidence`` the files hold pseudo-labels,
+    not a submission: what a submission needs besides is left out.
+
+    Args:
+        predictor: what predicts.
+        source: whose scans.
+        settings: which split, and what.
+        out: the folder; it is made.
+        origin: the run the predictions come from; kept in the folder, compared on resume.
+        resume: keep the files that are there and add what is missing.
+
+    Returns:
+        The number of scans predicted, those of an earlier call included.
+
+    Raises:
+        ConfigError: the folder is not empty and ``resume`` is not set, or it holds another export.
+        DataError: a scan cannot be read.
+    """
+    stamp = {**origin, **settings.model_dump()}
+    _check_folder(out, stamp, resume)
+    scan_ids = source.scan_ids(settings.split)
+    out.mkdir(parents=True, exist_ok=True)
+    write_file(out / STAMP, json.dumps(stamp, indent=2) + "\n")
+    files = {i: source.prediction_file(i, settings.split) for i in scan_ids}
+    missing = [i for i in scan_ids if not (out / files[i]).is_file()]
+    with_confidence = settings.confidence or settings.min_confidence is not None
+    done = len(scan_ids) - len(missing)
+    with Progress(f"predict {settings.split}", len(scan_ids), "scan", initial=done) as progress:
+        for prediction in predictor.predict(source, missing, False, with_confidence):
+            labels, confidence = prediction.points, prediction.confidence
+            file = files[prediction.scan.scan_id]
+            if settings.min_confidence is not None:
+                assert confidence is not None
+                labels = np.where(confidence >= settings.min_confidence, labels, IGNORE)
+            if settings.confidence:
+                assert confidence is not None
+                halves = confidence.astype("<f2").tobytes()
+                write_file((out / "confidence" / file).with_suffix(".float16"), halves)
+            # Last: a scan counts as done once its labels are there.
+            write_file(out / file, source.encode_prediction(labels).tobytes())
+            progress.update()
+    if settings.min_confidence is None:
+        for name, text in source.submission_files(settings.split).items():
+            write_file(out / name, text)
+    return len(scan_ids)
+
+
+def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
+    """Pack the predictions of a split, and nothing else, as the benchmark's server expects them.
+
+    Args:
+        source: the data set.
+        split: the split that was exported.
+        out: the export's folder.
+
+    Returns:
+        The archive, beside the folder; one that is there is replaced.
+    """
+    archive = out.with_name(f"{out.name}.zip")
+    files = [source.prediction_file(scan_id, split) for scan_id in source.scan_ids(split)]
+    files += source.submission_files(split)
+    temporary = archive.with_name(archive.name + PARTIAL)
+    with (
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped,
+        Progress(f"zip {archive.name}", len(files), "file") as progress,
+    ):
+        for file in files:
+            zipped.write(out / file, file)
+            progress.update()
+    os.replace(temporary, archive)
+    return archive
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_folder(out: Path, stamp: dict[str, Any], resume: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise ConfigError(f"{out} is a file: choose another --out")
+    if not resume:
+        raise ConfigError(
+            f"{out} is not empty: add --resume to complete it, or choose another --out"
+        )
+    try:
+        was = json.loads((out / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        was = None
+    if not isinstance(was, dict):
+        raise ConfigError(f"{out} holds no sound {STAMP}, so it is no export: choose another --out")
+    for key, value in stamp.items():
+        if was.get(key) != value:
+            raise ConfigError(
+                f"{out} was begun with {key}={was.get(key)}, now it is {value}: resume with the "
+                "same run and options, or choose another --out"
+            )

@@ -1,0 +1,125 @@
+"""Rows and columns from a file that lists firing after firing: no two points meet."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rangeseg.geometry.kernel import kernel
+
+_STEADY = 0.98
+"""Least agreement (0..1) of azimuths with evenly spaced firings, and of inclinations with beams."""
+
+
+def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.ndarray | None:
+    """The beam of each point of a scan that lists all beams of one firing after the other.
+
+    Every firing must be whole, lost echoes included (0, 0, 0 or NaN), the firings evenly spaced
+    over one turn, either way round, and a place in the firing must always have the same
+    inclination: one point that is left out of the file shifts all places behind it.
+
+    Args:
+        points: (N,4) float32 in the order of the file.
+        beams: of the sensor.
+        min_range: points nearer than this, in metres, are no evidence.
+
+    Returns:
+        (N,) int32 in 0..beams-1, 0 the highest; None if the scan is not listed like that.
+    """
+    if len(points) == 0 or len(points) % beams:
+        return None
+    forward, backward, count = _turn(points, beams, float(min_range))
+    if count == 0 or max(abs(forward), abs(backward)) < _STEADY * count:
+        return None
+    descent, explained = _order_of_beams(points, beams, float(min_range))
+    if explained < _STEADY:
+        return None
+    place = np.arange(beams, dtype=np.int32)
+    return np.tile(place if descent >= 0 else place[::-1], len(points) // beams)
+
+
+def firing_columns(
+    points: np.ndarray, beams: int, width: int, min_range: float = 0.0
+) -> np.ndarray:
+    """The column of each point: one for each firing, where the image is wide enough.
+
+    Which way round the firings go and where they begin is taken from all points together, so
+    columns stay right when the scan is rotated or mirrored. On average a column is where its
+    azimuth puts it; the sensor's uneven turn moves it by a few columns.
+
+    Args:
+        points: (N,4) float32, N a multiple of ``beams``; NaN where a point was dropped.
+        beams: of the sensor.
+        width: of the image; from the number of firings on, no two firings share a column.
+        min_range: points nearer than this, in metres, are no evidence.
+
+    Returns:
+        (N,) int32 in 0..width-1.
+    """
+    if len(points) % beams:
+        raise ValueError(f"{len(points)} points are not whole firings of {beams} beams")
+    firings = len(points) // beams
+    forward, backward, _ = _turn(points, beams, float(min_range))
+    azimuth_grows = abs(forward) >= abs(backward)
+    first = np.angle(forward if azimuth_grows else backward)
+    shift = math.floor(0.5 * (1.0 - first / math.pi) * width)
+    steps = np.arange(firings) * width // max(firings, 1)
+    columns = (shift - steps if azimuth_grows else shift + steps) % width
+    return np.repeat(columns.astype(np.int32), beams)
+
+
+@kernel
+def _turn(points: np.ndarray, beams: int, min_range: float) -> tuple[complex, complex, int]:
+    """Sums over points: direction turned back by its firing's angle, either way; their number.
+
+    The firing's angle is 2π · firing / firings. If it is right, all turned directions agree and
+    their sum is as long as their number.
+    """
+    firings = points.shape[0] // beams
+    forward, backward = 0.0j, 0.0j
+    count = 0
+    for firing in range(firings):
+        angle = 2.0 * math.pi * firing / firings
+        turn = complex(math.cos(angle), math.sin(angle))
+        for i in range(firing * beams, (firing + 1) * beams):
+            x, y = float(points[i, 0]), float(points[i, 1])
+            flat = math.sqrt(x * x + y * y)
+            if max(min_range, 0.0) < flat < math.inf:
+                direction = complex(x / flat, y / flat)
+                forward += direction * turn.conjugate()
+                backward += direction * turn
+                count += 1
+    return forward, backward, count
+
+
+@kernel
+def _order_of_beams(points: np.ndarray, beams: int, min_range: float) -> tuple[float, float]:
+    """How the inclination falls along a firing (> 0 if it does), and how strictly.
+
+    The second figure is the share (0..1) of the inclination's variance that the place in the firing
+    explains.
+    """
+    count = np.zeros(beams, dtype=np.int64)
+    total, squares = np.zeros(beams), 0.0
+    for i in range(points.shape[0]):
+        x, y, z = float(points[i, 0]), float(points[i, 1]), float(points[i, 2])
+        depth = math.sqrt(x * x + y * y + z * z)
+        if max(min_range, 0.0) < depth < math.inf:
+            sine = z / depth
+            count[i % beams] += 1
+            total[i % beams] += sine
+            squares += sine * sine
+    descent, between, everything, number = 0.0, 0.0, 0.0, 0
+    for place in range(beams):
+        if count[place] > 0:
+            mean = total[place] / count[place]
+            descent += mean * (0.5 * (beams - 1) - place)
+            between += total[place] * mean
+            everything += total[place]
+            number += count[place]
+    if number == 0:
+        return 0.0, 0.0
+    about_mean = everything * everything / number
+    variance = squares - about_mean
+    return descent, (between - about_mean) / variance if variance > 0.0 else 1.0
