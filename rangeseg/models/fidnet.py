@@ -25,6 +25,10 @@ class FIDNet(nn.Module):
         num_classes: classes K (ignore has no logit).
         width: channels of each stage; 128 is the paper's, with 6.05 M parameters.
 
+    Attributes:
+        feature_channels: channels of each of ``encode``'s features, shallow to deep.
+        embedding_channels: channels of ``decode``'s embedding.
+
     Reference:
         Zhao et al. 2021, "FIDNet: LiDAR Point Cloud Semantic Segmentation with Fully
         Interpolation Decoding", Sec. III. Departures: every padding and interpolation wraps along
@@ -34,6 +38,8 @@ class FIDNet(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, width: int = 128) -> None:
         super().__init__()
+        self.feature_channels = (4 * width, *(width for _ in BLOCKS))
+        self.embedding_channels = width
         lift = (in_channels, width // 2, width, 2 * width, 4 * width)
         self.stem = nn.Sequential(*(conv1x1(a, b, bias=True) for a, b in pairwise(lift)))
         stages = []
