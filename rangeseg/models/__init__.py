@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from pydantic import Field
-from torch import nn
 
 from rangeseg.errors import unknown_name
+from rangeseg.models.cenet import CENet
 from rangeseg.models.fidnet import FIDNet
+from rangeseg.models.network import Network
 from rangeseg.settings import Settings
 
-MODELS: dict[str, type[FIDNet]] = {"fidnet": FIDNet}
+MODELS: dict[str, Callable[[int, int, int], Network]] = {"fidnet": FIDNet, "cenet": CENet}
+"""Each is called with in_channels, num_classes and width."""
 
 
 class ModelSettings(Settings):
@@ -24,11 +27,11 @@ class ModelSettings(Settings):
 class NetworkFactory(Protocol):
     """Makes networks of one architecture, each newly initialised."""
 
-    def __call__(self) -> nn.Module:
+    def __call__(self) -> Network:
         """A network that maps (B,C,H,W) to logits (B,K,H,W)."""
 
 
-def build_network(settings: ModelSettings, in_channels: int, num_classes: int) -> FIDNet:
+def build_network(settings: ModelSettings, in_channels: int, num_classes: int) -> Network:
     """A newly initialised network.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -66,25 +67,49 @@ def upsample_azimuth(x: Tensor, factor: int) -> Tensor:
     return enlarged[..., factor:-factor]
 
 
+def full_resolution(features: list[Tensor]) -> Tensor:
+    """Enlarge (B,channels,H/s,W/s) to the size of the first one and concatenate all of them."""
+    height = features[0].shape[2]
+    return torch.cat([upsample_azimuth(f, height // f.shape[2]) for f in features], dim=1)
+
+
+def leaky_relu() -> nn.Module:
+    """LeakyReLU(.01), FIDNet's activation."""
+    return nn.LeakyReLU(0.01, inplace=True)
+
+
 def conv1x1(in_channels: int, out_channels: int, bias: bool) -> nn.Sequential:
     """1x1 convolution, batch norm, LeakyReLU(.01)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
         nn.BatchNorm2d(out_channels),
-        nn.LeakyReLU(0.01, inplace=True),
+        leaky_relu(),
+    )
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Sequential:
+    """3x3 convolution, batch norm, Hardswish."""
+    return nn.Sequential(
+        AzimuthConv(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.Hardswish()
     )
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016, Fig. 5 left), LeakyReLU(.01)."""
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, Fig. 5 left)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        activation: Callable[[], nn.Module],
+    ) -> None:
         super().__init__()
         self.conv1 = AzimuthConv(in_channels, out_channels, stride)
         self.norm1 = nn.BatchNorm2d(out_channels)
         self.conv2 = AzimuthConv(out_channels, out_channels)
         self.norm2 = nn.BatchNorm2d(out_channels)
-        self.activation = nn.LeakyReLU(0.01, inplace=True)
+        self.activation = activation()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
@@ -98,3 +123,16 @@ class BasicBlock(nn.Module):
         y = self.norm2(self.conv2(y))
         out: Tensor = self.activation(y + self.shortcut(x))
         return out
+
+
+def residual_stages(
+    in_channels: int, width: int, activation: Callable[[], nn.Module]
+) -> nn.ModuleList:
+    """The four stages of a ResNet-34, all of one width; each but the first halves the size."""
+    stages = nn.ModuleList()
+    for index, blocks in enumerate((3, 4, 6, 3)):
+        stage = [BasicBlock(in_channels, width, 1 if index == 0 else 2, activation)]
+        stage += [BasicBlock(width, width, 1, activation) for _ in range(blocks - 1)]
+        stages.append(nn.Sequential(*stage))
+        in_channels = width
+    return stages

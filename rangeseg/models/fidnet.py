@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from rangeseg.models.blocks import BasicBlock, conv1x1, upsample_azimuth
-
-BLOCKS = (3, 4, 6, 3)
-"""Residual blocks of each stage, as in ResNet-34."""
+from rangeseg.models.blocks import conv1x1, full_resolution, leaky_relu, residual_stages
+from rangeseg.models.network import Network
 
 
-class FIDNet(nn.Module):
+class FIDNet(Network):
     """FIDNet ResNet34-point.
 
     A stem of 1x1 convolutions lifts every pixel like a point; four residual stages see its
@@ -38,20 +35,11 @@ class FIDNet(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, width: int = 128) -> None:
         super().__init__()
-        self.feature_channels = (4 * width, *(width for _ in BLOCKS))
+        self.feature_channels = (4 * width, width, width, width, width)
         self.embedding_channels = width
         lift = (in_channels, width // 2, width, 2 * width, 4 * width)
         self.stem = nn.Sequential(*(conv1x1(a, b, bias=True) for a, b in pairwise(lift)))
-        stages = []
-        channels = lift[-1]
-        for index, blocks in enumerate(BLOCKS):
-            layers = []
-            for block in range(blocks):
-                stride = 2 if index > 0 and block == 0 else 1
-                layers.append(BasicBlock(channels, width, stride))
-                channels = width
-            stages.append(nn.Sequential(*layers))
-        self.stages = nn.ModuleList(stages)
+        self.stages = residual_stages(4 * width, width, leaky_relu)
         self.decoder = nn.Sequential(
             conv1x1(8 * width, 4 * width, bias=False), conv1x1(4 * width, width, bias=False)
         )
@@ -71,16 +59,10 @@ class FIDNet(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Features of ``encode`` -> embedding (B,w,H,W)."""
-        height = features[0].shape[2]
-        full = [upsample_azimuth(f, height // f.shape[2]) for f in features]
-        embedding: Tensor = self.decoder(torch.cat(full, dim=1))
+        embedding: Tensor = self.decoder(full_resolution(features))
         return embedding
 
     def classify(self, embedding: Tensor) -> Tensor:
         """Embedding (B,w,H,W) -> logits (B,K,H,W)."""
         logits: Tensor = self.classifier(embedding)
         return logits
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Range image (B,C,H,W) -> logits (B,K,H,W)."""
-        return self.classify(self.decode(self.encode(image)))
