@@ -78,6 +78,10 @@ def _label_map() -> LabelMap:
     )
 
 
+DRAWN_STAMP = "scribbles.json"
+"""The file that says that a folder's scribbles were drawn by ``rangeseg-data scribble``."""
+
+
 class SemanticKitti(SequenceFolder):
     """SemanticKITTI, ids like ``08/000123``.
 
@@ -114,12 +118,18 @@ class ScribbleKitti(SemanticKitti):
 
     ``root`` is SemanticKITTI's, with ``sequences/SS/scribbles/FFFFFF.label`` beside ``labels/`` in
     the training sequences. Validation and test read the full labels; the labelled lists are
-    SemanticKITTI's.
+    SemanticKITTI's. Scribbles that rangeseg drew from full labels give the data set another name,
+    so that results on them are not taken for results on the published annotation.
 
     Reference: Unal et al., Scribble-Supervised LiDAR Semantic Segmentation, CVPR 2022.
     """
 
     info = replace(SemanticKitti.info, name="scribble_kitti")
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        if (self.root / DRAWN_STAMP).is_file():
+            self.info = replace(type(self).info, name="scribble_kitti_drawn")
 
     def paths(self, scan_id: str) -> tuple[Path, Path]:
         """The point file and the label file of a scan: scribbles in the training sequences.

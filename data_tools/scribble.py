@@ -1,0 +1,70 @@
+"""``rangeseg-data scribble``: draw scribble-like labels from full ones."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rangeseg.commandline import Commands, add_command
+from rangeseg.errors import ConfigError, DataError
+
+DATASETS = ("semantic_kitti", "simulated")
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    scribble = add_command(
+        commands, "scribble", run,
+        summary="draw scribble-like labels from full ones: not the published ScribbleKITTI",
+        example="rangeseg-data scribble semantic_kitti data/semantic_kitti --out data/scribbles "
+        "--workers 8\n"
+        "  rangeseg train configs/scribble_kitti.yaml --set dataset.root=data/scribbles "
+        "--method supervised --labels 10%",
+    )  # fmt: skip
+    scribble.add_argument(
+        "dataset", metavar="DATASET", choices=DATASETS,
+        help=f"{' or '.join(DATASETS)}: fully labelled, in SemanticKITTI's layout",
+    )  # fmt: skip
+    scribble.add_argument("root", metavar="ROOT", type=Path, help="the data's folder; only read")
+    scribble.add_argument(
+        "--out", metavar="DIR", type=Path, required=True,
+        help="becomes a root of the data set scribble_kitti: links to ROOT's scans and labels, and "
+        "the drawn scribbles; the same call completes one that was begun",
+    )  # fmt: skip
+    scribble.add_argument(
+        "--fraction", type=float, metavar="SHARE",
+        help="share of the labelled points that keep their label (default: 0.08)",
+    )  # fmt: skip
+    scribble.add_argument("--seed", type=int, metavar="N", help="another seed, other strokes")
+    scribble.add_argument(
+        "--workers", type=int, default=0, metavar="N",
+        help="processes that draw (default: only this one)",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw scribbles for the training sequences of a data set."""
+    from pydantic import ValidationError
+
+    from rangeseg.datasets import open_dataset
+    from rangeseg.datasets.scribbles import ScribbleSettings, scribble_dataset
+    from rangeseg.datasets.semantic_kitti import SemanticKitti
+
+    if arguments.workers < 0:
+        raise ConfigError(f"--workers {arguments.workers}: give 0 or the number of processes")
+    given = {name: getattr(arguments, name) for name in ScribbleSettings.model_fields}
+    try:
+        settings = ScribbleSettings(**{n: value for n, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
+    source = open_dataset(arguments.dataset, arguments.root)
+    assert isinstance(source, SemanticKitti)
+    if not source.root.is_dir():  # a simulated data set would be made here
+        raise DataError(f"{source.root} is not a folder: there is nothing to draw from")
+    scans = scribble_dataset(source, arguments.out, settings, arguments.workers)
+    print(
+        f"{arguments.out}: scribbles of {scans} training scans, drawn from full labels "
+        "(not the published ScribbleKITTI)"
+    )
+    return 0
