@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from data_tools.source import add_source, open_source
 from rangeseg.commandline import Commands, add_command
-from rangeseg.errors import DataError
+from rangeseg.errors import DataError, DataFault
 
 if TYPE_CHECKING:
-    from rangeseg.datasets.check import Part
+    from rangeseg.datasets.base import ScanSource
+    from rangeseg.datasets.check import Part, Tally
 
 CULPRITS_SHOWN = 10
+FAULTS: tuple[DataFault, ...] = get_args(DataFault)
 
 
 def add(commands: Commands) -> None:
@@ -30,33 +33,119 @@ def add(commands: Commands) -> None:
         "--deep", action="store_true", help="read every point and label, not only the file sizes"
     )
     check.add_argument(
-        "--labels", metavar="FILE",
+        "--labels", metavar="FILE", type=Path,
         help="a labelled list: of the train split only its scans need labels",
     )  # fmt: skip
+    check.add_argument(
+        "--json", action="store_true", help="print one JSON document with all that was found"
+    )
+    check.add_argument(
+        "--workers", type=int, metavar="N", help="threads (default: a few more than cores)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check a data set; exit code 3 if training or evaluation would fail."""
+    from rangeseg.datasets.check import Part, Problem, Tally
+
+    source = open_source(arguments)
+    try:
+        parts = _check(source, arguments)
+    except DataError as error:
+        if not arguments.json:
+            raise
+        parts = [Part("none", "none", found=Tally(problems=[Problem(str(error), error.kind)]))]
+    total = Tally()
+    for part in parts:
+        total.add(part.found)
+    if arguments.json:
+        print(json.dumps(_document(source, parts, total, arguments.deep), indent=2))
+    else:
+        _print_report(source, parts, total, arguments.deep)
+    return DataError.exit_code if total.problems else 0
+
+
+def _check(source: ScanSource, arguments: argparse.Namespace) -> list[Part]:
     from rangeseg.datasets.check import check_dataset
     from rangeseg.datasets.splits import check_split, read_split
 
-    source = open_source(arguments)
     if not source.root.is_dir():  # a simulated data set would be made here, not checked
-        raise DataError(f"{source.root} is not a folder: there is nothing to check")
+        raise DataError(f"{source.root} is not a folder: there is nothing to check", "missing")
     labelled = None
     if arguments.labels is not None:
-        labelled = read_split(Path(arguments.labels))
-        check_split(labelled, source, Path(arguments.labels))
-    parts = check_dataset(source, arguments.split, arguments.deep, labelled)
+        labelled = read_split(arguments.labels)
+        check_split(labelled, source, arguments.labels)
+    return check_dataset(source, arguments.split, arguments.deep, labelled, arguments.workers)
 
-    _print_parts(parts)
-    if arguments.deep:
+
+def _document(
+    source: ScanSource, parts: Sequence[Part], total: Tally, deep: bool
+) -> dict[str, Any]:
+    """All that was found; what only a deep check counts is null in another one."""
+    names = source.info.label_map.names
+    return {
+        "ok": not total.problems,
+        "dataset": source.info.name,
+        "root": str(source.root),
+        "deep": deep,
+        "totals": _counts(total, deep),
+        "sequences": [
+            {"split": part.split, "sequence": part.name, **_counts(part.found, deep)}
+            for part in parts
+        ],
+        "class_points": {
+            split: _named(points, names) for split, points in _by_split(parts).items()
+        }
+        if deep
+        else None,
+        "problems": [
+            {
+                "split": part.split, "sequence": part.name, "scan": problem.scan_id,
+                "kind": problem.kind, "message": problem.message,
+            }
+            for part in parts for problem in part.found.problems
+        ],
+        "notes": [
+            {"split": part.split, "sequence": part.name, "message": note}
+            for part in parts for note in part.found.notes
+        ],
+    }  # fmt: skip
+
+
+def _counts(found: Tally, deep: bool) -> dict[str, int | None]:
+    return {
+        "scans": found.scans,
+        "labelled": found.labelled,
+        "points": found.points,
+        **{kind: found.count(kind) for kind in FAULTS},
+        "nan_points": found.nan_points if deep else None,
+        "empty_returns": found.empty_returns if deep else None,
+    }
+
+
+def _by_split(parts: Sequence[Part]) -> dict[str, list[int]]:
+    """The points of every train id (256) in each split."""
+    splits: dict[str, list[int]] = {}
+    for part in parts:
+        sums = splits.setdefault(part.split, [0] * len(part.found.class_points))
+        splits[part.split] = [
+            a + int(b) for a, b in zip(sums, part.found.class_points, strict=True)
+        ]
+    return splits
+
+
+def _named(points: Sequence[int], names: Sequence[str]) -> dict[str, int]:
+    """The points of every class by its name, and of what is ignored."""
+    return {**dict(zip(names, points, strict=False)), "(ignored)": points[-1]}
+
+
+def _print_report(source: ScanSource, parts: Sequence[Part], total: Tally, deep: bool) -> None:
+    _print_counts(parts, total, deep)
+    if deep:
         _print_classes(parts, source.info.label_map.names)
-    problems = [problem for part in parts for problem in part.problems]
-    _print_first("note", [note for part in parts for note in part.notes])
-    _print_first("problem", problems)
-    print(f"problems: {len(problems) or 'none'}")
-    return DataError.exit_code if problems else 0
+    _print_first("note", total.notes)
+    _print_first("problem", [problem.message for problem in total.problems])
+    print(f"problems: {len(total.problems) or 'none'}")
 
 
 def _print_first(kind: str, lines: Sequence[str]) -> None:
@@ -66,28 +155,25 @@ def _print_first(kind: str, lines: Sequence[str]) -> None:
         print(f"{kind}: ... {len(lines) - CULPRITS_SHOWN} more")
 
 
-def _print_parts(parts: Sequence[Part]) -> None:
-    print(f"{'split':<7}{'sequence':<10}{'scans':>7}{'labelled':>10}{'points':>15}{'problems':>10}")
-    for part in parts:
-        print(
-            f"{part.split:<7}{part.name:<10}{len(part.scan_ids):>7}{part.labelled:>10}"
-            f"{part.points:>15,}{len(part.problems):>10}"
-        )
-    print(
-        f"{'total':<17}{sum(len(part.scan_ids) for part in parts):>7}"
-        f"{sum(part.labelled for part in parts):>10}{sum(part.points for part in parts):>15,}"
-        f"{sum(len(part.problems) for part in parts):>10}"
-    )
+def _print_counts(parts: Sequence[Part], total: Tally, deep: bool) -> None:
+    """A line for every sequence; a column is as wide as its widest cell."""
+    counted = [_counts(part.found, deep) for part in parts] + [_counts(total, deep)]
+    columns = [name for name, number in counted[-1].items() if number is not None]
+    rows = [["split", "sequence", *columns]]
+    places = [(part.split, part.name) for part in parts] + [("total", "")]
+    for place, counts in zip(places, counted, strict=True):
+        rows.append([*place, *(f"{counts[name]:,}" for name in columns)])
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        print("  ".join(f"{c:<{w}}" if i < 2 else f"{c:>{w}}" for i, (c, w) in enumerate(cells)))
 
 
 def _print_classes(parts: Sequence[Part], names: Sequence[str]) -> None:
     """The share of every class among the labelled points of each split, in percent."""
-    splits = list(dict.fromkeys(part.split for part in parts))
-    columns = {s: [p.counts for p in parts if p.split == s] for s in splits}
-    totals = {s: [sum(int(c[i]) for c in columns[s]) for i in range(256)] for s in splits}
-    print(f"{'% of points':<18}" + "".join(f"{split:>10}" for split in splits))
-    for index, name in [*enumerate(names), (255, "(ignored)")]:
-        shares = (100 * totals[s][index] / max(1, sum(totals[s])) for s in splits)
-        print(f"{name:<18}" + "".join(f"{share:>10.3f}" for share in shares))
-    empty, points = sum(p.empty_returns for p in parts), sum(p.points for p in parts)
-    print(f"empty returns (NaN or 0, 0, 0): {empty:,} of {points:,} points")
+    splits = {split: _named(points, names) for split, points in _by_split(parts).items()}
+    width = max(len(name) for name in ("% of points", *names)) + 1
+    print(f"{'% of points':<{width}}" + "".join(f"{split:>10}" for split in splits))
+    for name in (*names, "(ignored)"):
+        shares = (100 * points[name] / max(1, sum(points.values())) for points in splits.values())
+        print(f"{name:<{width}}" + "".join(f"{share:>10.3f}" for share in shares))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import Custom, Description
+from rangeseg.datasets.nuscenes import NuScenes
 from rangeseg.datasets.semantic_kitti import ScribbleKitti, SemanticKitti
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.errors import ConfigError, unknown_name
@@ -13,6 +14,7 @@ from rangeseg.errors import ConfigError, unknown_name
 DATASETS: dict[str, type[ScanSource]] = {
     "semantic_kitti": SemanticKitti,
     "scribble_kitti": ScribbleKitti,
+    "nuscenes": NuScenes,
     "simulated": Simulated,
     "custom": Custom,
 }

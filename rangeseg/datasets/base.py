@@ -38,7 +38,7 @@ class DatasetInfo:
     """What is known about a data set without reading it.
 
     Attributes:
-        name: its key in DATASETS.
+        name: what results call it: its key in DATASETS, or more precisely.
         label_map: classes, colours, ids.
         sensor: the device, with the image size the literature uses.
         statistics: channel -> (mean, standard deviation) over the filled pixels of the train split.
@@ -97,14 +97,18 @@ class ScanSource(ABC):
         """
         return [i for sequence in self.sequences(split) for i in self.sequence_ids(sequence)]
 
+    def needs_labels(self, scan_id: str) -> bool:
+        """Whether it is a fault that a scan has no label file; not where this means unlabelled."""
+        return True
+
     def labelled_ids(self, split: str) -> list[str]:
-        """Ids of the scans of a split that should have labels; all, unless some need not.
+        """Ids of the scans of a split that have labels, or should have.
 
         Raises:
             DataError: see ``scan_ids``.
             ConfigError: no such split.
         """
-        return self.scan_ids(split)
+        return [scan_id for scan_id in self.scan_ids(split) if self.needs_labels(scan_id)]
 
     @abstractmethod
     def has_labels(self, scan_id: str) -> bool:

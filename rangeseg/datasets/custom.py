@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from rangeseg.datasets.base import DatasetInfo, MiouPolicy
 from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.datasets.sequences import Layout, SequenceFolder
+from rangeseg.errors import unknown_name
+from rangeseg.geometry.projection import CHANNELS
 from rangeseg.geometry.sensor import RowRule, Sensor
 from rangeseg.settings import Settings
+
+SEQUENCE_NAME = r"\w[\w.-]*"
+"""What labelled lists can name."""
+
+MOST_CLASSES = 253
+"""Train ids are bytes, of which 254 and 255 have other meanings."""
+
+Problem = tuple[tuple[int | str, ...], str, object]
+"""One thing wrong with a field: its place in the field, what is wrong, what was found there."""
+
+
+def _folder_name(name: object) -> object:
+    if not isinstance(name, str):
+        raise ValueError("quote it: '01'; unquoted, YAML takes a name for a number or a date")
+    if not re.fullmatch(SEQUENCE_NAME, name):
+        raise ValueError("a sequence is a folder's name, of letters, digits, '_', '-' and '.'")
+    return name
+
+
+SequenceName = Annotated[str, BeforeValidator(_folder_name)]
 
 
 class ClassDescription(Settings):
@@ -26,22 +58,72 @@ class SensorDescription(Settings):
     """The device; the size of the image is that of ``range_image``."""
 
     beams: int = Field(ge=1)
-    fov_up_deg: float
-    fov_down_deg: float
+    fov_up_deg: float = Field(ge=-90, le=90)
+    fov_down_deg: float = Field(ge=-90, le=90)
     rows: RowRule = "inclination"
     min_range: float = Field(default=0.0, ge=0)
 
+    @model_validator(mode="after")
+    def _runs_upward(self) -> SensorDescription:
+        if self.fov_down_deg >= self.fov_up_deg:
+            raise ValueError(
+                f"fov_down_deg {self.fov_down_deg:g} must be below fov_up_deg "
+                f"{self.fov_up_deg:g}: angles are signed, up is positive"
+            )
+        return self
+
 
 class Description(Settings):
-    """What the other data sets know of themselves."""
+    """What the other data sets know of themselves.
 
+    The order of the fields matters: a field is compared with those above it.
+    """
+
+    layout: Layout = Layout()
     classes: tuple[ClassDescription, ...]
     ignored_ids: tuple[int, ...] = ()
     sensor: SensorDescription
-    sequences: dict[Literal["train", "val", "test"], tuple[str, ...]]
-    statistics: dict[str, tuple[float, float]]
-    layout: Layout = Layout()
+    sequences: dict[Literal["train", "val", "test"], tuple[SequenceName, ...]]
+    statistics: dict[str, tuple[float, float]]  # channel: mean, standard deviation
     policy: MiouPolicy = "nuscenes"
+
+    @field_validator("classes")
+    @classmethod
+    def _told_apart(
+        cls, classes: tuple[ClassDescription, ...], info: ValidationInfo
+    ) -> tuple[ClassDescription, ...]:
+        _refuse(_class_problems(classes, _highest_id(info)))
+        return classes
+
+    @field_validator("ignored_ids")
+    @classmethod
+    def _of_no_class(cls, ids: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        owners = {raw: f"'{c.name}'" for c in info.data.get("classes", ()) for raw in c.ids}
+        _refuse(_id_problems(ids, owners, "ignored_ids", _highest_id(info), ()))
+        return ids
+
+    @field_validator("sensor")
+    @classmethod
+    def _has_a_ring(cls, sensor: SensorDescription, info: ValidationInfo) -> SensorDescription:
+        layout = info.data.get("layout")
+        if sensor.rows == "ring" and layout is not None and layout.ring_column is None:
+            problem = "rows by ring need layout.ring_column, the column that names the beam"
+            _refuse([(("rows",), problem, sensor.rows)])
+        return sensor
+
+    @field_validator("sequences")
+    @classmethod
+    def _in_one_split(cls, splits: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        _refuse(_split_problems(splits))
+        return splits
+
+    @field_validator("statistics")
+    @classmethod
+    def _of_channels(
+        cls, statistics: dict[str, tuple[float, float]]
+    ) -> dict[str, tuple[float, float]]:
+        _refuse(_statistics_problems(statistics))
+        return statistics
 
 
 class Custom(SequenceFolder):
@@ -69,9 +151,9 @@ class Custom(SequenceFolder):
             policy=description.policy,
         )  # fmt: skip
 
-    def labelled_ids(self, split: str) -> list[str]:
-        """Ids of the scans of a split that have a label file: the others are unlabelled."""
-        return [i for i in self.scan_ids(split) if self.has_labels(i)]
+    def needs_labels(self, scan_id: str) -> bool:
+        """No: a scan without a label file is unlabelled. So whether it has one."""
+        return self.has_labels(scan_id)
 
 
 def _label_map(description: Description) -> LabelMap:
@@ -85,3 +167,91 @@ def _label_map(description: Description) -> LabelMap:
         raw_names={raw: c.name for c in classes for raw in c.ids}
         | dict.fromkeys(description.ignored_ids, "ignored"),
     )
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    """Raise all problems of a field together, each with its place; nothing if there is none."""
+    errors = [
+        InitErrorDetails(
+            type=PydanticCustomError("value_error", "{problem}", {"problem": problem}),
+            loc=place,
+            input=found,
+        )
+        for place, problem, found in problems
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("description", errors)
+
+
+def _highest_id(info: ValidationInfo) -> int:
+    """The highest class that the label files can hold."""
+    layout = info.data.get("layout")
+    return 255 if layout is not None and layout.label_type == "uint8" else (1 << 16) - 1
+
+
+def _class_problems(classes: tuple[ClassDescription, ...], highest: int) -> Iterator[Problem]:
+    numbers: dict[str, int] = {}
+    owners: dict[int, str] = {}
+    if not 1 <= len(classes) <= MOST_CLASSES:
+        yield (), f"name 1 to {MOST_CLASSES} classes, not {len(classes)}", {}
+    for number, c in enumerate(classes):
+        if not c.name.strip():
+            yield (number, "name"), "a class needs a name", c.name
+        elif c.name in numbers:
+            yield (number, "name"), f"classes.{numbers[c.name]} has this name already", c.name
+        numbers.setdefault(c.name, number)
+        if not c.ids:
+            yield (number, "ids"), f"'{c.name}' needs the raw ids that belong to it", []
+        yield from _id_problems(c.ids, owners, f"'{c.name}'", highest, (number, "ids"))
+        for value in c.colour:
+            if not 0 <= value <= 255:
+                yield (number, "colour"), "red, green and blue run from 0 to 255", value
+
+
+def _id_problems(
+    ids: tuple[int, ...],
+    owners: dict[int, str],
+    owner: str,
+    highest: int,
+    place: tuple[int | str, ...],
+) -> Iterator[Problem]:
+    """What is wrong with the raw ids of one owner; they are added to ``owners``."""
+    for raw in ids:
+        if not 0 <= raw <= highest:
+            yield place, f"raw ids run from 0 to {highest}", raw
+        elif raw in owners:
+            where = "twice" if owners[raw] == owner else f"and in {owners[raw]} as well"
+            yield (
+                place,
+                f"a raw id belongs to one class or is ignored; this one is here {where}",
+                raw,
+            )
+        owners.setdefault(raw, owner)
+
+
+def _split_problems(splits: Mapping[str, tuple[str, ...]]) -> Iterator[Problem]:
+    for split in ("train", "val"):
+        if not splits.get(split):
+            yield (split,), f"name at least one sequence to {_PURPOSE[split]} on", []
+    home: dict[str, str] = {}
+    for split, names in splits.items():
+        for name in names:
+            if name in home:
+                where = "twice" if home[name] == split else f"and in {home[name]} as well"
+                yield (
+                    (split,),
+                    f"a sequence stands once in one split; this one is here {where}",
+                    name,
+                )
+            home.setdefault(name, split)
+
+
+_PURPOSE = {"train": "train", "val": "evaluate"}
+
+
+def _statistics_problems(statistics: Mapping[str, tuple[float, float]]) -> Iterator[Problem]:
+    for channel, (_, deviation) in statistics.items():
+        if channel not in CHANNELS:
+            yield (channel,), str(unknown_name("channel", channel, CHANNELS)), {}
+        elif deviation <= 0:
+            yield (channel, 1), "a standard deviation must be positive", deviation

@@ -78,6 +78,15 @@ def read_points(path: Path, columns: int) -> np.ndarray:
         raise DataError(f"{path} {reason(error)}") from None
 
 
+def npy_columns(path: Path) -> int:
+    """How many values each point of a ``.npy`` file has.
+
+    Raises:
+        DataError: the file is damaged, or does not hold points.
+    """
+    return int(_load_npy(path, None).shape[1])
+
+
 def check_label_file(path: Path, points_path: Path, points: int, label_type: LabelType) -> None:
     """Check that a label file has one label for each of ``points`` points, by its size.
 
@@ -120,8 +129,8 @@ def read_labels(path: Path, points_path: Path, points: int, label_type: LabelTyp
         raise DataError(f"{path} {reason(error)}") from None
 
 
-def _load_npy(path: Path, columns: int) -> np.ndarray:
-    """A mapped ``.npy`` file; its size is checked against its header."""
+def _load_npy(path: Path, columns: int | None) -> np.ndarray:
+    """A mapped ``.npy`` file (N, columns); its size is checked against its header."""
     try:
         points: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -130,9 +139,10 @@ def _load_npy(path: Path, columns: int) -> np.ndarray:
             "write it again with numpy.save",
             kind="truncated",
         ) from None
-    if points.ndim != 2 or points.shape[1] != columns or points.dtype.kind != "f":
+    fits = points.ndim == 2 and columns in (None, points.shape[1])
+    if not fits or points.dtype.kind != "f":
         raise DataError(
             f"{path} holds {points.dtype} of shape {points.shape}, expected floats of shape "
-            f"(N, {columns}): state the right number of columns, or write it again"
+            f"(N, {columns or 'columns'}): state the right number of columns, or write it again"
         )
     return points

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
 
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.files import (
@@ -27,13 +28,32 @@ class Layout(Settings):
     """Where the files of a sequence lie and what they hold."""
 
     points_folder: str = "velodyne"
-    points_suffix: str = ".bin"  # raw float32; .npy files name their own type
-    columns: int = 4  # values per point: x, y, z, intensity, then what is not read
-    intensity_max: float = 1.0  # the largest intensity in the files
-    ring_column: int | None = None  # the beam of each point, 0 the highest
+    points_suffix: str = Field(default=".bin", min_length=1)  # raw float32; .npy: any float
+    columns: int = Field(default=4, ge=4)  # values per point: x, y, z, intensity, and more
+    intensity_max: float = Field(default=1.0, gt=0)  # what the files write for the brightest echo
+    ring_column: int | None = None  # counted from 0; the beam of each point
+    ring_zero: Literal["highest", "lowest"] = "highest"  # which beam the files call 0
     labels_folder: str = "labels"
-    labels_suffix: str = ".label"
+    labels_suffix: str = Field(default=".label", min_length=1)
     label_type: LabelType = "uint32"  # of uint32 the class is in the lower half
+
+    @field_validator("ring_column")
+    @classmethod
+    def _beyond_intensity(cls, ring: int | None, info: ValidationInfo) -> int | None:
+        columns = info.data.get("columns")  # absent where it is wrong itself
+        if ring is not None and columns is not None and not 4 <= ring < columns:
+            raise ValueError(
+                f"columns 0 to 3 are x, y, z and intensity, and there are {columns} in all: "
+                "correct layout.columns or the ring's column"
+            )
+        return ring
+
+    @field_validator("labels_suffix")
+    @classmethod
+    def _raw(cls, suffix: str) -> str:
+        if suffix.endswith(".npy"):
+            raise ValueError("labels are raw integers: write them with numpy's array.tofile(...)")
+        return suffix
 
 
 class SequenceFolder(ScanSource):
@@ -128,7 +148,7 @@ class SequenceFolder(ScanSource):
 
         Raises:
             DataError: a file is missing or truncated, holds no point, has another number of
-                labels than points, or an unknown id.
+                labels than points, an unknown id, or a beam that the sensor does not have.
         """
         points_path, label_path = self.paths(scan_id)
         layout = self.layout
@@ -137,9 +157,9 @@ class SequenceFolder(ScanSource):
         points = values if layout.columns == 4 else np.ascontiguousarray(values[:, :4])
         if layout.intensity_max != 1.0:
             points[:, 3] /= np.float32(layout.intensity_max)
-        ring = (
-            None if layout.ring_column is None else values[:, layout.ring_column].astype(np.int32)
-        )
+        ring = None
+        if layout.ring_column is not None:
+            ring = self._ring(values[:, layout.ring_column], points_path)
         if not with_labels:
             return Scan(scan_id, points, ring=ring)
         raw_labels = read_labels(label_path, points_path, len(points), layout.label_type)
@@ -149,11 +169,11 @@ class SequenceFolder(ScanSource):
     def prediction_file(self, scan_id: str, split: str) -> str:
         """``sequences/SS/predictions/FFFFFF.label``, as SemanticKITTI's benchmark expects it."""
         sequence, _, frame = scan_id.partition("/")
-        return f"sequences/{sequence}/predictions/{frame}.label"
+        return f"sequences/{sequence}/predictions/{frame}{self.layout.labels_suffix}"
 
     def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
-        """Raw ids (N,) uint32 of a prediction; see ``LabelMap.to_raw``."""
-        return self.info.label_map.to_raw(labels)
+        """Raw ids (N,) of a prediction in the type of the label files; see ``LabelMap.to_raw``."""
+        return self.info.label_map.to_raw(labels).astype(self.layout.label_type)
 
     def check_root(self) -> None:
         """Check that the root is the folder above ``sequences/``.
@@ -186,6 +206,19 @@ class SequenceFolder(ScanSource):
             f"{self.root} has no folder sequences/ "
             f"(found: {', '.join(found[:5]) or 'nothing'}): {expected}"
         )
+
+    def _ring(self, ring: np.ndarray, path: Path) -> np.ndarray:
+        """The beam (N,) int32, 0 the highest, of the file's column (N,)."""
+        beams, layout = self.info.sensor.beams, self.layout
+        ring = np.where(np.isfinite(ring), ring, 0)  # of a lost echo nothing may be a number
+        if ring.min() < 0 or ring.max() >= beams or (ring % 1).any():
+            raise DataError(
+                f"{path} holds {ring.min():g} to {ring.max():g} in column {layout.ring_column}, "
+                f"where whole numbers from 0 to {beams - 1} should name the sensor's {beams} "
+                "beams: check layout.ring_column, layout.columns and sensor.beams"
+            )
+        numbers = ring.astype(np.int32)
+        return numbers if layout.ring_zero == "highest" else (beams - 1 - numbers)
 
     @contextmanager
     def _root_first(self) -> Iterator[None]:

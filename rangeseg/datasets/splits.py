@@ -5,19 +5,23 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, cast
 
 from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.published_lists import (
+    id_form,
+    is_token,
+    published_name,
+    read_text,
+    scan_id_of,
+)
 from rangeseg.errors import ConfigError, DataError
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(%?)")
-# SEQ/FRAME, or the 32 hexadecimal digits of a nuScenes sample token.
-_SCAN_ID = re.compile(r"[\w.-]+/[\w.-]+|[0-9a-f]{32}")
 _EXAMPLES = "write a ratio such as 1%, 10% or 0.5"
 
 
@@ -68,43 +72,107 @@ def draw_uniform(scan_ids: Sequence[str], ratio: Fraction, seed: int) -> list[st
     Raises:
         DataError: there is no scan to draw from.
     """
-    if not scan_ids:
-        raise DataError("no scan to draw labelled ones from: the train split is empty")
+    ordered = sorted(scan_ids, key=lambda scan_id: _hash(seed, scan_id))
+    return sorted(ordered[: _how_many(ordered, ratio)])
 
-    def key(scan_id: str) -> bytes:
-        return hashlib.sha256(f"{seed}:{scan_id}".encode()).digest()
 
-    count = max(1, len(scan_ids) * ratio.numerator // ratio.denominator)
-    return sorted(sorted(scan_ids, key=key)[:count])
+def draw_sequences(
+    sequences: Mapping[str, Sequence[str]], ratio: Fraction, seed: int, block: int | None = None
+) -> list[str]:
+    """Draw labelled scans in stretches of time, so that few have an unlabelled neighbour.
+
+    Uniform draws put an almost equal scan, a tenth of a second away, among the unlabelled ones.
+    Here whole sequences are ordered by a hash of seed and name, their scans are strung together in
+    the order of time, and the first floor(ratio · N) are taken, at least one: whole sequences and
+    the beginning of one more. Lists of one seed are nested.
+
+    Args:
+        sequences: name -> its scans in the order of time; N scans in all.
+        ratio: in (0, 1].
+        seed: another seed, another list.
+        block: order stretches of this many successive scans instead of whole sequences, each
+            named by its first scan; a sequence ends with what is left. Blocks of 1 are
+            ``draw_uniform``.
+
+    Returns:
+        The drawn ids, sorted.
+
+    Raises:
+        DataError: there is no scan to draw from.
+    """
+    if block is None:
+        units = dict(sequences)
+    else:
+        assert block > 0
+        units = {
+            ids[start]: ids[start : start + block]
+            for ids in sequences.values()
+            for start in range(0, len(ids), block)
+        }
+    names = sorted(units, key=lambda name: _hash(seed, name))
+    ordered = [scan_id for name in names for scan_id in units[name]]
+    return sorted(ordered[: _how_many(ordered, ratio)])
+
+
+def labelled_by_sequence(source: ScanSource) -> dict[str, list[str]]:
+    """The scans of the train split that labels can be drawn from, sequence by sequence.
+
+    Raises:
+        DataError: the train split cannot be listed.
+    """
+    candidates = set(source.labelled_ids("train"))
+    return {
+        sequence: [i for i in source.sequence_ids(sequence) if i in candidates]
+        for sequence in source.sequences("train")
+    }
+
+
+def count_with_unlabelled_neighbour(source: ScanSource, labelled: Iterable[str]) -> int:
+    """How many labelled scans come right before or after an unlabelled one of their sequence.
+
+    Raises:
+        DataError: the train split cannot be listed.
+    """
+    chosen, count = set(labelled), 0
+    for sequence in source.sequences("train"):
+        is_labelled = [scan_id in chosen for scan_id in source.sequence_ids(sequence)]
+        padded = [True, *is_labelled, True]  # before the first and after the last nothing is
+        count += sum(
+            here and not (before and after)
+            for before, here, after in zip(padded, is_labelled, padded[2:], strict=False)
+        )
+    return count
 
 
 def read_split(path: Path) -> list[str]:
-    """Read a list of scans: one ``SEQ/FRAME`` (or nuScenes sample token) a line.
+    """Read a list of scans, one a line, in any of the forms that ``scan_id_of`` knows.
 
-    Blank lines and what follows a ``#`` are skipped; a name that ends in ``.gz`` is unpacked.
+    Blank lines and what follows a ``#`` are skipped; a file that gzip packed is unpacked.
 
     Returns:
         The ids in the order of the file; ``check_split`` says whether they make sense.
 
     Raises:
-        DataError: the file cannot be read, or a line is no scan id.
+        DataError: the file cannot be read, a line names no scan, or names one of another form
+            than the lines before.
     """
-    scan_ids = []
-    try:
-        with _open(path, "r") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.partition("#")[0].strip()
-                if text and not _SCAN_ID.fullmatch(text):
-                    raise DataError(
-                        f"{path}:{number}: '{text[:60]}' is not a scan id: write one SEQ/FRAME "
-                        "a line, e.g. 00/000123"
-                    )
-                if text:
-                    scan_ids.append(text)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: give the file that lists the scans") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a list of scans ({error})") from None
+    scan_ids: list[str] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        scan_id = scan_id_of(text)
+        if scan_id is None:
+            raise DataError(
+                f"{path}:{number}: '{text[:60]}' is not a scan id: write one SEQ/FRAME a line, "
+                "e.g. 00/000123"
+            )
+        if scan_ids and is_token(scan_id) != is_token(scan_ids[0]):
+            raise DataError(
+                f"{path}:{number}: '{text[:60]}' after lines of {id_form(scan_ids[0])}: the list "
+                "mixes data sets: make one list for each"
+            )
+        scan_ids.append(scan_id)
     return scan_ids
 
 
@@ -126,7 +194,7 @@ def write_split(path: Path, ids: Iterable[str], comment: str) -> None:
     lines = [f"# {line}" for line in comment.splitlines()] + list(ids)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _open(path, "x") as file:
+        with _create(path) as file:
             file.write("\n".join(lines) + "\n")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from None
@@ -141,23 +209,27 @@ def check_split(labelled: Sequence[str], source: ScanSource, path: Path) -> None
         path: the list's file, for the message.
 
     Raises:
-        DataError: the list is empty, names a scan twice or one that is not in the train split,
-            or the train split itself cannot be listed.
+        DataError: the list is empty, names a scan twice, is for another kind of data set or
+            names a scan that is not in the train split; or the train split cannot be listed.
     """
     if not labelled:
         raise DataError(f"{path} lists no scan: write one SEQ/FRAME a line, e.g. 00/000123")
     twice = [scan_id for scan_id, count in Counter(labelled).items() if count > 1]
     if twice:
         raise DataError(f"{path} lists {_some(twice)} more than once: remove the repeated lines")
-    train = set(source.scan_ids("train"))
+    known = source.scan_ids("train")
+    if known and is_token(labelled[0]) != is_token(known[0]):
+        raise DataError(_other_kind(labelled, known[0], source, path))
+    train = set(known)
     strangers = [scan_id for scan_id in labelled if scan_id not in train]
     if strangers:
         home = _splits_of(strangers, source)
         named = [f"{i} (a scan of {home[i]})" if i in home else i for i in strangers]
+        name = published_name(labelled)
         raise DataError(
-            f"{path}: {len(strangers)} of {len(labelled)} scans are not in the train split "
-            f"({len(train)} scans) of {source.root}: {_some(named)}: use a list made for this "
-            "data set, or copy the missing scans there"
+            f"{path}{f' ({name})' if name else ''}: {len(strangers)} of {len(labelled)} scans "
+            f"are not in the train split ({len(train)} scans) of {source.root}: {_some(named)}: "
+            "use a list made for this data set, or copy the missing scans there"
         )
 
 
@@ -193,12 +265,31 @@ def labelled_and_unlabelled(
     return labelled, [i for i in source.scan_ids("train") if i not in chosen]
 
 
-def _open(path: Path, mode: Literal["r", "x"]) -> IO[str]:
-    # utf-8-sig: Windows editors put a byte order mark in front of the first id.
-    encoding = "utf-8-sig" if mode == "r" else "utf-8"
+def _hash(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def _how_many(scan_ids: Sequence[str], ratio: Fraction) -> int:
+    if not scan_ids:
+        raise DataError("no scan to draw labelled ones from: the train split has none with labels")
+    return max(1, len(scan_ids) * ratio.numerator // ratio.denominator)
+
+
+def _create(path: Path) -> IO[str]:
     if path.suffix == ".gz":
-        return cast(IO[str], gzip.open(path, f"{mode}t", encoding=encoding))
-    return open(path, mode, encoding=encoding)
+        return cast(IO[str], gzip.open(path, "xt", encoding="utf-8"))
+    return open(path, "x", encoding="utf-8")
+
+
+def _other_kind(labelled: Sequence[str], known: str, source: ScanSource, path: Path) -> str:
+    """The message for a list whose ids have another form than those of the data set."""
+    name = published_name(labelled)
+    guess = "nuScenes" if is_token(labelled[0]) else "SemanticKITTI or a data set in its layout"
+    return (
+        f"{path} lists {id_form(labelled[0])} (first: {labelled[0]}), but scans of "
+        f"{source.info.name} are named like {known}: the list "
+        f"{f'is {name}' if name else f'seems to be for {guess}'}: use one made for this data set"
+    )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -234,7 +234,7 @@ def test_bad_files(root: Path, harm: Callable[[Path], object], message: str) -> 
 
 
 def test_missing_scan(root: Path) -> None:
-    with pytest.raises(DataError, match=r"04/velodyne/000009\.bin does not exist: check the scan's id"):
+    with pytest.raises(DataError, match=r"04/velodyne/000009\.bin does not exist: check"):
         SemanticKitti(root).read_scan("04/000009")
 
 
