@@ -188,7 +188,8 @@ def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...
         return f"{place}: unknown key ({hint})"
     if error["type"] == "missing":
         return f"{place}: missing"
-    message = error["msg"].removeprefix("Value error, ")
+    # A tuple is a list to whoever writes YAML.
+    message = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     found = error["input"]
     shown = "" if isinstance(found, dict) else f" (found {found!r})"
     return f"{place}: {message[0].lower()}{message[1:]}{shown}"
@@ -197,6 +198,8 @@ def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...
 def _keys_beside(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     """The keys that are known where the last part of ``place`` stands."""
     for part in place[:-1]:
+        if isinstance(part, int):  # an entry of a list: its keys are those of the list's type
+            continue
         field = model.model_fields.get(str(part))
         if field is None:
             return []

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rangeseg.building import open_source
 from rangeseg.config import load_config
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
@@ -23,7 +24,7 @@ from rangeseg.errors import ConfigError, DataError, RangesegError
 from rangeseg.geometry.projection import to_image
 from rangeseg.pictures import Panel, error_colours, label_colours, range_colours, save_overview
 from rangeseg.progress import Progress
-from rangeseg.runs import load_run, open_source, read_result, result_path
+from rangeseg.runs import load_run, read_result, result_path
 
 METHODS = ("supervised", "cutmix_seg")
 LABELS = "1%"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from rangeseg.building import build_method, identity, make_predictor, open_source
 from rangeseg.config import Config, RunConfig, RunSettings, load_run_config
-from rangeseg.datasets import open_dataset
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.range_images import RangeImages, TrainingScans, class_frequencies
 from rangeseg.datasets.splits import (
@@ -22,7 +22,9 @@ from rangeseg.datasets.splits import (
     read_split,
     write_split,
 )
-from rangeseg.engine.checkpoint import Identity, load_checkpoint
+from rangeseg.datasets.statistics import field_of_view_warning
+from rangeseg.engine.checkpoint import load_checkpoint
+from rangeseg.engine.device import device_name
 from rangeseg.engine.export import (
     ExportSettings,
     export_predictions,
@@ -34,8 +36,8 @@ from rangeseg.engine.trainer import CHECKPOINT, class_weights, train, training_s
 from rangeseg.errors import CheckpointError, ConfigError, DataError
 from rangeseg.files import write_file
 from rangeseg.methods import find_method
-from rangeseg.methods.base import Method, Task
-from rangeseg.models import build_network
+
+_log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 LABELLED = "labelled.txt"
@@ -122,6 +124,9 @@ def train_run(
             "restore the list and the data as they were, or choose another --out"
         )
     images = RangeImages(source.info, config.range_image)
+    first = source.read_scan(labelled[0], with_labels=False)
+    if warning := field_of_view_warning(first.points, images.sensor):
+        _log.warning("%s: %s", first.scan_id, warning)
     scans = TrainingScans(source, images, config.train.augmentation)
     train(
         method, scans, labelled, unlabelled, config.train, identity(config, source), folder,
@@ -211,62 +216,6 @@ def load_run(folder: Path, device: torch.device) -> tuple[RunConfig, ScanSource,
     return config, source, make_predictor(config, source, method.predictor(), device)
 
 
-def open_source(config: Config) -> ScanSource:
-    """The data set of a configuration."""
-    dataset = config.dataset
-    return open_dataset(dataset.name, dataset.root, dataset.description)
-
-
-def make_predictor(
-    config: Config, source: ScanSource, network: nn.Module, device: torch.device
-) -> Predictor:
-    """A trained network with the projection and back-projection of its configuration."""
-    return Predictor(
-        network,
-        RangeImages(source.info, config.range_image),
-        config.evaluate,
-        source.info.label_map.num_classes,
-        device,
-        config.train.precision,
-    )
-
-
-def build_method(config: RunConfig, source: ScanSource, weights: torch.Tensor) -> Method[Any]:
-    """The method of a run with its newly initialised networks.
-
-    Args:
-        config: of the run.
-        source: the data set.
-        weights: (K,) of the cross-entropy.
-    """
-    task = Task(
-        num_classes=source.info.label_map.num_classes,
-        channels=config.range_image.channels,
-        statistics=RangeImages(source.info, config.range_image).channel_statistics,
-        class_weights=weights,
-        labelled=config.train.labelled,
-        lovasz_weight=config.train.lovasz_weight,
-        perturbation=config.train.perturbation,
-    )
-
-    def network() -> nn.Module:
-        return build_network(config.model, len(task.channels), task.num_classes)
-
-    name = config.run.method
-    return find_method(name)(network, task, config.method_settings(name))
-
-
-def identity(config: RunConfig, source: ScanSource) -> Identity:
-    """What a checkpoint of this run belongs to."""
-    return Identity(
-        method=config.run.method,
-        network=config.model.name,
-        width=config.model.width,
-        channels=config.range_image.channels,
-        num_classes=source.info.label_map.num_classes,
-    )
-
-
 def read_result(path: Path) -> dict[str, Any]:
     """A result that ``evaluate`` wrote.
 
@@ -284,7 +233,10 @@ def read_result(path: Path) -> dict[str, Any]:
 def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
     """Whether the folder holds this run already; nothing is written yet."""
     path = folder / CONFIG
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists():
+        return False
+    # A run that was killed as it began may have left its list alone.
+    if folder.is_dir() and {p.name for p in folder.iterdir()} <= {LABELLED}:
         return False
     if not folder.is_dir():
         raise ConfigError(f"{folder} is a file: choose another --out")
@@ -312,6 +264,7 @@ def _begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:
             f"{folder} cannot be made ({error.strerror}): choose another --out"
         ) from None
     run = config.run
+    (folder / LABELLED).unlink(missing_ok=True)
     write_split(folder / LABELLED, labelled, f"labelled: {run.labels}, seed {run.seed}")
     write_file(folder / CONFIG, config.resolved())
 
@@ -327,6 +280,8 @@ def _evaluate(
         "labelled": config.train.labelled,
         "labelled_scans": len(read_split(folder / LABELLED)),
         "steps": config.train.steps,
+        "batch_size": config.train.batch_size,
+        "device": device_name(predictor.device),
         "train_seconds": training_seconds(folder),
         # Runs with one fingerprint differ in nothing but the seed.
         "fingerprint": hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12],

@@ -361,3 +361,12 @@ def test_the_road_on_real_scans(real_data: Path, tmp_path: Path, capsys: Capture
     assert "mIoU on val (5 scans)" in capsys.readouterr().out
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["run"]["labelled_scans"] == 3
+
+
+def test_a_run_killed_as_it_began_begins_anew(tiny_config: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "labelled.txt").write_text("# labelled: 10%, seed 0\n00/0")
+    words = ["train", *tiny_config, *TRAIN, "--out", str(run), "--resume"]
+    assert main(words) == 0
+    assert json.loads((run / "result.json").read_text())["run"]["labelled_scans"] == 2

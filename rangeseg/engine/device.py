@@ -34,6 +34,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What results call a device: ``cpu``, or the GPU's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 

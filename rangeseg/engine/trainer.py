@@ -46,6 +46,7 @@ class TrainSettings(Settings):
     labelled: Labelled = "strong"  # perturbation and mixing among labelled scans, or not
     class_weights: Literal["sqrt_inverse_frequency", "none"] = "sqrt_inverse_frequency"
     lovasz_weight: float = Field(default=0.0, ge=0)
+    boundary_weight: float = Field(default=0.0, ge=0)
     precision: Precision = "auto"
     workers: int = Field(default=0, ge=0)  # processes that load scans
     save_every: int = Field(default=200, ge=1)  # steps

@@ -5,17 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from rangeseg.errors import unknown_name
+from rangeseg.methods.ael import Ael
 from rangeseg.methods.base import Method
 from rangeseg.methods.cps import Cps
 from rangeseg.methods.cutmix_seg import CutMixSeg
+from rangeseg.methods.lasermix import LaserMix
 from rangeseg.methods.mean_teacher import MeanTeacher
+from rangeseg.methods.pcr import Pcr
+from rangeseg.methods.pseudoseg import PseudoSeg
 from rangeseg.methods.supervised import Supervised
+from rangeseg.methods.unimatch import UniMatch
 
 METHODS: dict[str, type[Method[Any]]] = {
     "supervised": Supervised,
     "mean_teacher": MeanTeacher,
     "cutmix_seg": CutMixSeg,
     "cps": Cps,
+    "pseudoseg": PseudoSeg,
+    "pcr": Pcr,
+    "ael": Ael,
+    "lasermix": LaserMix,
+    "unimatch": UniMatch,
 }
 
 

@@ -17,6 +17,7 @@ from rangeseg.methods.losses import SupervisedLoss, ramp_up
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 from rangeseg.methods.perturbation import PerturbationSettings, StrongPerturbation
 from rangeseg.models import NetworkFactory
+from rangeseg.models.network import Network
 from rangeseg.settings import Settings
 
 Labelled = Literal["plain", "strong"]
@@ -34,6 +35,7 @@ class Task:
         labelled: ``plain`` labelled scans as published, or ``strong``: perturbed and mixed among
             each other.
         lovasz_weight: weight of the Lovász-softmax term of the supervised loss.
+        boundary_weight: weight of the boundary term of the supervised loss.
         perturbation: strength of the strong views.
     """
 
@@ -43,6 +45,7 @@ class Task:
     class_weights: Tensor
     labelled: Labelled
     lovasz_weight: float
+    boundary_weight: float
     perturbation: PerturbationSettings
 
 
@@ -116,7 +119,9 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         self.labelled_mode = task.labelled
         self.num_classes = task.num_classes
         self.student = build_network()
-        self.supervised_loss = SupervisedLoss(task.class_weights, task.lovasz_weight)
+        self.supervised_loss = SupervisedLoss(
+            task.class_weights, task.lovasz_weight, task.boundary_weight
+        )
         self.perturb = StrongPerturbation(task.perturbation, task.channels, task.statistics)
 
     @abstractmethod
@@ -141,6 +146,46 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         strong = self.perturb(labelled, generator)
         mask = cutmix_mask(_shape(labelled), generator)
         return mix(strong, partner(strong), mask)
+
+    def supervise(
+        self, network: Network, labelled: Fields, *others: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One forward for all images, so that they share the statistics of the batch norms.
+
+        Args:
+            network: one of the method's own.
+            labelled: what ``labelled_view`` returned.
+            others: images (B,C,H,W) to be predicted along with the labelled ones.
+
+        Returns:
+            The supervised term, and the logits (B,K,H,W) of the labelled and of each of the
+            other images.
+        """
+        images = [labelled["image"], *others]
+        features = network.encode(torch.cat(images))
+        logits = network.classify(network.decode(features))
+        parts = list(torch.split(logits, [len(image) for image in images]))
+        return self.supervised_term(network, features, parts[0], labelled), parts
+
+    def supervised_term(
+        self, network: Network, features: list[Tensor], logits: Tensor, labelled: Fields
+    ) -> Tensor:
+        """The loss of the labelled scans, the same for every method.
+
+        Where the network has auxiliary heads, each adds the same loss of its own logits.
+
+        Args:
+            network: which predicted.
+            features: what it encoded, in a batch that begins with the labelled scans.
+            logits: (B,K,H,W) of the labelled scans.
+            labelled: what ``labelled_view`` returned.
+        """
+        heads = network.auxiliary([feature[: len(logits)] for feature in features])
+        losses = [
+            self.supervised_loss(each, labelled["labels"], labelled["valid"])
+            for each in (logits, *heads)
+        ]
+        return torch.stack(losses).sum()
 
 
 class TeacherMethod(Method[AnySettings]):
@@ -188,18 +233,6 @@ class TeacherMethod(Method[AnySettings]):
     def predictor(self) -> nn.Module:
         """The teacher."""
         return self.teacher
-
-
-def split_forward(
-    network: nn.Module, labelled: Tensor, unlabelled: Tensor
-) -> tuple[Tensor, Tensor]:
-    """One forward for both batches, so that they share the statistics of the batch norms.
-
-    Returns:
-        Logits (B,K,H,W) of the labelled and of the unlabelled images.
-    """
-    logits: Tensor = network(torch.cat([labelled, unlabelled]))
-    return logits[: len(labelled)], logits[len(labelled) :]
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from rangeseg.methods.base import (
     TrainingBatch,
     UnsupervisedSettings,
     evaluating,
-    split_forward,
 )
 from rangeseg.methods.losses import masked_cross_entropy
 from rangeseg.methods.mixing import Fields, mix, partner, three_box_mask
@@ -89,13 +88,10 @@ class Cps(Method[CpsSettings]):
         weight = self.settings.weight_at(context.progress)
         networks = (("first", self.student, "second"), ("second", self.second, "first"))
         for name, network, other in networks:
-            logits, logits_scans = split_forward(network, labelled["image"], scans["image"])
-            losses[f"supervised_{name}"] = self.supervised_loss(
-                logits, labelled["labels"], labelled["valid"]
-            )
-            if not self.settings.cutmix:
-                logits_scans = torch.cat([logits, logits_scans])
-            losses[f"cross_{name}"] = weight * self._cross(logits_scans, crossed, other)
+            supervised, predictions = self.supervise(network, labelled, scans["image"])
+            losses[f"supervised_{name}"] = supervised
+            logits = predictions[1] if self.settings.cutmix else torch.cat(predictions)
+            losses[f"cross_{name}"] = weight * self._cross(logits, crossed, other)
         return losses
 
     def trained_networks(self) -> list[nn.Module]:

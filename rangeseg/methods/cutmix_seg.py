@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.methods.base import StepContext, Task, TeacherMethod, TrainingBatch, split_forward
+from rangeseg.methods.base import StepContext, Task, TeacherMethod, TrainingBatch
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 from rangeseg.models import NetworkFactory
@@ -57,16 +57,16 @@ class CutMixSeg(TeacherMethod[CutMixSegSettings]):
         batch_size, height, width = scans["valid"].shape
         mixed = mix(scans, other, cutmix_mask((batch_size, height, width), context.generator))
 
-        logits, logits_mixed = split_forward(self.student, labelled["image"], mixed["image"])
+        supervised, (_, logits) = self.supervise(self.student, labelled, mixed["image"])
         consistency = consistency_loss(
-            logits_mixed,
+            logits,
             mixed["teacher"],
             mixed["valid"],
             self.supervised_loss.class_weights,
             self.settings,
         )
         return {
-            "supervised": self.supervised_loss(logits, labelled["labels"], labelled["valid"]),
+            "supervised": supervised,
             "consistency": self.settings.weight_at(context.progress) * consistency,
         }
 

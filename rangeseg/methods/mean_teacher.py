@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from rangeseg.methods.base import StepContext, Task, TeacherMethod, TrainingBatch, split_forward
+from rangeseg.methods.base import StepContext, Task, TeacherMethod, TrainingBatch
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
 from rangeseg.models import NetworkFactory
 
@@ -40,15 +40,15 @@ class MeanTeacher(TeacherMethod[MeanTeacherSettings]):
         teacher = self.teach(batch.unlabelled["image"])
         strong = self.perturb(batch.unlabelled, context.generator)
 
-        logits, logits_strong = split_forward(self.student, labelled["image"], strong["image"])
+        supervised, (_, logits) = self.supervise(self.student, labelled, strong["image"])
         consistency = consistency_loss(
-            logits_strong,
+            logits,
             teacher,
             strong["valid"],
             self.supervised_loss.class_weights,
             self.settings,
         )
         return {
-            "supervised": self.supervised_loss(logits, labelled["labels"], labelled["valid"]),
+            "supervised": supervised,
             "consistency": self.settings.weight_at(context.progress) * consistency,
         }

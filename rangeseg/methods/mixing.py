@@ -101,3 +101,42 @@ def three_box_mask(shape: tuple[int, int, int], generator: torch.Generator) -> T
         scale = math.sqrt(1.0 / 3.0)
         mask ^= box_mask(height * scale, area / height * scale, shape, generator)
     return mask
+
+
+def band_mask(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Every other one of 3 to 6 bands of rows, as equal as whole rows allow.
+
+    The number of bands and which of them comes first are drawn for each entry. A band is a range
+    of inclinations; where rows follow the order of the scan, it is a group of laser beams.
+
+    Args:
+        shape: (B,H,W).
+        generator: where both are drawn from; its device is the mask's.
+
+    Returns:
+        (B,H,W) bool, half of the area on average.
+
+    Reference:
+        Kong et al. 2023, "LaserMix for Semi-Supervised LiDAR Semantic Segmentation", Sec. 3.2.
+    """
+    batch, height, width = shape
+    device = generator.device
+    bands = torch.randint(3, 7, (batch, 1), generator=generator, device=device)
+    first = torch.randint(0, 2, (batch, 1), generator=generator, device=device)
+    band = torch.arange(height, device=device) * bands // height  # (B, H)
+    return ((band + first) % 2 == 1)[:, :, None].expand(batch, height, width)
+
+
+def interleave(a: Fields, b: Fields, mask: Tensor) -> Fields:
+    """Both mixes of two batches, so that every pixel of either is used exactly once.
+
+    Args:
+        a: fields of B scans.
+        b: the same fields of B other scans.
+        mask: (B,H,W) bool.
+
+    Returns:
+        Fields of 2B scans: ``a`` with ``b`` where the mask is set, then the other way round.
+    """
+    first, second = mix(a, b, mask), mix(b, a, mask)
+    return {name: torch.cat([field, second[name]]) for name, field in first.items()}

@@ -25,5 +25,4 @@ class Supervised(Method[SupervisedSettings]):
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
         """See ``Method.forward``."""
         labelled = self.labelled_view(batch.labelled, context.generator)
-        logits = self.student(labelled["image"])
-        return {"supervised": self.supervised_loss(logits, labelled["labels"], labelled["valid"])}
+        return {"supervised": self.supervise(self.student, labelled)[0]}

@@ -22,10 +22,6 @@ class FIDNet(Network):
         num_classes: classes K (ignore has no logit).
         width: channels of each stage; 128 is the paper's, with 6.05 M parameters.
 
-    Attributes:
-        feature_channels: channels of each of ``encode``'s features, shallow to deep.
-        embedding_channels: channels of ``decode``'s embedding.
-
     Reference:
         Zhao et al. 2021, "FIDNet: LiDAR Point Cloud Semantic Segmentation with Fully
         Interpolation Decoding", Sec. III. Departures: every padding and interpolation wraps along

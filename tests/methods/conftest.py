@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rangeseg.methods.base import StepContext, Task, TrainingBatch
 from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.blocks import AzimuthConv
+from rangeseg.models.cenet import CENet
 from rangeseg.models.fidnet import FIDNet
+from rangeseg.models.network import Network
 
 CHANNELS = ("range", "x", "y", "z", "intensity", "valid")
 CLASSES = 4
@@ -29,6 +31,7 @@ def make_task(**changes: object) -> Task:
         "class_weights": torch.tensor([0.5, 1.0, 1.5, 1.0]),
         "labelled": "strong",
         "lovasz_weight": 0.5,
+        "boundary_weight": 0.5,
         "perturbation": PerturbationSettings(),
     }
     return Task(**(values | changes))  # type: ignore[arg-type]
@@ -54,23 +57,46 @@ def make_context(step: int = 90, steps: int = 100, seed: int = 0) -> StepContext
     return StepContext(step, steps, torch.Generator().manual_seed(seed))
 
 
-def small_fidnet() -> nn.Module:
+def small_fidnet() -> Network:
     return FIDNet(len(CHANNELS), CLASSES, width=4)
 
 
-def three_layers() -> nn.Module:
+def small_cenet() -> Network:
+    return CENet(len(CHANNELS), CLASSES, width=4)
+
+
+class Layers(Network):
+    """One feature, which is the embedding too."""
+
+    def __init__(self, layers: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.feature_channels = (channels,)
+        self.embedding_channels = channels
+        self.layers = layers
+        self.classifier = nn.Conv2d(channels, CLASSES, kernel_size=1)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        return [self.layers(image)]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        return features[0]
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        return self.classifier(embedding)
+
+
+def three_layers() -> Network:
     """Context, batch norm and a non-linearity at the least cost."""
-    return nn.Sequential(
-        AzimuthConv(len(CHANNELS), 16), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, CLASSES, 1)
-    )
+    layers = nn.Sequential(AzimuthConv(len(CHANNELS), 16), nn.BatchNorm2d(16), nn.ReLU())
+    return Layers(layers, 16)
 
 
-def pixelwise() -> nn.Module:
+def pixelwise() -> Network:
     """A linear map of each pixel: it commutes with mixing."""
-    return nn.Conv2d(len(CHANNELS), CLASSES, kernel_size=1)
+    return Layers(nn.Identity(), len(CHANNELS))
 
 
 @pytest.fixture
-def network() -> Callable[[], nn.Module]:
+def network() -> Callable[[], Network]:
     torch.manual_seed(0)
     return small_fidnet

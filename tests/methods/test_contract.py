@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
@@ -17,6 +18,7 @@ from .conftest import (
     make_batch,
     make_context,
     make_task,
+    small_cenet,
     small_fidnet,
     three_layers,
 )
@@ -93,9 +95,13 @@ def test_a_batch_without_a_valid_pixel_is_a_finite_zero(make: Make) -> None:
         assert fields is not None
         fields["valid"].zero_()
         fields["image"].zero_()
-    loss = total(make()(batch, make_context()))
+    method = make()
+    loss = total(method(batch, make_context()))
     loss.backward()
     assert float(loss.detach()) == 0.0
+    method.after_step(make_context())
+    state = [*method.state_dict().values(), *(p.grad for p in method.parameters())]
+    assert all(torch.isfinite(t).all() for t in state if t is not None)
 
 
 def test_weight_0_is_supervised_training(name: str, make: Make) -> None:
@@ -130,6 +136,31 @@ def test_a_teacher_gets_no_gradient_and_stays_in_eval_mode(make: Make) -> None:
     assert any(m.training for m in method.student.modules())
 
 
+class Readings(TorchDispatchMode):
+    """Notes the operations whose result the host must wait for on an accelerator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        name = operation.overloadpacket.__name__
+        indices = arguments[1] if name.startswith("index") and len(arguments) > 1 else ()
+        indices = indices if isinstance(indices, list) else ()
+        if name in ("_local_scalar_dense", "nonzero", "masked_select") or any(
+            i is not None and i.dtype == torch.bool for i in indices
+        ):
+            self.names.append(name)
+        return operation(*arguments, **(named or {}))
+
+
+def test_no_forward_waits_for_the_device(make: Make) -> None:
+    method, batch, context = make(), make_batch(), make_context()
+    with Readings() as readings:
+        total(method(batch, context)).backward()
+    assert readings.names == []
+
+
 def test_every_network_is_in_the_state(name: str, make: Make) -> None:
     method = make()
     torch.manual_seed(99)
@@ -137,6 +168,40 @@ def test_every_network_is_in_the_state(name: str, make: Make) -> None:
     other.load_state_dict(method.state_dict())
     image = make_batch().labelled["image"]
     assert torch.equal(method.predictor().eval()(image), other.predictor().eval()(image))
+
+
+def test_bfloat16_trains(make: Make) -> None:
+    method = make()
+    for step in (90, 91):  # what the first step begins, the second one uses
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = method(make_batch(), make_context(step))
+        assert all(torch.isfinite(v) for v in losses.values())
+        method.zero_grad()
+        total(losses).backward()
+        assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+        method.after_step(make_context(step))
+
+
+def train_steps(method: Method, steps: range) -> None:
+    for step in steps:
+        method.zero_grad()
+        total(method(make_batch(step), make_context(step, 8, seed=step))).backward()
+        with torch.no_grad():
+            for parameter in method.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.05 * parameter.grad
+        method.after_step(make_context(step, 8, seed=step))
+
+
+def test_a_resumed_training_goes_on_bit_for_bit(make: Make) -> None:
+    settings = {"ramp_start": 0.25, "ramp_length": 0.25}
+    through, stopped, resumed = (make(**settings) for _ in range(3))
+    train_steps(through, range(6))
+    train_steps(stopped, range(4))
+    resumed.load_state_dict(stopped.state_dict())
+    train_steps(resumed, range(4, 6))
+    expected = through.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in resumed.state_dict().items())
 
 
 @pytest.mark.parametrize("labelled", ["plain", "strong"])
@@ -168,6 +233,36 @@ def test_it_learns_a_tiny_set(name: str, labelled: str) -> None:
     valid = batch.labelled["valid"]
     right = (prediction == batch.labelled["labels"])[valid].float().mean()
     assert float(right) > 0.8  # chance is .25
+
+
+def test_auxiliary_heads_learn_from_labelled_scans_alone(name: str) -> None:
+    torch.manual_seed(0)
+    method = METHODS[name](small_cenet, make_task(), settings_of(name, confidence=0.0)).train()
+    losses = method(make_batch(), make_context())
+    trained = [(n, p) for n, p in method.named_parameters() if p.requires_grad]
+    heads = [p for n, p in trained if "auxiliary_classifiers" in n]
+    assert heads
+    for supervised in (False, True):
+        terms = [v for k, v in losses.items() if ("supervised" in k) == supervised]
+        if terms:
+            torch.stack(terms).sum().backward(retain_graph=True)
+        assert all((p.grad is not None and bool(p.grad.any())) == supervised for p in heads)
+
+
+def test_the_supervised_term_is_the_sum_over_all_heads_on_the_labelled_scans() -> None:
+    torch.manual_seed(0)
+    method = METHODS["supervised"](small_cenet, make_task(), settings_of("supervised")).train()
+    batch = make_batch()
+    assert batch.unlabelled is not None
+    labelled, network = batch.labelled, method.student
+    loss, logits = method.supervise(network, labelled, batch.unlabelled["image"])
+    features = network.encode(torch.cat([labelled["image"], batch.unlabelled["image"]]))
+    main = network.classify(network.decode(features))
+    torch.testing.assert_close(torch.cat(logits), main)
+    outputs = [main, *network.auxiliary(features)]
+    assert len(outputs) == 4
+    terms = [method.supervised_loss(o[:3], labelled["labels"], labelled["valid"]) for o in outputs]
+    torch.testing.assert_close(loss, sum(terms))
 
 
 def test_unknown_method_lists_the_options() -> None:

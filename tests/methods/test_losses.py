@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from rangeseg.methods.losses import (
+    SupervisedLoss,
+    boundary_loss,
     lovasz_softmax,
     masked_cross_entropy,
     masked_squared_error,
@@ -89,7 +91,79 @@ def test_perfect_logits_have_no_lovasz_loss() -> None:
     assert float(lovasz_softmax(sure, labels, valid)) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "lovasz", "squared_error"])
+def naive_boundary(share: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(H,W): what each pixel's share exceeds the least one of its 3x3 neighbourhood by."""
+    height, width = share.shape
+    boundary = np.zeros_like(share)
+    for row, column in np.argwhere(counts):
+        for r in range(max(row - 1, 0), min(row + 2, height)):
+            for c in ((column + d) % width for d in (-1, 0, 1)):
+                if counts[r, c]:
+                    gap = share[row, column] - share[r, c]
+                    boundary[row, column] = max(boundary[row, column], gap)
+    return boundary
+
+
+def test_boundary_loss_is_one_minus_f1() -> None:
+    logits, labels, valid = draw()
+    labels[1] = 2  # all of one class: a scan without a boundary
+    p = logits.softmax(1).numpy()
+    counts = (valid & (labels != 255)).numpy()
+    losses = []
+    for b in range(2):
+        for c in range(K):
+            truth = naive_boundary((labels[b].numpy() == c).astype(float), counts[b])
+            found = naive_boundary(p[b, c], counts[b])
+            if truth.sum() > 0:
+                precision = (found * truth).sum() / found.sum()
+                recall = (found * truth).sum() / truth.sum()
+                losses.append(1 - 2 * precision * recall / (precision + recall))
+    assert len(losses) == K
+    assert float(boundary_loss(logits, labels, valid)) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_boundaries_wrap_along_azimuth() -> None:
+    labels = torch.zeros(1, 2, 8, dtype=torch.uint8)
+    labels[..., 4:] = 1  # the other boundary lies on the seam
+    valid = torch.ones(1, 2, 8, dtype=torch.bool)
+    logits = torch.randn(1, K, 2, 8)
+    rolled = boundary_loss(logits.roll(3, 3), labels.roll(3, 2), valid)
+    torch.testing.assert_close(boundary_loss(logits, labels, valid), rolled)
+
+
+def test_perfect_logits_have_no_boundary_loss_and_flat_ones_all_of_it() -> None:
+    _, labels, valid = draw()
+    sure = torch.nn.functional.one_hot((labels % 255).long() % K, K).movedim(3, 1) * 100.0
+    assert float(boundary_loss(sure, labels, valid)) == pytest.approx(0, abs=1e-6)
+    assert float(boundary_loss(torch.zeros_like(sure), labels, valid)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("lovasz", "boundary"), [(0.0, 0.0), (1.5, 0.0), (0.0, 2.0), (1.5, 2.0)])
+def test_the_supervised_loss_is_the_weighted_sum(lovasz: float, boundary: float) -> None:
+    logits, labels, valid = draw()
+    weights = torch.arange(1.0, K + 1)
+    expected = masked_cross_entropy(logits, labels, valid, weights)
+    expected = expected + lovasz * lovasz_softmax(logits, labels, valid)
+    expected = expected + boundary * boundary_loss(logits, labels, valid)
+    loss = SupervisedLoss(weights, lovasz, boundary)(logits, labels, valid)
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("loss", [lovasz_softmax, boundary_loss])
+def test_pixels_that_do_not_count_get_no_gradient_and_change_nothing(loss) -> None:
+    logits, labels, valid = draw()
+    counts = valid & (labels != 255)
+    logits.requires_grad_()
+    value = loss(logits, labels, valid)
+    value.backward()
+    assert logits.grad is not None
+    assert logits.grad.movedim(1, 3)[counts].any()
+    assert not logits.grad.movedim(1, 3)[~counts].any()
+    other = torch.where(counts[:, None], logits, 5 * torch.randn(logits.shape))
+    torch.testing.assert_close(loss(other, labels, valid), value)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "lovasz", "boundary", "squared_error"])
 def test_nothing_valid_is_a_finite_zero_with_a_zero_gradient(loss: str) -> None:
     logits, labels, valid = draw()
     logits.requires_grad_()
@@ -98,6 +172,8 @@ def test_nothing_valid_is_a_finite_zero_with_a_zero_gradient(loss: str) -> None:
         value = masked_cross_entropy(logits, labels, none, torch.ones(K))
     elif loss == "lovasz":
         value = lovasz_softmax(logits, labels, none)
+    elif loss == "boundary":
+        value = boundary_loss(logits, labels, none)
     else:
         value = masked_squared_error(logits.softmax(1), torch.rand(logits.shape), none, valid)
     value.backward()

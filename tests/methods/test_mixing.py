@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from rangeseg.methods.mixing import box_mask, cutmix_mask, mix, partner, three_box_mask
+from rangeseg.methods.mixing import (
+    band_mask,
+    box_mask,
+    cutmix_mask,
+    interleave,
+    mix,
+    partner,
+    three_box_mask,
+)
 
 SHAPES = [(64, 64, 2048), (64, 32, 1024), (64, 32, 128)]
 
@@ -13,7 +21,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("draw", "area"), [(cutmix_mask, 0.5), (three_box_mask, 0.25)])
+@pytest.mark.parametrize(
+    ("draw", "area"), [(cutmix_mask, 0.5), (three_box_mask, 0.25), (band_mask, 0.5)]
+)
 def test_mean_area_is_the_published_one(draw, area: float, shape: tuple[int, int, int]) -> None:
     g = generator()
     masks = torch.cat([draw(shape, g) for _ in range(8)])
@@ -35,7 +45,7 @@ def test_every_column_is_covered_alike(draw) -> None:
     assert float(covered.max() - covered.min()) < 0.06
 
 
-@pytest.mark.parametrize("draw", [cutmix_mask, three_box_mask])
+@pytest.mark.parametrize("draw", [cutmix_mask, three_box_mask, band_mask])
 def test_the_generator_decides(draw) -> None:
     assert torch.equal(draw((4, 16, 64), generator(5)), draw((4, 16, 64), generator(5)))
     assert not torch.equal(draw((4, 16, 64), generator(5)), draw((4, 16, 64), generator(6)))
@@ -75,3 +85,28 @@ def test_every_field_of_a_pixel_comes_from_one_scan() -> None:
 def test_the_partner_is_another_scan() -> None:
     a = fields(4)
     assert not (partner(a)["labels"] == a["labels"]).any()
+
+
+@pytest.mark.parametrize("height", [32, 64, 13])
+def test_bands_are_3_to_6_equal_groups_of_rows(height: int) -> None:
+    mask = band_mask((300, height, 8), generator())
+    assert torch.equal(mask, mask[:, :, :1].expand_as(mask))
+    counts, firsts = set(), set()
+    for rows in mask[:, :, 0].int():
+        sizes = rows.unique_consecutive(return_counts=True)[1]
+        assert int(sizes.sum()) == height
+        assert int(sizes.max() - sizes.min()) <= 1
+        counts.add(len(sizes))
+        firsts.add(int(rows[0]))
+    assert counts == {3, 4, 5, 6}
+    assert firsts == {0, 1}
+
+
+def test_interleaving_uses_every_pixel_of_both_exactly_once() -> None:
+    number = torch.arange(2 * 3 * 32 * 8).view(2, 3, 32, 8)
+    a, b = ({"labels": n, "image": n[:, None].expand(3, 2, 32, 8)} for n in number)
+    both = interleave(a, b, band_mask((3, 32, 8), generator()))
+    assert torch.equal(both["labels"].flatten().sort().values, number.flatten())
+    assert torch.equal(both["image"], both["labels"][:, None].expand(6, 2, 32, 8))
+    place = number[0, 0]  # and it stays where it was
+    assert (both["labels"] % (32 * 8) == place).all()

@@ -1,4 +1,4 @@
-"""The contract of every network, and FIDNet's size."""
+"""The contract of every network, their sizes, and CENet's auxiliary heads."""
 
 import pytest
 import torch
@@ -7,43 +7,54 @@ from torch.nn import functional as F
 from rangeseg.errors import ConfigError
 from rangeseg.models import MODELS, ModelSettings, build_network
 from rangeseg.models.blocks import pad_azimuth, upsample_azimuth
+from rangeseg.models.cenet import CENet
+from rangeseg.models.network import Network
 
 
 @pytest.fixture(params=sorted(MODELS))
-def network(request: pytest.FixtureRequest) -> torch.nn.Module:
+def network(request: pytest.FixtureRequest) -> Network:
     torch.manual_seed(0)
     settings = ModelSettings(name=request.param, width=8)
-    return build_network(settings, in_channels=6, num_classes=5).eval()
+    network = build_network(settings, in_channels=6, num_classes=5)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the plain average: features as large as in training
+    network.train()(torch.randn(4, 6, 16, 64))
+    return network.eval()
 
 
-def test_logits_have_the_size_of_the_image(network: torch.nn.Module) -> None:
+def test_logits_have_the_size_of_the_image(network: Network) -> None:
     assert network(torch.randn(2, 6, 16, 64)).shape == (2, 5, 16, 64)
 
 
-def test_forward_is_encode_decode_classify(network: torch.nn.Module) -> None:
+def test_forward_is_encode_decode_classify(network: Network) -> None:
     image = torch.randn(1, 6, 16, 64)
     features = network.encode(image)
     embedding = network.decode(features)
     assert embedding.shape == (1, 8, 16, 64)
     assert torch.equal(network.classify(embedding), network(image))
     assert [f.shape[3] for f in features] == [64, 64, 32, 16, 8]
+    assert tuple(f.shape[1] for f in features) == network.feature_channels
+    assert network.embedding_channels == 8
 
 
 @pytest.mark.parametrize("columns", [8, 24, -16])
-def test_rolling_the_scan_rolls_the_logits(network: torch.nn.Module, columns: int) -> None:
+def test_rolling_the_scan_rolls_the_logits(network: Network, columns: int) -> None:
     image = torch.randn(2, 6, 16, 64)
     rolled = network(image.roll(columns, dims=3))
     torch.testing.assert_close(rolled, network(image).roll(columns, dims=3))
 
 
-def test_every_parameter_learns(network: torch.nn.Module) -> None:
-    network.train()(torch.randn(2, 6, 16, 64)).square().mean().backward()
+def test_every_parameter_learns(network: Network) -> None:
+    features = network.train().encode(torch.randn(2, 6, 16, 64))
+    outputs = [network.classify(network.decode(features)), *network.auxiliary(features)]
+    torch.stack(outputs).square().mean().backward()
     still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     # A bias in front of a batch norm has no effect, so its gradient is rounding noise or zero.
     assert [n for n in still if not n.endswith("bias")] == []
 
 
-def test_channels_last_stays_channels_last(network: torch.nn.Module) -> None:
+def test_channels_last_stays_channels_last(network: Network) -> None:
     network.to(memory_format=torch.channels_last)
     image = torch.randn(2, 6, 16, 64).contiguous(memory_format=torch.channels_last)
     assert network(image).is_contiguous(memory_format=torch.channels_last)
@@ -52,6 +63,30 @@ def test_channels_last_stays_channels_last(network: torch.nn.Module) -> None:
 def test_fidnet_has_the_parameters_of_the_paper() -> None:
     network = build_network(ModelSettings(name="fidnet"), in_channels=5, num_classes=20)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(6.05e6, abs=0.01e6)
+
+
+def test_cenet_has_the_parameters_of_the_paper() -> None:
+    """6.77 M is the network that predicts; each auxiliary head adds 128 x 20 + 20."""
+    network = build_network(ModelSettings(name="cenet"), in_channels=5, num_classes=20)
+    count = sum(p.numel() for p in network.parameters())
+    heads = sum(p.numel() for n, p in network.named_parameters() if n.startswith("auxiliary"))
+    assert heads == 3 * 2580
+    assert count - heads == 6_774_228
+
+
+def test_only_cenet_has_auxiliary_heads() -> None:
+    fidnet = build_network(ModelSettings(name="fidnet", width=8), 6, 5)
+    assert fidnet.auxiliary(fidnet.encode(torch.randn(1, 6, 16, 64))) == []
+
+
+def test_an_auxiliary_head_classifies_its_enlarged_stage() -> None:
+    cenet = CENet(6, 5, width=8)
+    features = cenet.encode(torch.randn(2, 6, 16, 64))
+    heads = cenet.auxiliary(features)
+    assert len(heads) == 3
+    stages = zip(heads, cenet.auxiliary_classifiers, features[2:], (2, 4, 8), strict=True)
+    for logits, head, feature, factor in stages:
+        torch.testing.assert_close(logits, head(upsample_azimuth(feature, factor)))
 
 
 def test_unknown_network_lists_the_options() -> None:

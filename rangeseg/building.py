@@ -1,0 +1,76 @@
+"""The parts of a run, built from its configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from rangeseg.config import Config, RunConfig
+from rangeseg.datasets import open_dataset
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.range_images import RangeImages
+from rangeseg.engine.checkpoint import Identity
+from rangeseg.engine.inference import Predictor
+from rangeseg.methods import find_method
+from rangeseg.methods.base import Method, Task
+from rangeseg.models import build_network
+from rangeseg.models.network import Network
+
+
+def open_source(config: Config) -> ScanSource:
+    """The data set of a configuration."""
+    dataset = config.dataset
+    return open_dataset(dataset.name, dataset.root, dataset.description)
+
+
+def make_predictor(
+    config: Config, source: ScanSource, network: nn.Module, device: torch.device
+) -> Predictor:
+    """A trained network with the projection and back-projection of its configuration."""
+    return Predictor(
+        network,
+        RangeImages(source.info, config.range_image),
+        config.evaluate,
+        source.info.label_map.num_classes,
+        device,
+        config.train.precision,
+    )
+
+
+def build_method(config: RunConfig, source: ScanSource, weights: torch.Tensor) -> Method[Any]:
+    """The method of a run with its newly initialised networks.
+
+    Args:
+        config: of the run.
+        source: the data set.
+        weights: (K,) of the cross-entropy.
+    """
+    task = Task(
+        num_classes=source.info.label_map.num_classes,
+        channels=config.range_image.channels,
+        statistics=RangeImages(source.info, config.range_image).channel_statistics,
+        class_weights=weights,
+        labelled=config.train.labelled,
+        lovasz_weight=config.train.lovasz_weight,
+        boundary_weight=config.train.boundary_weight,
+        perturbation=config.train.perturbation,
+    )
+
+    def network() -> Network:
+        return build_network(config.model, len(task.channels), task.num_classes)
+
+    name = config.run.method
+    return find_method(name)(network, task, config.method_settings(name))
+
+
+def identity(config: RunConfig, source: ScanSource) -> Identity:
+    """What a checkpoint of this run belongs to."""
+    return Identity(
+        method=config.run.method,
+        network=config.model.name,
+        width=config.model.width,
+        channels=config.range_image.channels,
+        num_classes=source.info.label_map.num_classes,
+    )

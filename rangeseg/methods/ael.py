@@ -1,0 +1,160 @@
+"""Adaptive equalization learning (AEL)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.errors import ConfigError
+from rangeseg.methods.base import (
+    StepContext,
+    Task,
+    TeacherMethod,
+    TrainingBatch,
+    UnsupervisedSettings,
+)
+from rangeseg.methods.components import bounding_boxes, grow
+from rangeseg.methods.confidence_bank import ConfidenceBank, true_class_confidence
+from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
+from rangeseg.methods.sampling import draw_classes, draw_pixel
+from rangeseg.models import NetworkFactory
+
+REACH = 64
+"""How far a component reaches from its seed, in pixels."""
+
+
+class AelSettings(UnsupervisedSettings):
+    """The official code's values; ``min_area`` and ``confidence`` are ours.
+
+    A pseudo-label below ``confidence`` has no loss but its share of the divisor, so that few
+    confident pixels give a small loss.
+    """
+
+    ema_momentum: float = Field(default=0.99, ge=0, lt=1)
+    bank_momentum: float = Field(default=0.999, ge=0, lt=1)  # of the classes' confidences
+    paste_probability: float = Field(default=0.5, ge=0, le=1)  # that a labelled scan is pasted on
+    paste_classes: int = Field(default=3, ge=1)  # drawn for each labelled scan
+    min_area: float = Field(default=0.001, gt=0, lt=1)  # share of the image an object must cover
+    confidence: float = Field(default=0.0, ge=0, le=1)
+
+
+class Ael(TeacherMethod[AelSettings]):
+    """A mean teacher that shows the student more of the classes it is least confident of.
+
+    A bank keeps the student's mean confidence in each class. It decides which labelled classes are
+    pasted, around which predicted objects unlabelled scans are mixed, and which pixels are learnt.
+
+    Reference:
+        Hu et al. 2021, "Semi-Supervised Semantic Segmentation via Adaptive Equalization Learning",
+        Sec. 3. Departures from the official code:
+
+        1. A class that is absent from a step keeps its confidence instead of averaging in a zero,
+           which pulls rare classes towards their frequency; a class's first values are averaged
+           instead of starting from noise.
+        2. The bank is updated after the optimiser's step, over all processes.
+        3. Copy-paste keeps the nearer of the two points of a ray. Its classes are drawn without
+           replacement among all, for each scan anew; the donor is the neighbour in the batch.
+        4. Adaptive CutMix looks for a donor among the other scans of the batch, not of the data
+           set, so that no further scan is read; without one it is CutMix with the neighbour.
+        5. A component is grown on the device from a random pixel of the class, up to 64 pixels
+           far and across the seam: large ones are cut off, and likelier. Labelling exact
+           components would wait for the GPU at each step. A box is not padded to half the image.
+        6. Equal confidences keep every pixel; 0/0 keeps none in the official code.
+        7. The student's scans are also perturbed, labelled and mixed images share a forward, and
+           the consistency carries the class weights of the supervised loss.
+    """
+
+    Settings = AelSettings
+
+    def __init__(self, build_network: NetworkFactory, task: Task, settings: AelSettings) -> None:
+        super().__init__(build_network, task, settings, settings.ema_momentum)
+        if "range" not in task.channels:
+            raise ConfigError(
+                f"ael compares ranges, but range_image.channels are {', '.join(task.channels)}: "
+                "add range"
+            )
+        self._range = task.channels.index("range")
+        self.bank = ConfidenceBank(task.num_classes, settings.bank_momentum)
+        self._seen: Tensor | None = None  # for the bank, from forward to after_step
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """See ``Method.forward``."""
+        assert batch.unlabelled is not None
+        generator = context.generator
+        pasted = self._copy_paste(batch.labelled, generator)
+        images = torch.cat([pasted["image"], batch.unlabelled["image"]])
+        confidence, pseudo_labels = self.teach(images).max(dim=1)
+        scans = len(pasted["image"])
+        own = {"confidence": confidence[:scans], "pseudo_labels": pseudo_labels[:scans]}
+        other = {"confidence": confidence[scans:], "pseudo_labels": pseudo_labels[scans:]}
+        labelled = self.labelled_view({**pasted, **own}, generator)
+        mixed = self._adaptive_cutmix({**batch.unlabelled, **other}, generator)
+
+        supervised, (logits, logits_mixed) = self.supervise(self.student, labelled, mixed["image"])
+        self._seen = true_class_confidence(logits, labelled["labels"], labelled["valid"])
+        weight = self.settings.weight_at(context.progress)
+        return {
+            "supervised": supervised,
+            "consistency_labelled": weight * self._consistency(logits, labelled, generator),
+            "consistency": weight * self._consistency(logits_mixed, mixed, generator),
+        }
+
+    def after_step(self, context: StepContext) -> None:
+        """The teacher's average, and the bank's."""
+        super().after_step(context)
+        if self._seen is not None:
+            self.bank.update(self._seen)
+            self._seen = None
+
+    def _copy_paste(self, labelled: Fields, generator: torch.Generator) -> Fields:
+        """Labelled scans with weak classes of their neighbours, where those can be seen."""
+        donor = partner(labelled)
+        batch, device = len(donor["valid"]), generator.device
+        count = min(self.settings.paste_classes, self.num_classes)
+        classes = draw_classes(self.bank.gap.sqrt(), count, batch, generator)
+        drawn = torch.zeros((batch, self.num_classes), dtype=torch.bool, device=device)
+        drawn.scatter_(1, classes, value=True)
+        known = donor["valid"] & (donor["labels"] != IGNORE)
+        labels = torch.where(known, donor["labels"], 0).long()
+        wanted = known & drawn.gather(1, labels.flatten(1)).view_as(known)
+        # One normalisation for both scans: the smaller value is the smaller range.
+        nearer = donor["image"][:, self._range] < labelled["image"][:, self._range]
+        draw = torch.rand((batch, 1, 1), generator=generator, device=device)
+        chosen = draw < self.settings.paste_probability
+        return mix(labelled, donor, wanted & (nearer | ~labelled["valid"]) & chosen)
+
+    def _adaptive_cutmix(self, scans: Fields, generator: torch.Generator) -> Fields:
+        """Each scan perturbed, with the box around an object of a weak class of another scan."""
+        valid, pseudo_labels = scans["valid"], scans["pseudo_labels"]
+        batch, height, width = valid.shape
+        index = torch.arange(batch, device=valid.device)
+        least = self.settings.min_area * height * width
+        wanted = draw_classes(self.bank.gap, 1, batch, generator)[:, 0]
+        found = (pseudo_labels == wanted[:, None, None, None]) & valid  # (receiver, donor, H, W)
+        suits = (found.sum(dim=(2, 3)) >= least) & (index[:, None] != index)
+        draw = torch.rand((batch, batch), generator=generator, device=valid.device)
+        drawn = draw.masked_fill(~suits, -1.0).argmax(dim=1)
+        donor = torch.where(suits.any(dim=1), drawn, index.roll(1))
+
+        region = found[index, donor]
+        seed = draw_pixel(region, generator)
+        component = grow(seed, region, REACH)
+        large = (component.sum(dim=(1, 2)) >= least)[:, None, None]
+        plain = cutmix_mask((batch, height, width), generator)
+        mask = torch.where(large, bounding_boxes(component, seed), plain)
+        strong = self.perturb(scans, generator)
+        return mix(strong, {name: field[donor] for name, field in strong.items()}, mask)
+
+    def _consistency(self, logits: Tensor, fields: Fields, generator: torch.Generator) -> Tensor:
+        """Cross-entropy with the teacher on sampled pixels, weighted by its confidence squared."""
+        confidence, pseudo_labels = fields["confidence"], fields["pseudo_labels"]
+        chance = self.bank.keep_probability[logits.detach().argmax(dim=1)]
+        draw = torch.rand(chance.shape, generator=generator, device=chance.device)
+        kept = (draw < chance) & fields["valid"]
+        weight = kept * confidence.square() * self.supervised_loss.class_weights[pseudo_labels]
+        loss = F.cross_entropy(logits.float(), pseudo_labels, reduction="none")
+        loss = loss * (confidence >= self.settings.confidence)
+        return (weight * loss).sum() / weight.sum().clamp(min=1e-6)

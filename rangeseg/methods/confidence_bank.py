@@ -1,0 +1,71 @@
+"""How confident the student is in each class, averaged over the training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rangeseg.methods.distributed import all_reduce_sum
+
+
+class ConfidenceBank(nn.Module):
+    """The running mean of the probability of the true class, one value a class.
+
+    The momentum of a class is min(1 - 1/(n+1), momentum) after n updates, so that its first
+    values are averaged.
+
+    Args:
+        num_classes: K.
+        momentum: of the average.
+    """
+
+    confidence: Tensor
+    updates: Tensor
+
+    def __init__(self, num_classes: int, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("confidence", torch.zeros(num_classes))
+        self.register_buffer("updates", torch.zeros(num_classes, dtype=torch.long))
+
+    @property
+    def gap(self) -> Tensor:
+        """(K,) what each class lacks to certainty."""
+        return (1.0 - self.confidence).clamp(min=0.0)
+
+    @property
+    def keep_probability(self) -> Tensor:
+        """(K,) 1 for the weakest class, less the more confident one is."""
+        most = self.gap.max()
+        # Equal confidences keep everything, certainty in all classes too.
+        return torch.where(most > 0, self.gap / most.clamp(min=1e-12), 1.0)
+
+    @torch.no_grad()
+    def update(self, seen: Tensor) -> None:
+        """Average in what ``true_class_confidence`` saw, over all processes.
+
+        A class that was not there keeps its value.
+        """
+        total, count = all_reduce_sum(seen.clone())
+        momentum = (1.0 - 1.0 / (self.updates + 1)).clamp(max=self.momentum)
+        updated = momentum * self.confidence + (1.0 - momentum) * total / count.clamp(min=1.0)
+        self.confidence.copy_(torch.where(count > 0, updated, self.confidence))
+        self.updates += count > 0
+
+
+@torch.no_grad()
+def true_class_confidence(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """Sums of the probability of the true class, and numbers of pixels, by class.
+
+    Args:
+        logits: (B,K,H,W).
+        labels: (B,H,W) train ids; IGNORE counts nowhere.
+        valid: (B,H,W) bool.
+
+    Returns:
+        (2,K) float32.
+    """
+    classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
+    truth = (labels[:, None] == classes) & valid[:, None]  # (B, K, H, W); IGNORE is no class
+    probabilities = logits.float().softmax(dim=1)
+    return torch.stack([(probabilities * truth).sum((0, 2, 3)), truth.sum((0, 2, 3)).float()])

@@ -1,0 +1,133 @@
+"""Prototype-based consistency regularization (PCR)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.methods.base import (
+    StepContext,
+    Task,
+    TeacherMethod,
+    TrainingBatch,
+    UnsupervisedSettings,
+)
+from rangeseg.methods.losses import masked_cross_entropy
+from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
+from rangeseg.methods.prototypes import PrototypeHead
+from rangeseg.methods.sampling import stratified_pixels
+from rangeseg.models import NetworkFactory
+
+
+class PcrSettings(UnsupervisedSettings):
+    """The paper's values.
+
+    The prototypes are initialised where the unsupervised loss begins, at ``ramp_start``.
+    """
+
+    ema_momentum: float = Field(default=0.99, ge=0, lt=1)
+    confidence: float = Field(default=0.8, ge=0, le=1)  # below it a pseudo-label does not count
+    prototypes: int = Field(default=4, ge=1)  # of each class
+    prototype_momentum: float = Field(default=0.99, ge=0, lt=1)
+    grid: int = Field(default=32, ge=1)  # the prototypes see one pixel of each of grid² cells
+
+
+class Pcr(TeacherMethod[PcrSettings]):
+    """A linear and a prototype head on one embedding, held to the same pseudo-labels.
+
+    The prototypes are means of features, so their head says what the embedding of a class must
+    have in common, and the teacher's linear head, which makes the pseudo-labels, learns from it.
+
+    Reference:
+        Xu et al. 2022, "Semi-supervised Semantic Segmentation with Prototype-based Consistency
+        Regularization", Sec. 3. Departures from the paper and its code:
+
+        1. The prototypes are not fitted off line after a supervised epoch, but on line: from the
+           labelled pixels of the first step after ``ramp_start``, for classes unseen until then
+           from those of the first step that has them. Until then a class has no logit and no
+           prototype loss.
+        2. Prototypes are means of unit vectors; the code averages unnormalised embeddings.
+        3. The linear head is one 1x1 convolution on the embedding of the prototypes; in the code
+           it has two more layers of its own.
+        4. The ramp also weighs the prototype loss on labelled pixels, so that weight 0 is
+           supervised training; every loss carries the class weights of the supervised one.
+        5. The student's scans are also perturbed; one unlabelled batch is mixed with its own
+           neighbours; labelled and mixed images share a forward; boxes wrap along azimuth; a cell
+           of the grid gives a random pixel among its valid ones.
+    """
+
+    Settings = PcrSettings
+
+    def __init__(self, build_network: NetworkFactory, task: Task, settings: PcrSettings) -> None:
+        super().__init__(build_network, task, settings, settings.ema_momentum)
+        self.head = PrototypeHead(
+            task.num_classes,
+            settings.prototypes,
+            self.student.embedding_channels,
+            settings.prototype_momentum,
+        )
+        # Embedding (N,D) and labels (N,) of the step's pixels, and how many of them, which come
+        # first, are labelled: from forward to after_step.
+        self._pixels: tuple[Tensor, Tensor, int] | None = None
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """See ``Method.forward``."""
+        assert batch.unlabelled is not None
+        generator, class_weights = context.generator, self.supervised_loss.class_weights
+        labelled = self.labelled_view(batch.labelled, generator)
+        mixed = self._mixed(batch.unlabelled, generator)
+        scans = len(labelled["image"])
+        features = self.student.encode(torch.cat([labelled["image"], mixed["image"]]))
+        embedding = self.student.decode(features)
+        logits = self.student.classify(embedding)
+
+        sure = mixed["confidence"] >= self.settings.confidence
+        linear = masked_cross_entropy(
+            logits[scans:], mixed["pseudo_labels"], mixed["valid"], class_weights, sure.float()
+        )
+        valid = torch.cat([labelled["valid"], mixed["valid"]])
+        labels = torch.cat([labelled["labels"].long(), mixed["pseudo_labels"]])
+        keep = torch.cat([torch.ones_like(labelled["valid"]), sure])
+        index, found = stratified_pixels(valid, self.settings.grid, generator)
+        pixels = embedding.flatten(2)
+        pixels = pixels.gather(2, index[:, None].expand(-1, pixels.shape[1], -1))  # (2B, D, S)
+        labels, keep = (field.flatten(1).gather(1, index) for field in (labels, keep))
+        learnt = torch.where(found & keep, labels, IGNORE)
+        flat = pixels.detach().transpose(1, 2).flatten(0, 1)
+        self._pixels = flat, learnt.flatten(), learnt[:scans].numel()
+        by_prototype = self.head(pixels)
+        counts = found & self.head.known(labels)
+
+        def prototype_loss(part: slice) -> Tensor:
+            return masked_cross_entropy(
+                by_prototype[part], labels[part], counts[part], class_weights, keep[part].float()
+            )
+
+        weight = self.settings.weight_at(context.progress)
+        return {
+            "supervised": self.supervised_term(self.student, features, logits[:scans], labelled),
+            "prototype_labelled": weight * prototype_loss(slice(0, scans)),
+            "consistency": weight * linear,
+            "prototype_consistency": weight * prototype_loss(slice(scans, None)),
+        }
+
+    @torch.no_grad()
+    def after_step(self, context: StepContext) -> None:
+        """The teacher's average, and the prototypes."""
+        super().after_step(context)
+        if self._pixels is None or context.progress < self.settings.ramp_start:
+            return
+        pixels, labels, labelled = self._pixels
+        self._pixels = None
+        self.head.update(pixels, labels)
+        self.head.initialise(pixels[:labelled], labels[:labelled], context.generator)
+
+    def _mixed(self, unlabelled: Fields, generator: torch.Generator) -> Fields:
+        """The strong view, mixed with the neighbour's, with the teacher's pseudo-labels."""
+        confidence, pseudo_labels = self.teach(unlabelled["image"]).max(dim=1)
+        scans = {**unlabelled, "confidence": confidence, "pseudo_labels": pseudo_labels}
+        strong = self.perturb(scans, generator)
+        batch, height, width = strong["valid"].shape
+        return mix(strong, partner(strong), cutmix_mask((batch, height, width), generator))

@@ -1,0 +1,113 @@
+"""A classifier of cosines: several prototypes a class, learnt without gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.methods.distributed import all_reduce_sum
+
+TEMPERATURE = 0.1
+UNSEEN = -1e4
+"""The logit of a class without prototypes: no probability, and no NaN where no class has any."""
+KMEANS_STEPS = 5
+SPREAD = 0.1
+"""How far from its class's mean direction a prototype begins."""
+
+
+class PrototypeHead(nn.Module):
+    """Logits are the cosine to a class's nearest prototype over the temperature .1.
+
+    Args:
+        num_classes: K.
+        count: prototypes P of each class.
+        channels: D of the embedding.
+        momentum: of the prototypes.
+    """
+
+    prototypes: Tensor
+    seen: Tensor
+
+    def __init__(self, num_classes: int, count: int, channels: int, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("prototypes", torch.zeros(num_classes, count, channels))
+        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Embedding (B,D,S) -> logits (B,K,S) float32."""
+        with torch.autocast(embedding.device.type, enabled=False):  # cosines over .1 need the bits
+            directions = F.normalize(embedding.float(), dim=1)
+            prototypes = F.normalize(self.prototypes, dim=2)
+            cosines = torch.einsum("kpd,bds->bkps", prototypes, directions).amax(dim=2)
+        return torch.where(self.seen[:, None], cosines / TEMPERATURE, UNSEEN)
+
+    def known(self, labels: Tensor) -> Tensor:
+        """Whether each label, of any shape, is of a class that has prototypes."""
+        counts = labels != IGNORE
+        return counts & self.seen[torch.where(counts, labels, 0).long()]
+
+    @torch.no_grad()
+    def update(self, embedding: Tensor, labels: Tensor) -> None:
+        """Move every prototype towards the mean direction of the pixels it is nearest to.
+
+        Args:
+            embedding: (N,D).
+            labels: (N,) train ids; IGNORE and classes without prototypes count nowhere. Each
+                pixel goes to the nearest prototype of its own class.
+        """
+        directions = F.normalize(embedding.float(), dim=1)
+        labels = torch.where(self.known(labels), labels, IGNORE)
+        sums, counts = _assign(directions, labels, self.prototypes)
+        moved = torch.lerp(sums / counts.clamp(min=1.0), self.prototypes, self.momentum)
+        self.prototypes.copy_(torch.where(counts > 0, moved, self.prototypes))
+
+    @torch.no_grad()
+    def initialise(self, embedding: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+        """Give the classes that have none, and are there, their prototypes by k-means.
+
+        It begins from the class's mean direction plus noise, so that a class of fewer pixels than
+        prototypes repeats itself. It runs at each step whether a class is new or not: to ask
+        would wait for the device.
+
+        Args:
+            embedding: (N,D) of labelled pixels.
+            labels: (N,) train ids; IGNORE counts nowhere.
+            generator: of the noise.
+        """
+        directions = F.normalize(embedding.float(), dim=1)
+        shape, device = self.prototypes.shape, directions.device
+        whole = torch.zeros((shape[0], 1, shape[2]), device=device)
+        sums, counts = _assign(directions, labels, whole)
+        # Summed, the noise is the same for all processes.
+        noise = all_reduce_sum(torch.randn(shape, generator=generator, device=device))
+        centres = F.normalize(F.normalize(sums, dim=2) + SPREAD * F.normalize(noise, dim=2), dim=2)
+        for _ in range(KMEANS_STEPS):
+            members, sizes = _assign(directions, labels, centres)
+            centres = torch.where(sizes > 0, F.normalize(members, dim=2), centres)
+        new = ~self.seen & (counts[:, 0, 0] > 0)
+        self.prototypes.copy_(torch.where(new[:, None, None], centres, self.prototypes))
+        self.seen |= new
+
+
+def _assign(directions: Tensor, labels: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums (K,P,D) and numbers (K,P,1) of the directions nearest to each centre of their class.
+
+    Args:
+        directions: (N,D), of length 1.
+        labels: (N,) train ids; IGNORE counts nowhere.
+        centres: (K,P,D).
+    """
+    num_classes, count, channels = centres.shape
+    counts = labels != IGNORE
+    own = torch.where(counts, labels, 0).long()
+    cosines = torch.einsum("nd,npd->np", directions, F.normalize(centres, dim=2)[own])
+    cluster = own * count + cosines.argmax(dim=1)
+    # A product with the one-hot assignment adds in a fixed order, unlike index_add on a GPU.
+    one_hot = F.one_hot(cluster, num_classes * count).float() * counts[:, None]  # (N, K·P)
+    ones = torch.ones((len(directions), 1), device=directions.device)
+    sums = all_reduce_sum(one_hot.T @ torch.cat([directions, ones], dim=1))
+    sums = sums.view(num_classes, count, channels + 1)
+    return sums[..., :-1], sums[..., -1:]

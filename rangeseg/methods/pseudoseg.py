@@ -1,0 +1,146 @@
+"""PseudoSeg."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rangeseg.methods.attention_cam import AttentionCam
+from rangeseg.methods.base import (
+    Method,
+    StepContext,
+    Task,
+    TrainingBatch,
+    UnsupervisedSettings,
+    evaluating,
+)
+from rangeseg.methods.losses import masked_cross_entropy, soft_cross_entropy
+from rangeseg.methods.mixing import Fields
+from rangeseg.models import NetworkFactory
+
+STAGES = 2
+"""How many of the deepest features the attention looks at."""
+
+
+class PseudoSegSettings(UnsupervisedSettings):
+    """The paper's values; windows and ``confidence`` are ours.
+
+    The classifier and the attention learn from labels from the first step on.
+    """
+
+    temperature: float = Field(default=0.5, gt=0, le=1)  # sharpens the pseudo-labels
+    confidence: float = Field(default=0.0, ge=0, le=1)  # below it a pseudo-label does not count
+    # Windows of azimuth an image, or a crop, is cut into; 8 are of 45° each where it is whole.
+    windows: int = Field(default=8, ge=1)
+
+
+class PseudoSeg(Method[PseudoSegSettings]):
+    """Pseudo-labels fused from the decoder and from class activation maps.
+
+    One network and no teacher: decoder and activation maps of the weak view, whose mistakes
+    differ, are averaged and sharpened into a soft label for the strong view.
+
+    Reference:
+        Zou et al. 2021, "PseudoSeg: Designing Pseudo Labels for Semantic Segmentation", Sec. 3.
+        Departures from the official code:
+
+        1. A whole scan holds nearly every class, so the classifier tells the classes of windows
+           of azimuth, and gates the activation maps in each. Where it finds none the decoder
+           alone makes the label.
+        2. Both logits are divided by their root mean square over a scan's valid pixels, not over
+           each pixel, which leaves hardly any confidence.
+        3. The strong view is the perturbed scan; patches that drop out are the cutout.
+        4. Pseudo-labels are made in eval mode and without a gradient; the labelled and the strong
+           images share a forward.
+        5. Attention is scaled by the root of its channels, and sees valid pixels alone.
+        6. Cross-entropies carry the class weights of the supervised loss, which may also have a
+           Lovász-softmax term.
+    """
+
+    Settings = PseudoSegSettings
+
+    def __init__(
+        self, build_network: NetworkFactory, task: Task, settings: PseudoSegSettings
+    ) -> None:
+        super().__init__(build_network, task, settings)
+        channels = self.student.feature_channels[-STAGES:]
+        self.cam = AttentionCam(channels, task.num_classes, settings.windows)
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """See ``Method.forward``."""
+        assert batch.unlabelled is not None
+        class_weights = self.supervised_loss.class_weights
+        labelled = self.labelled_view(batch.labelled, context.generator)
+        labels, valid = labelled["labels"], labelled["valid"]
+        target = self.pseudo_labels(batch.unlabelled)
+        strong = self.perturb(batch.unlabelled, context.generator)
+        sure = target.amax(dim=1) >= self.settings.confidence
+
+        scans, network = len(valid), self.student
+        features = network.encode(torch.cat([labelled["image"], strong["image"]]))
+        logits = network.classify(network.decode(features))
+        own = [f[:scans] for f in features[-STAGES:]]
+        scores = self.cam.scores(own[-1], valid)
+        present, known = self.cam.truth(labels, valid, scores.shape[2])
+        coarse = self.cam(own, present, valid)
+        consistency = soft_cross_entropy(
+            logits[scans:], target, strong["valid"], class_weights, sure.float()
+        )
+        return {
+            "supervised": self.supervised_term(network, features, logits[:scans], labelled),
+            "supervised_cam": masked_cross_entropy(coarse, labels, valid, class_weights),
+            "supervised_windows": window_loss(scores, present, known),
+            "consistency": self.settings.weight_at(context.progress) * consistency,
+        }
+
+    def trained_networks(self) -> list[nn.Module]:
+        """The network, and the heads that only make pseudo-labels."""
+        return [self.student, self.cam]
+
+    def pseudo_labels(self, scans: Fields) -> Tensor:
+        """Soft labels (B,K,H,W) of ``image`` and ``valid``."""
+        network = self.student
+        with evaluating(self.student), evaluating(self.cam):
+            features = network.encode(scans["image"])
+            logits = network.classify(network.decode(features)).float()
+            present = self.cam.scores(features[-1], scans["valid"]) > 0
+            coarse = self.cam(features[-STAGES:], present, scans["valid"])
+            covered = self.cam.spread(present.any(dim=1, keepdim=True), logits.shape[3])
+            return fuse(logits, coarse, covered, scans["valid"], self.settings.temperature)
+
+
+def fuse(
+    logits: Tensor, coarse: Tensor, covered: Tensor, valid: Tensor, temperature: float
+) -> Tensor:
+    """The sharpened mean of two predictions on one scale.
+
+    Args:
+        logits: (B,K,H,W) of the decoder.
+        coarse: (B,K,H,W) of the activation maps.
+        covered: (B,1,1 or H,W) bool; elsewhere the decoder stands alone.
+        valid: (B,H,W) bool, over which the scale is taken.
+        temperature: below 1 sharpens.
+
+    Returns:
+        Probabilities (B,K,H,W).
+    """
+    square = (logits.square() + coarse.square()).mean(dim=1) / 2 * valid
+    count = valid.sum(dim=(1, 2)).clamp(min=1)
+    scale = (square.sum(dim=(1, 2)) / count).sqrt().clamp(min=1e-6)[:, None, None, None]
+    decoder = (logits / scale).softmax(dim=1)
+    mean = torch.where(covered, (decoder + (coarse / scale).softmax(dim=1)) / 2, decoder)
+    return (mean.clamp(min=1e-12).log() / temperature).softmax(dim=1)
+
+
+def window_loss(scores: Tensor, present: Tensor, known: Tensor) -> Tensor:
+    """Binary cross-entropy of the classes of windows: mean over classes and known windows.
+
+    Args:
+        scores: (B,K,n) logits.
+        present: (B,K,n) bool.
+        known: (B,n) bool.
+    """
+    loss = F.binary_cross_entropy_with_logits(scores, present.float(), reduction="none").mean(1)
+    return (loss * known).sum() / known.sum().clamp(min=1)

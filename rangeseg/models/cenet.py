@@ -1,0 +1,68 @@
+"""CENet, the stronger of the two published range-view networks of this size."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from rangeseg.models.blocks import conv3x3, full_resolution, residual_stages, upsample_azimuth
+from rangeseg.models.network import Network
+
+
+class CENet(Network):
+    """CENet: 3x3 convolutions where FIDNet has 1x1, Hardswish, and auxiliary heads.
+
+    The stem sees a pixel's neighbours; the residual stages are FIDNet's; two 3x3 convolutions read
+    the stem and all stages at full resolution. Stages 2 to 4 also predict the classes by
+    themselves while training.
+
+    Args:
+        in_channels: channels of the range image.
+        num_classes: classes K (ignore has no logit).
+        width: channels of each stage; 128 is the paper's, with 6.77 M parameters.
+
+    Reference:
+        Cheng, Han and Xiao 2022, "CENet: Toward Concise and Efficient LiDAR Semantic Segmentation
+        for Autonomous Driving", Sec. 3. Departures: (1) every padding and interpolation wraps
+        along azimuth, and (2) interpolation aligns pixel areas instead of corners, so that rolling
+        the scan by a multiple of 8 columns rolls the logits; (3) an auxiliary head classifies its
+        stage before the interpolation, with the same result for less work.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.feature_channels = (width,) * 5
+        self.embedding_channels = width
+        self.stem = nn.Sequential(
+            conv3x3(in_channels, width // 2), conv3x3(width // 2, width), conv3x3(width, width)
+        )
+        self.stages = residual_stages(width, width, nn.Hardswish)
+        self.decoder = nn.Sequential(conv3x3(5 * width, 2 * width), conv3x3(2 * width, width))
+        self.classifier = nn.Conv2d(width, num_classes, kernel_size=1)
+        self.auxiliary_classifiers = nn.ModuleList(
+            nn.Conv2d(width, num_classes, kernel_size=1) for _ in range(3)
+        )
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """(B,C,H,W) -> stem (B,w,H,W) and four stages (B,w,H/s,W/s), s = 1, 2, 4, 8."""
+        features = [self.stem(image)]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Features of ``encode`` -> embedding (B,w,H,W)."""
+        embedding: Tensor = self.decoder(full_resolution(features))
+        return embedding
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Embedding (B,w,H,W) -> logits (B,K,H,W)."""
+        logits: Tensor = self.classifier(embedding)
+        return logits
+
+    def auxiliary(self, features: list[Tensor]) -> list[Tensor]:
+        """Features of ``encode`` -> logits (B,K,H,W) of stages 2, 3 and 4, one by one."""
+        height = features[0].shape[2]
+        return [
+            upsample_azimuth(head(f), height // f.shape[2])
+            for head, f in zip(self.auxiliary_classifiers, features[2:], strict=True)
+        ]
