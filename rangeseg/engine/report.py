@@ -1,56 +1,30 @@
-"""Many results -> one table: mean ± standard deviation, and what a method gains."""
+"""The comparison of runs as Markdown and as CSV."""
 
 from __future__ import annotations
 
-import math
+import csv
+import io
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+from rangeseg.engine.comparison import (
+    KINDS,
+    Budget,
+    Comparison,
+    Result,
+    Row,
+    comparisons,
+    mean_std,
+    row_name,
+)
+from rangeseg.engine.published import RATIOS, published_figure, published_table
 from rangeseg.errors import ConfigError
+from rangeseg.files import write_file
 
-Row = tuple[str, str]
-"""A method and its labelled branch, ``("cps", "strong")``."""
-
-KINDS = ("point", "point_raw", "pixel")
-CONTROLS: tuple[Row, ...] = (("supervised", "plain"), ("supervised", "strong"))
-
-
-def row_name(row: Row) -> str:
-    """``supervised, plain``; the strong branch is the rule and goes unnamed but for the control."""
-    method, labelled = row
-    return f"{method}, {labelled}" if method == "supervised" or labelled == "plain" else method
-
-
-def mean_std(values: Sequence[float]) -> str:
-    """``34.56 ± 1.20`` (sample standard deviation), or the one value."""
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
-
-
-def paired_gain(values: Mapping[int, float], control: Mapping[int, float]) -> str:
-    """Mean of the differences seed by seed with its 95 % interval (Student's t).
-
-    Args:
-        values: seed -> mIoU of a method.
-        control: seed -> mIoU of what it is compared with.
-
-    Returns:
-        ``+2.10 [+0.95, +3.25]``; a dash where no seed is common, no interval for a single one.
-    """
-    from scipy import stats
-
-    differences = [values[seed] - control[seed] for seed in sorted(values.keys() & control.keys())]
-    if not differences:
-        return "–"
-    mean = statistics.mean(differences)
-    if len(differences) == 1:
-        return f"{mean:+.2f}"
-    error = statistics.stdev(differences) / math.sqrt(len(differences))
-    half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
-    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+PUBLISHED = "published (pixel metric)"
+MISSING = "–"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -73,51 +47,120 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([line(cells[0]), rule, *[line(row) for row in cells[1:]]])
 
 
-def report(results: Iterable[Mapping[str, Any]]) -> str:
-    """The comparison of runs as Markdown, one table per protocol and label ratio.
+def report(results: Iterable[Result]) -> str:
+    """The comparison of runs as Markdown: one part per protocol, its tables one per label budget.
 
     Args:
-        results: contents of ``result.json`` files. Only runs of one protocol, one label budget
-            and one number of steps share a table.
+        results: contents of ``result.json`` files.
 
     Raises:
         ConfigError: runs of one row differ in more than their seed.
     """
-    groups: dict[str, dict[Row, dict[int, Mapping[str, Any]]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
+    return "\n\n".join(_part(comparison) for comparison in comparisons(results))
+
+
+def _part(comparison: Comparison) -> str:
+    parts = ["; ".join(f"{what}: {how}" for what, how in comparison.facts().items())]
+    for budget in comparison.budgets:
+        parts.append(
+            f"{budget.labels} labels ({budget.labelled_scans} scans); mIoU in per cent, mean ± std "
+            "over seeds; gains in point mIoU, paired by seed:"
+        )
+        parts.append(markdown_table(*main_table(comparison, budget)))
+        if notes := budget.notes():
+            parts.append("\n".join(f"Note: {note}" for note in notes))
+        parts.append("IoU of each class in per cent, per point, mean over seeds:")
+        parts.append(markdown_table(*class_table(budget)))
+    protocol = comparison.protocol
+    if rows := published_table(protocol["dataset"], protocol["split"]):
+        parts.append("As published: pixel metric, validation split, in per cent:")
+        parts.append(markdown_table(["method, network", *RATIOS], rows))
+    return "\n\n".join(parts)
+
+
+def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of a budget: mIoU, gains, cost, published counterparts."""
+    protocol, controls = comparison.protocol, budget.controls
+    header = ["method", "seeds", *KINDS.values()]
+    header += [f"gain over {row_name(c)} [95 %]" for c in controls]
+    header.append("train s")
+    rows = []
+    for row in budget.rows:
+        cells = [row_name(row), str(len(budget.runs[row]))]
+        cells += [str(mean_std(list(budget.miou(row, kind).values()))) for kind in KINDS]
+        cells += [str(budget.gain(row, c) or MISSING) for c in controls]
+        seconds = budget.train_seconds(row)
+        cells.append(MISSING if seconds is None else f"{seconds:.0f}")
+        rows.append(cells)
+    published = [
+        published_figure(protocol["dataset"], protocol["split"], budget.labelled_scans, row)
+        for row in budget.rows
+    ]
+    if any(published):
+        header.append(PUBLISHED)
+        rows = [[*cells, figure or MISSING] for cells, figure in zip(rows, published, strict=True)]
+    return header, rows
+
+
+def class_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of the per-class IoU: one row per class, one column per method."""
+
+    def cell(row: Row, name: str) -> str:
+        values = list(budget.class_iou(row, name).values())
+        return f"{statistics.mean(values):.1f}" if values else MISSING
+
+    header = ["class", *[row_name(row) for row in budget.rows]]
+    return header, [[name, *[cell(row, name) for row in budget.rows]] for name in budget.classes()]
+
+
+def results_csv(results: Sequence[Result]) -> str:
+    """All results as CSV (RFC 4180), one row per run; the IoU of absent classes stays empty."""
+    names: dict[str, None] = {}
+    for result in results:
+        names |= dict.fromkeys(result["iou"])
+    run_keys = ("method", "labelled", "labels", "labelled_scans", "seed", "steps", "train_seconds")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    header = ["dataset", "split", "scans", *run_keys, *[f"miou_{kind}" for kind in KINDS]]
+    writer.writerow([*header, *[f"iou_{name}" for name in names], "fingerprint"])
     for result in results:
         run, protocol = result["run"], result["protocol"]
-        title = (
-            f"{protocol['dataset']}, {run['labels']} labels ({run['labelled_scans']} scans), "
-            f"{run['steps']} steps, split {protocol['split']} ({result['scans']} scans), "
-            f"{protocol['image'][0]}x{protocol['image'][1]}, rows by {protocol['rows']}, "
-            f"{protocol['back_projection']} {protocol['window']}x{protocol['window']}, "
-            f"absent classes by the {protocol['policy']} policy"
-        )
-        runs = groups[title][run["method"], run["labelled"]]
-        alike = {other["run"]["fingerprint"] for other in runs.values()} | {run["fingerprint"]}
-        if len(alike) > 1 or run["seed"] in runs:
-            raise ConfigError(
-                f"{run['method']}, {run['labels']} labels, seed {run['seed']}: two of these runs "
-                "have one seed or differ in their settings, so they cannot share a row: name only "
-                "the runs to compare"
-            )
-        runs[run["seed"]] = result
-    return "\n\n".join(_group(title, rows) for title, rows in sorted(groups.items()))
+        cells = [protocol["dataset"], protocol["split"], result["scans"]]
+        cells += [*[run[key] for key in run_keys], *[result["miou"][kind] for kind in KINDS]]
+        cells += [*[result["iou"].get(name) for name in names], run["fingerprint"]]
+        writer.writerow(cells)
+    return text.getvalue()
 
 
-def _group(title: str, rows: Mapping[Row, Mapping[int, Mapping[str, Any]]]) -> str:
-    points = {row: {s: r["miou"]["point"] for s, r in runs.items()} for row, runs in rows.items()}
-    controls = [c for c in CONTROLS if c in rows]
-    ordered = [*controls, *[row for row in rows if row not in controls]]
-    header = ["method", "seeds", "point", "raw point", "pixel"]
-    header += [f"gain over {row_name(c)} [95 %]" for c in controls]
-    table = []
-    for row in ordered:
-        runs = rows[row]
-        cells = [row_name(row), str(len(runs))]
-        cells += [mean_std([r["miou"][kind] for r in runs.values()]) for kind in KINDS]
-        cells += ["–" if c == row else paired_gain(points[row], points[c]) for c in controls]
-        table.append(cells)
-    return f"{title}; mIoU in per cent, mean ± std over seeds:\n\n{markdown_table(header, table)}"
+def check_report_files(paths: Iterable[Path | None]) -> None:
+    """Make the folders that reports will be written to; None stands for no report.
+
+    Raises:
+        ConfigError: a path is a folder, or its folder cannot be made.
+    """
+    for path in paths:
+        if path is not None and path.is_dir():
+            raise ConfigError(f"{path} is a folder: name the file to write")
+        if path is not None:
+            with _writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_report(path: Path, content: str) -> None:
+    """Write a report, whole or not at all; folders are made.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    with _writing(path):
+        write_file(path, content)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror or error}): choose another place"
+        ) from None

@@ -1,0 +1,132 @@
+"""A comparison of methods over labels and seeds: which runs it needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rangeseg.building import open_source
+from rangeseg.config import Config, RunConfig, load_config, load_run_config
+from rangeseg.datasets.splits import labelled_and_unlabelled
+from rangeseg.engine.comparison import CONTROLS, row_name
+from rangeseg.engine.inference import scans_to_evaluate
+from rangeseg.errors import ConfigError
+from rangeseg.jobs import PlannedRun
+from rangeseg.methods import METHODS, find_method
+from rangeseg.runs import CONFIG, plan_run, run_folder
+
+OURS = ("train.labelled", "evaluate.split")
+"""Settings that a comparison sets itself."""
+
+logger = logging.getLogger(__name__)
+
+
+def plan_comparison(
+    path: Path,
+    overrides: Sequence[str],
+    methods: Sequence[str],
+    labels: Sequence[str],
+    seeds: Sequence[int],
+    split: str | None,
+    out: Path,
+) -> list[PlannedRun]:
+    """Which runs a comparison needs, seed by seed, so that an early look compares like with like.
+
+    The two supervised controls are always among them; where no scan is left unlabelled, they are
+    all there is. A data set that makes itself is made here, once for all runs.
+
+    Args:
+        path: the configuration of the data set.
+        overrides: ``key=value`` of all runs.
+        methods: names of methods; ``all`` stands for every one.
+        labels: ratios or split files.
+        seeds: how many seeds; one number for all ``labels``, or one for each.
+        split: what is evaluated; None takes that of the configuration.
+        out: the folder of the runs.
+
+    Raises:
+        ConfigError: a wrong setting, name or number, or a run that was begun with other settings.
+        DataError: scans are missing, or a list does not fit.
+    """
+    for override in overrides:
+        if override.partition("=")[0] in OURS:
+            raise ConfigError(
+                f"--set {override}: compare sets this itself: it trains the plain and the strong "
+                "branch, and --split says what is evaluated"
+            )
+    chosen = list(METHODS) if "all" in methods else list(methods)
+    rows = dict.fromkeys([*CONTROLS, *((method, "strong") for method in chosen)])
+    learns = {method: find_method(method).uses_unlabelled for method, _ in rows}
+    counts = _seeds_of_each(labels, seeds)
+    judged = [] if split is None else [f"evaluate.split={split}"]
+    configs = {
+        branch: load_config(path, [*overrides, f"train.labelled={branch}", *judged])
+        for branch in ("plain", "strong")
+    }
+    complete = _all_labelled(configs["strong"], labels)
+
+    runs: dict[Path, PlannedRun] = {}
+    for seed in range(max(counts)):
+        for name, count in zip(labels, counts, strict=True):
+            for method, branch in rows:
+                if seed >= count or (learns[method] and name in complete):
+                    continue
+                config = plan_run(configs[branch], method, name, seed)
+                run = _planned(config, path, overrides, out)
+                if run.folder in runs:
+                    raise ConfigError(
+                        f"--labels {' '.join(labels)}: two of these are kept in {run.folder.parent}"
+                        ": name each ratio once, and give split files different names"
+                    )
+                runs[run.folder] = run
+    return list(runs.values())
+
+
+def _seeds_of_each(labels: Sequence[str], seeds: Sequence[int]) -> list[int]:
+    if len(seeds) not in (1, len(labels)) or min(seeds) < 1:
+        raise ConfigError(
+            f"--seeds {' '.join(map(str, seeds))} for {len(labels)} --labels: give one number for "
+            "all, or one for each, from 1 on"
+        )
+    return list(seeds) if len(seeds) == len(labels) else list(seeds) * len(labels)
+
+
+def _all_labelled(config: Config, labels: Sequence[str]) -> set[str]:
+    """Those of ``labels`` that leave no scan unlabelled; data and labels are checked on the way."""
+    source = open_source(config)
+    scans_to_evaluate(source, config.evaluate.split)
+    complete = {name for name in labels if not labelled_and_unlabelled(source, name, 0)[1]}
+    for name in sorted(complete):
+        logger.info("%s leaves no scan unlabelled: supervised training only", name)
+    return complete
+
+
+def _planned(config: RunConfig, path: Path, overrides: Sequence[str], out: Path) -> PlannedRun:
+    run, branch, split = config.run, config.train.labelled, config.evaluate.split
+    folder = out / run_folder(config).relative_to("runs")
+    begun_split = split
+    if (folder / CONFIG).is_file():
+        begun = load_run_config(folder / CONFIG)
+        begun_split = begun.evaluate.split
+        _check_same(begun, config, folder)
+    words = ["train", str(path), "--method", run.method, "--labels", run.labels]
+    words += ["--seed", str(run.seed), "--out", str(folder), "--resume"]
+    for setting in [*overrides, f"train.labelled={branch}", f"evaluate.split={begun_split}"]:
+        words += ["--set", setting]
+    title = f"{row_name((run.method, branch))}, {run.labels}, seed {run.seed}"
+    return PlannedRun(title, folder, split, begun_split, tuple(words))
+
+
+def _check_same(begun: RunConfig, config: RunConfig, folder: Path) -> None:
+    """That a run was begun with the settings of the plan; data may move, splits may differ."""
+    evaluate = config.evaluate.model_copy(update={"split": begun.evaluate.split})
+    dataset = config.dataset.model_copy(update={"root": begun.dataset.root})
+    alike = config.model_copy(update={"evaluate": evaluate, "dataset": dataset})
+    texts = begun.resolved().splitlines(), alike.resolved().splitlines()
+    for was, now in zip(*texts, strict=False):
+        if was != now:
+            raise ConfigError(
+                f"{folder / CONFIG} has `{was.strip()}` where this comparison has `{now.strip()}`: "
+                "compare with the same settings, or choose another --out"
+            )

@@ -1,0 +1,143 @@
+"""Published range-view figures: the mIoU of the pixel metric on the validation split, in per cent.
+
+A result stands beside one of them only where it was trained on as many labelled scans of the same
+data set; which scans, a result does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RATIOS = ("1%", "10%", "20%", "50%")
+LABELLED_SCANS: Mapping[str, tuple[int, ...]] = {
+    "nuscenes": (281, 2813, 5626, 14065),
+    "semantic_kitti": (191, 1913, 3826, 9565),
+    "scribble_kitti": (191, 1913, 3826, 9565),
+}
+"""How many scans the ratios are, by data set."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One line of the published table.
+
+    Attributes:
+        name: as papers call it, with its network.
+        row: the method and labelled branch here that it is the counterpart of; a branch of None
+            is either, a row of None is no counterpart.
+        miou: data set -> the figure at each of RATIOS.
+        checked: False for figures that were never compared with their source.
+    """
+
+    name: str
+    row: tuple[str, str | None] | None
+    miou: Mapping[str, tuple[float, float, float, float]]
+    checked: bool = True
+
+    def shown(self, dataset: str, ratio: int) -> str:
+        """The figure at ``RATIOS[ratio]`` for a table: ``42.1 (unchecked)``."""
+        return f"{self.miou[dataset][ratio]:.1f}" + ("" if self.checked else " (unchecked)")
+
+
+PUBLISHED = (
+    Published(
+        "supervised, FIDNet",
+        ("supervised", "plain"),
+        {
+            "nuscenes": (38.3, 57.5, 62.7, 67.6),
+            "semantic_kitti": (36.2, 52.2, 55.9, 57.2),
+            "scribble_kitti": (33.1, 47.7, 49.9, 52.5),
+        },
+    ),
+    Published(
+        "Mean Teacher, FIDNet",
+        ("mean_teacher", None),
+        {
+            "nuscenes": (42.1, 60.4, 65.4, 69.4),
+            "semantic_kitti": (37.5, 53.1, 56.1, 57.4),
+            "scribble_kitti": (34.2, 49.8, 51.6, 53.3),
+        },
+        checked=False,
+    ),
+    Published(
+        "CutMix-Seg, FIDNet",
+        ("cutmix_seg", None),
+        {
+            "nuscenes": (43.8, 63.9, 64.8, 69.8),
+            "semantic_kitti": (37.4, 54.3, 56.6, 57.6),
+            "scribble_kitti": (36.7, 50.7, 52.9, 54.3),
+        },
+    ),
+    Published(
+        "CPS, FIDNet",
+        ("cps", None),
+        {
+            "nuscenes": (40.7, 60.8, 64.9, 68.0),
+            "semantic_kitti": (36.5, 52.3, 56.3, 57.4),
+            "scribble_kitti": (33.7, 50.0, 52.8, 54.6),
+        },
+    ),
+    Published(
+        "LaserMix, FIDNet",
+        ("lasermix", None),
+        {
+            "nuscenes": (49.5, 68.2, 70.6, 73.0),
+            "semantic_kitti": (43.4, 58.8, 59.4, 61.4),
+            "scribble_kitti": (38.3, 54.4, 55.6, 58.7),
+        },
+    ),
+    Published(
+        "supervised, FRNet",
+        None,
+        {
+            "nuscenes": (51.9, 68.1, 70.9, 74.6),
+            "semantic_kitti": (44.9, 60.4, 61.8, 63.1),
+            "scribble_kitti": (42.4, 53.5, 55.1, 57.0),
+        },
+    ),
+    Published(
+        "FrustumMix, FRNet",
+        None,
+        {
+            "nuscenes": (61.2, 72.2, 74.6, 75.4),
+            "semantic_kitti": (55.8, 64.8, 65.2, 65.4),
+            "scribble_kitti": (46.6, 57.0, 59.5, 61.2),
+        },
+    ),
+)
+
+
+def published_figure(
+    dataset: str, split: str, labelled_scans: int, row: tuple[str, str]
+) -> str | None:
+    """The published counterpart of a row, as a table shows it.
+
+    Args:
+        dataset: name of the data set.
+        split: what was evaluated; all published figures are of ``val``.
+        labelled_scans: how many scans were labelled.
+        row: method and labelled branch.
+
+    Returns:
+        ``37.4``, ``37.5 (unchecked)``, or None where nothing comparable was published.
+    """
+    counts = LABELLED_SCANS.get(dataset, ())
+    if split != "val" or labelled_scans not in counts:
+        return None
+    method, labelled = row
+    for published in PUBLISHED:
+        if published.row in ((method, labelled), (method, None)):
+            return published.shown(dataset, counts.index(labelled_scans))
+    return None
+
+
+def published_table(dataset: str, split: str) -> list[list[str]]:
+    """All published figures of a data set: name, then one cell for each of RATIOS.
+
+    Returns:
+        No row where nothing was published.
+    """
+    if split != "val" or dataset not in LABELLED_SCANS:
+        return []
+    return [[p.name, *[p.shown(dataset, ratio) for ratio in range(len(RATIOS))]] for p in PUBLISHED]

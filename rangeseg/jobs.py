@@ -1,0 +1,281 @@
+"""Planned runs, trained and evaluated side by side, each in processes of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from rangeseg.engine.device import choose_device
+from rangeseg.engine.trainer import Interrupted
+from rangeseg.errors import ConfigError
+from rangeseg.runs import read_result, result_path
+
+POLL_SECONDS = 0.2
+ONE_SIGNAL_SECONDS = 1.0
+"""Signals that follow sooner are the same one: ``timeout`` and others send theirs twice."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that a comparison needs.
+
+    Attributes:
+        title: ``cps, 10%, seed 0``.
+        folder: of the run.
+        split: what its result must be of.
+        begun_split: what the run evaluates at the end of its training; another than ``split``
+            where it was begun for another comparison.
+        train: the words after ``rangeseg`` that train it or go on with it.
+    """
+
+    title: str
+    folder: Path
+    split: str
+    begun_split: str
+    train: tuple[str, ...]
+
+    @property
+    def result(self) -> Path:
+        """The file of the result."""
+        return result_path(self.folder, self.split)
+
+    @property
+    def log(self) -> Path:
+        """Where its processes write."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def next_words(self) -> tuple[str, ...] | None:
+        """The next command of this run, without ``rangeseg``; None once the result is there."""
+        if self.result.is_file():
+            return None
+        if result_path(self.folder, self.begun_split).is_file():
+            return ("evaluate", str(self.folder), "--split", self.split)
+        return self.train
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one run at a time is trained.
+
+    Attributes:
+        device: for ``--device``.
+        environment: variables beyond those of this process.
+    """
+
+    device: str
+    environment: Mapping[str, str]
+
+
+def find_places(device: str, jobs: int | None) -> list[Place]:
+    """Where runs are trained side by side.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:N``.
+        jobs: how many at a time; None takes one per GPU or, without, one per core.
+
+    Returns:
+        One place per job. On a CPU each has one thread, whatever their number: so small networks
+        are fastest, and results do not depend on it.
+
+    Raises:
+        ConfigError: no such device, or a wrong number.
+    """
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: give a number from 1 on")
+    chosen = choose_device(device)
+    if chosen.type == "cpu":
+        return [Place("cpu", {"OMP_NUM_THREADS": "1"})] * (jobs or _cores())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = [str(number) for number in range(torch.cuda.device_count())]
+    if visible is not None:
+        gpus = visible.split(",")[: len(gpus)]
+    if chosen.index is not None:
+        gpus = [gpus[chosen.index]]
+    return [
+        Place("cuda", {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]})
+        for job in range(jobs or len(gpus))
+    ]
+
+
+def _cores() -> int:
+    """How many this process may use, which in a container or a batch job may be few."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def train_missing(runs: Sequence[PlannedRun], places: Sequence[Place]) -> dict[PlannedRun, str]:
+    """Train and evaluate what has no result yet, each run in a process of its own.
+
+    A run that fails does not stop the others. After SIGINT or SIGTERM the processes are told to
+    save and to end; a second signal kills them. None of them outlives this call.
+
+    Args:
+        runs: what is needed, in the order of starting.
+        places: where, one process at a time in each.
+
+    Returns:
+        The runs that failed, with the last line that each said.
+
+    Raises:
+        Interrupted: after the processes have ended.
+    """
+    waiting = deque(run for run in runs if run.next_words() is not None)
+    done, signals_seen = len(runs) - len(waiting), 0
+    logger.info(
+        "%d runs, %d of them finished before; %d at a time on %s",
+        len(runs), done, len(places), places[0].device,
+    )  # fmt: skip
+    free = list(reversed(places))
+    children: list[_Child] = []
+    failed: dict[PlannedRun, str] = {}
+    with _signals() as received:
+        try:
+            while children or (waiting and not received):
+                while waiting and free and not received:
+                    run = waiting.popleft()
+                    logger.info("started %s", run.title)
+                    children.append(_Child(run, free.pop()))
+                time.sleep(POLL_SECONDS)
+                if len(received) > signals_seen:
+                    signals_seen = len(received)
+                    _stop(children, kill=signals_seen > 1)
+                for child in [c for c in children if c.has_ended()]:
+                    children.remove(child)
+                    if child.has_more_to_do() and not received:
+                        children.append(_Child(child.run, child.place, child.started))
+                        continue
+                    free.append(child.place)
+                    done += 1
+                    fault = child.fault()
+                    if fault is None:
+                        logger.info("finished %s (%d of %d)", child.summary(), done, len(runs))
+                    elif not received:
+                        failed[child.run] = fault
+                        logger.warning("%s failed: %s", child.run.title, fault)
+        finally:
+            _stop(children, kill=True)
+    if received:
+        raise Interrupted(received[0])
+    return failed
+
+
+class _Child:
+    """A process that trains or evaluates a run.
+
+    It leads a session of its own: Ctrl-C in a terminal reaches this process alone, which then
+    tells its children in the one way that lets them save.
+    """
+
+    def __init__(self, run: PlannedRun, place: Place, started: float | None = None) -> None:
+        words = run.next_words()
+        assert words is not None
+        self.run, self.place, self.words = run, place, words
+        self.started = time.monotonic() if started is None else started
+        run.log.parent.mkdir(parents=True, exist_ok=True)
+        with run.log.open("ab") as log:
+            log.write(f"$ rangeseg {shlex.join(words)}\n".encode())
+            log.flush()
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "rangeseg", *words, "--device", place.device],
+                env={**os.environ, **place.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if _LIBC else None,
+            )
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def has_more_to_do(self) -> bool:
+        """Whether it succeeded and its run needs another command than this one."""
+        return self._process.returncode == 0 and self.run.next_words() not in (None, self.words)
+
+    def fault(self) -> str | None:
+        """What went wrong, in a line; None if nothing did."""
+        code = self._process.returncode
+        if self.run.result.is_file():
+            return None
+        if code < 0:
+            return f"ended by {signal.Signals(-code).name}"
+        with self.run.log.open("rb") as log:
+            log.seek(self._log_start)
+            text = log.read().decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error:")]
+        return (errors or lines or [f"exit code {code} without a word"])[-1]
+
+    def summary(self) -> str:
+        miou = read_result(self.run.result)["miou"]["point"]
+        seconds = time.monotonic() - self.started
+        return f"{self.run.title}: point mIoU {miou:.2f} on {self.run.split}, {seconds:.0f} s"
+
+    def ask_to_end(self) -> None:
+        # Not its group: loader workers that die of the signal would cost the last step.
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it with its loader workers, and wait for it."""
+        if not self.has_ended():
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _stop(children: Sequence[_Child], kill: bool) -> None:
+    if children and not kill:
+        logger.info("stopping %d runs, which save first (again to kill them)", len(children))
+    for child in children:
+        if kill:
+            child.kill()
+        else:
+            child.ask_to_end()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that none falls between a child's start and its list."""
+    received: list[int] = []
+    latest = -math.inf
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal latest
+        before, latest = latest, time.monotonic()
+        if latest - before >= ONE_SIGNAL_SECONDS:
+            received.append(number)
+
+    previous = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In the child: be told to save and to end even when the parent is killed with SIGKILL."""
+    assert _LIBC is not None
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
