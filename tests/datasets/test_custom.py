@@ -282,7 +282,7 @@ def test_training_on_few_labels_reads_no_others(method: str, tmp_path: Path) -> 
     config = tmp_path / "mine.yaml"
     values = {
         "dataset": {"name": "custom", "root": str(root), "description": DESCRIPTION},
-        "range_image": {"height": 16, "width": 192},
+        "range_image": {"height": 16, "width": 192, "crop_width": 64},
         "model": {"width": 4},
         "train": {"steps": 2, "batch_size": 2},
     }
@@ -328,7 +328,8 @@ def test_pandaset_from_training_to_result(real_data: Path, tmp_path: Path) -> No
     words = ["train", str(EXAMPLE), "--method", "cps", "--labels", "50%"]
     settings = [
         f"dataset.root={real_data / 'pandaset_semkitti'}", "range_image.height=32",
-        "range_image.width=256", "model.width=4", "train.steps=2", "train.workers=0",
+        "range_image.width=256", "range_image.crop_width=64", "model.width=4", "train.steps=2",
+        "train.workers=0",
     ]  # fmt: skip
     words += [word for s in settings for word in ("--set", s)]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
