@@ -202,7 +202,7 @@ def _repetition(path: Path) -> int:
     """After how many values those of a raw file repeat themselves; 4 if they do not."""
     values = read_points(path, 1)[:_VALUES, 0]
     values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-    values = np.sign(values) * np.log1p(np.abs(values))  # so that no column outweighs the others
+    values = np.sign(values) * np.log1p(np.abs(values))  # or a few outliers would decide
     size = file_size(path) or 0
     for columns in range(3, _MOST_COLUMNS + 1):
         later, earlier = values[columns:], values[:-columns]

@@ -9,7 +9,7 @@ import numpy as np
 
 from rangeseg.datasets.base import Scan
 from rangeseg.geometry.firing_order import firing_beams
-from rangeseg.geometry.projection import _count_turns
+from rangeseg.geometry.projection import count_turns
 from rangeseg.geometry.sensor import RowRule
 
 NEAR_M = 1.0
@@ -72,7 +72,7 @@ class RowRules:
             if len(points) % beams == 0 and firing_beams(points, beams, NEAR_M) is not None
         }
         turn = np.empty(len(points), dtype=np.int32)
-        turns = _count_turns(points, turn)
+        turns = count_turns(points, turn)
         self._turns[turns] += 1
         if turns <= MOST_BEAMS:
             explained, falls = _explained(inclination[far], turn[far])

@@ -83,7 +83,7 @@ def beam_rows(
             _warn_once(sensor, f"the scan does not list {sensor.beams} points of each firing")
         return beams_in_firing
     beams = np.empty(len(points), dtype=np.int32)
-    found = _count_turns(_as_points(points), beams)
+    found = count_turns(_as_points(points), beams)
     if found != sensor.beams:
         _warn_once(
             sensor, f"the scan's order shows {found} beams where the sensor has {sensor.beams}"
@@ -237,7 +237,7 @@ def _quarter_turns(x: float, y: float) -> float:
 
 
 @kernel
-def _count_turns(points: np.ndarray, beams: np.ndarray) -> int:
+def count_turns(points: np.ndarray, beams: np.ndarray) -> int:
     """Write the turn (N,) that each point belongs to, and return how many turns there are."""
     turn = 0
     last = 0.0

@@ -84,7 +84,9 @@ class TestProcess:
         assert "checking semantic_kitti" in done.stderr
         assert "Traceback" not in done.stderr
 
-    @pytest.mark.parametrize("command", ["check", "split", "simulate"])
+    @pytest.mark.parametrize(
+        "command", ["check", "index", "scribble", "simulate", "split", "stats"]
+    )
     def test_help_imports_nothing_heavy(self, command: str) -> None:
         code = (
             "import sys; from data_tools.cli import main\n"

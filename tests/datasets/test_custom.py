@@ -274,7 +274,7 @@ def test_partly_labelled_scans(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["supervised", "cutmix_seg"])
 def test_training_on_few_labels_reads_no_others(method: str, tmp_path: Path) -> None:
-    """Partly labelled, unlabelled and damaged label files, through the whole road."""
+    """Scans without label files in both splits, through the whole road."""
     root = write_root(tmp_path / "mine")
     mine = source(root)
     mine.paths("01/000001")[1].unlink()

@@ -1,5 +1,8 @@
 """The contract of every network, their sizes, and CENet's auxiliary heads."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -106,3 +109,25 @@ def test_upsampling_interpolates_across_the_seam() -> None:
     enlarged = upsample_azimuth(ramp, 2)
     assert enlarged.shape == (1, 1, 2, 16)
     assert enlarged[0, 0, 0, 0] == pytest.approx(0.25)  # a quarter of the neighbour at the left
+
+
+@pytest.mark.parametrize("channels", [4, 12, 16])
+def test_a_narrow_shortcut_is_sound(channels: int) -> None:
+    """PyTorch 2.13 corrupts memory here unless it is avoided: the process would die."""
+    code = (
+        "import torch\n"
+        "from rangeseg.models.blocks import BasicBlock\n"
+        f"block = BasicBlock({channels}, {channels}, 2, torch.nn.ReLU)\n"
+        "shortcut = block.shortcut.to(memory_format=torch.channels_last)\n"
+        "for _ in range(60):\n"
+        f"    x = torch.randn(2, {channels}, 32, 256)\n"
+        "    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()\n"
+        "    with torch.autocast('cpu', torch.bfloat16):\n"
+        "        y = shortcut[0](x)\n"
+        "    y.float().square().sum().backward()\n"
+        "weight = shortcut[0].weight.detach()\n"
+        "expected = torch.nn.functional.conv2d(x.detach(), weight, stride=2)\n"
+        "torch.testing.assert_close(y.detach().float(), expected, atol=0.05, rtol=0.05)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
