@@ -114,6 +114,10 @@ class ScanSource(ABC):
     def has_labels(self, scan_id: str) -> bool:
         """Whether there is a label file for a scan, sound or not."""
 
+    def labels_without_scan(self, sequence: str) -> list[str]:
+        """Ids that a sequence has label files of, but no points; none where a table lists scans."""
+        return []
+
     @abstractmethod
     def check_root(self) -> None:
         """Check that the root is such a data set.
@@ -143,8 +147,8 @@ class ScanSource(ABC):
             with_labels: False leaves the label file alone (unlabelled training, test sets).
 
         Raises:
-            DataError: a file is missing or truncated, holds no point, has as many labels as it
-                should not, or an unknown id.
+            DataError: a file is missing or truncated, holds no point, has another number of
+                labels than points, or an unknown id.
         """
 
     @abstractmethod
@@ -152,8 +156,8 @@ class ScanSource(ABC):
         """Where the benchmark expects the prediction of a scan, relative to the export's folder."""
 
     @abstractmethod
-    def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
-        """A prediction as the benchmark's file holds it.
+    def encode_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Labels as the data set's own label files hold them: raw ids.
 
         Args:
             labels: (N,) uint8 train ids; IGNORE where a label was withheld.
@@ -164,6 +168,17 @@ class ScanSource(ABC):
         Raises:
             ConfigError: a label was withheld and the data set has no id for that.
         """
+
+    def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
+        """A prediction as the benchmark's file holds it, if not like the label files.
+
+        Args:
+            labels: (N,) uint8 train ids; none is withheld.
+
+        Returns:
+            (N,) of the file's dtype.
+        """
+        return self.encode_labels(labels)
 
     def submission_files(self, split: str) -> dict[str, str]:
         """Further files that a submission holds: path relative to the export's folder -> text."""

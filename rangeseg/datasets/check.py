@@ -15,6 +15,9 @@ from rangeseg.datasets.statistics import field_of_view_warning
 from rangeseg.errors import ConfigError, DataError, DataFault
 from rangeseg.progress import Progress
 
+_OUTLIERS = 0.02
+"""Share of intensities beyond 0..1 that is in order: a scale need not fit the brightest echoes."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -152,6 +155,7 @@ def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
     for part in parts:
         try:
             part.scan_ids = source.sequence_ids(part.name)
+            _note_stray_labels(source, part)
         except DataError as error:
             faults.append(Problem(str(error), error.kind))
             if needed:
@@ -166,6 +170,16 @@ def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
     why = faults[0].message if faults else "it has no sequence"
     problem = Problem(f"no sequence of the split {split} can be read: {why}", "missing")
     return [Part(split, "none", found=Tally(problems=[problem]))]
+
+
+def _note_stray_labels(source: ScanSource, part: Part) -> None:
+    """Note what a scan that was never copied leaves behind."""
+    if stray := source.labels_without_scan(part.name):
+        more = ", ..." if len(stray) > 3 else ""
+        part.found.notes.append(
+            f"{len(stray)} label files of sequence {part.name} have no scan "
+            f"({', '.join(stray[:3])}{more}): copy the scans again if they should be there"
+        )
 
 
 def _check_scans(
@@ -208,9 +222,12 @@ def _check_scan(source: ScanSource, scan_id: str, deep: bool, required: bool) ->
     try:
         # Labels that nobody needs are still checked where there are some.
         with_labels = required or source.has_labels(scan_id)
-        points = source.check_files(scan_id, with_labels)
         if deep:
-            _look_inside(source.read_scan(scan_id, with_labels), found)
+            scan = source.read_scan(scan_id, with_labels)
+            points = len(scan.points)
+            _look_inside(scan, found)
+        else:
+            points = source.check_files(scan_id, with_labels)
     except DataError as error:
         found.problems.append(Problem(str(error), error.kind, scan_id))
     except OSError as error:
@@ -229,10 +246,11 @@ def _look_inside(scan: Scan, found: Tally) -> None:
     intensity = scan.points[finite & ~empty, 3]
     if not len(intensity):
         found.notes.append(f"{scan.scan_id} has no point with a position: it teaches nothing")
-    elif not (intensity.min() >= 0.0 and intensity.max() <= 1.0):
+    elif ((intensity < 0.0) | (intensity > 1.0)).mean() > _OUTLIERS:
         found.notes.append(
             f"{scan.scan_id} has intensities from {intensity.min():g} to {intensity.max():g}, "
-            "expected 0 to 1: scale them (255 is a common factor)"
+            "expected 0 to 1: divide them by their scale, 255 for most sensors (data set 'custom': "
+            "layout.intensity_max, which `rangeseg-data stats` measures)"
         )
     if scan.labels is not None:
         found.class_points += np.bincount(scan.labels, minlength=IGNORE + 1)

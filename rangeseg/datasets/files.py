@@ -53,7 +53,8 @@ def count_points(path: Path, columns: int) -> int:
     elif size % (4 * columns):
         raise DataError(
             f"{path} has {size} bytes, not a multiple of {4 * columns} "
-            f"({columns} float32 per point): the file is truncated; copy it again",
+            f"({columns} float32 per point): the file is truncated; copy it again (or a point has "
+            f"another number of values than {columns})",
             kind="truncated",
         )
     else:
@@ -104,7 +105,7 @@ def check_label_file(path: Path, points_path: Path, points: int, label_type: Lab
     if size % width:
         raise DataError(
             f"{path} has {size} bytes, not a multiple of {width} (1 {label_type} per label): "
-            "the file is truncated; copy it again",
+            f"the file is truncated; copy it again (or labels are not {label_type})",
             kind="truncated",
         )
     if size // width != points:

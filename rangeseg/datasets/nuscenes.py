@@ -129,7 +129,8 @@ class NuScenes(ScanSource):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self._indices: dict[str, Index] = {}  # by version, as they were needed
+        # By version, as they were needed; None where there is none, so that it is looked for once.
+        self._indices: dict[str, Index | None] = {}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -226,6 +227,10 @@ class NuScenes(ScanSource):
         lidar_token = self._find(scan_id)[1].lidar_token
         return f"lidarseg/{self._official(split)}/{lidar_token}_lidarseg.bin"
 
+    def encode_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Raw ids (N,) uint8 in 0..31, as the devkit's viewer takes them; 0 (noise) if withheld."""
+        return self.info.label_map.to_raw(labels).astype(np.uint8)
+
     def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
         """The benchmark's ids (N,) uint8: 1..16, and 0, which it refuses, where withheld."""
         return np.where(labels == IGNORE, 0, labels + np.uint8(1)).astype(np.uint8)
@@ -266,10 +271,11 @@ class NuScenes(ScanSource):
     def _open(self, split: str) -> Index | None:
         """The index that holds a split, read at its first use; None where there is none."""
         for version in _versions(split):
-            if version not in self._indices and index_path(self.root, version).exists():
-                self._indices[version] = read_index(self.root, version)
-            if version in self._indices:
-                return self._indices[version]
+            if version not in self._indices:
+                there = index_path(self.root, version).exists()
+                self._indices[version] = read_index(self.root, version) if there else None
+            if (index := self._indices[version]) is not None:
+                return index
         return None
 
 

@@ -152,20 +152,25 @@ def present_versions(root: Path) -> list[str]:
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: give nuScenes' own, which holds v1.0-trainval")
-    return [version for version in VERSIONS if (root / version).is_dir()]
+    return [version for version in VERSIONS if _has_tables(root, version)]
 
 
 def expected_tables(root: Path) -> str:
     """What a folder without tables should hold, what it holds, and which one was perhaps meant."""
     found = sorted(path.name for path in root.iterdir())
     near = [root.resolve().parent, *(root / name for name in found)]
-    meant = [str(p) for p in near if p.is_dir() and any((p / v).is_dir() for v in VERSIONS)]
+    meant = [str(p) for p in near if any(_has_tables(p, version) for version in VERSIONS)]
     hint = f", did you mean {meant[0]}?" if meant else ""
     return f"expected {', '.join(VERSIONS)} (found: {', '.join(found[:5]) or 'nothing'}{hint})"
 
 
+def _has_tables(root: Path, version: str) -> bool:
+    """Whether a folder holds a version; lidarseg/ has folders of the same names for its labels."""
+    return any((root / version).glob("*.json"))
+
+
 def _advice(folder: Path, version: str) -> str:
-    if (folder / version).is_dir():
+    if _has_tables(folder, version):
         return f"build it with: {_command(folder, version)}"
     return f"build it with: {_command(Path('ROOT'), version)} --out {_quoted(folder)}"
 

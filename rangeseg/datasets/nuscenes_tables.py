@@ -6,7 +6,8 @@ The devkit loads every table whole, of which training needs a few columns.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +81,8 @@ def build_index(root: Path, version: str) -> Index:
         there = f"there: {', '.join(present)}" if present else expected_tables(root)
         raise DataError(f"{root} holds no {version} ({there}): download it, or name another one")
     _check_lidarseg(root, version)
-    scenes = _scenes(_load_tables(root, version), version)
+    with _explained(root, version):
+        scenes = _scenes(_load_tables(root, version), version)
     index = Index(format=FORMAT, version=version, data=root.resolve(), scenes=scenes)
     _check_files(index, root)
     return index
@@ -111,13 +113,24 @@ def _load_tables(root: Path, version: str) -> Any:
             "pip install nuscenes-devkit, or copy an index built elsewhere"
         ) from None
     log.info("reading the tables of %s (of the whole data set, this takes a while)", version)
+    return NuScenes(version, str(root), verbose=False)
+
+
+@contextmanager
+def _explained(root: Path, version: str) -> Iterator[None]:
+    """What the devkit raises where tables are missing, damaged or do not fit, as a DataError."""
     archives = _ARCHIVES[version]
     again = f"unpack {archives.tables} into {root} again, and after it {archives.labels}"
     try:
-        return NuScenes(version, str(root), verbose=False)
+        yield
     except OSError as error:
         raise DataError(f"{error.filename} {reason(error)}: {again}") from None
-    except (AssertionError, LookupError, TypeError, ValueError) as error:
+    except AssertionError as error:
+        what = " ".join(str(error).split())
+        raise DataError(
+            f"the tables and files of {version} in {root} do not go together ({what}): {again}"
+        ) from None
+    except (LookupError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise DataError(f"the tables in {root / version} are damaged ({what}): {again}") from None
 

@@ -24,6 +24,7 @@ from rangeseg.geometry.projection import (
     to_image,
 )
 from rangeseg.geometry.sensor import RowRule
+from rangeseg.progress import Progress
 from rangeseg.settings import Settings
 
 Sample = dict[str, np.ndarray]
@@ -236,10 +237,13 @@ def class_frequencies(source: ScanSource, scan_ids: list[str], most: int = 500) 
     """
     num_classes = source.info.label_map.num_classes
     counts = np.zeros(256, dtype=np.int64)
-    for scan_id in scan_ids[:: -(-len(scan_ids) // most)]:
-        labels = source.read_scan(scan_id).labels
-        assert labels is not None
-        counts += np.bincount(labels, minlength=256)
+    chosen = scan_ids[:: -(-len(scan_ids) // most)]
+    with Progress("counting classes", len(chosen), "scan") as progress:
+        for scan_id in chosen:
+            labels = source.read_scan(scan_id).labels
+            assert labels is not None
+            counts += np.bincount(labels, minlength=256)
+            progress.update()
     counts = counts[:num_classes]
     if counts.sum() == 0:
         raise ConfigError(

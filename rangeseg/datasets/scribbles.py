@@ -192,9 +192,7 @@ def scribble_dataset(
         write_file(out / DRAWN_STAMP, json.dumps(stamp, indent=2) + "\n")
         _link_sequences(source, out)
     except OSError as error:
-        raise ConfigError(
-            f"{out} cannot be written ({error.strerror or error}): choose another --out"
-        ) from None
+        raise _unwritable(out, error) from None
     drawing = DataLoader(_Drawing(source, target, missing, settings), None, num_workers=workers)
     done = len(scan_ids) - len(missing)
     with Progress("scribble", len(scan_ids), "scans", initial=done) as progress:
@@ -231,7 +229,11 @@ class _Drawing(Dataset["RangesegError | None"]):
             scribbles = draw_scribbles(points, raw_labels, self.settings.fraction, rng)
         except RangesegError as error:
             return error
-        write_file(self.target.paths(scan_id)[1], scribbles.astype("<u4").tobytes())
+        path = self.target.paths(scan_id)[1]
+        try:
+            write_file(path, scribbles.astype("<u4").tobytes())
+        except OSError as error:
+            return _unwritable(path, error)
         return None
 
 
@@ -244,6 +246,13 @@ def _link_sequences(source: SemanticKitti, out: Path) -> None:
                 if (there / name).is_dir() and not (here / name).exists():
                     here.mkdir(parents=True, exist_ok=True)
                     (here / name).symlink_to((there / name).resolve(), target_is_directory=True)
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{path} cannot be written ({error.strerror or error}): make room for it and call again, "
+        "or choose another --out"
+    )
 
 
 def _check_folder(out: Path, stamp: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ class SequenceFolder(ScanSource):
         suffix = self.layout.points_suffix
         folder = self.root / "sequences" / sequence / self.layout.points_folder
         try:
-            names = os.listdir(folder)
+            frames = _frames(folder, suffix)
         except OSError as error:
             self.check_root()
             raise DataError(
@@ -99,10 +99,6 @@ class SequenceFolder(ScanSource):
                 f"present: {self._present()}: download the sequence or copy it there",
                 kind="missing",
             ) from None
-        # Dot files: macOS leaves ._000000.bin beside every copied file.
-        frames = sorted(
-            n[: -len(suffix)] for n in names if n.endswith(suffix) and not n.startswith(".")
-        )
         if not frames:
             raise DataError(
                 f"sequence {sequence} is empty: no {suffix} in {folder}: copy it again",
@@ -128,6 +124,16 @@ class SequenceFolder(ScanSource):
     def has_labels(self, scan_id: str) -> bool:
         """Whether there is a label file for a scan, sound or not."""
         return self.paths(scan_id)[1].exists()
+
+    def labels_without_scan(self, sequence: str) -> list[str]:
+        """Sorted ids that a sequence has label files of, but no points."""
+        folder = self.paths(f"{sequence}/any")[1].parent
+        try:
+            frames = _frames(folder, self.layout.labels_suffix)
+        except OSError:
+            return []  # no labels at all
+        present = set(self.sequence_ids(sequence))
+        return [i for frame in frames if (i := f"{sequence}/{frame}") not in present]
 
     def check_files(self, scan_id: str, with_labels: bool = True) -> int:
         """Check a scan's files by their size alone; returns the number of points.
@@ -171,8 +177,8 @@ class SequenceFolder(ScanSource):
         sequence, _, frame = scan_id.partition("/")
         return f"sequences/{sequence}/predictions/{frame}{self.layout.labels_suffix}"
 
-    def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
-        """Raw ids (N,) of a prediction in the type of the label files; see ``LabelMap.to_raw``."""
+    def encode_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Raw ids (N,) in the type of the label files; see ``LabelMap.to_raw``."""
         return self.info.label_map.to_raw(labels).astype(self.layout.label_type)
 
     def check_root(self) -> None:
@@ -233,3 +239,10 @@ class SequenceFolder(ScanSource):
     def _present(self) -> str:
         names = sorted(p.name for p in (self.root / "sequences").iterdir() if p.is_dir())
         return ", ".join(names) or "none"
+
+
+def _frames(folder: Path, suffix: str) -> list[str]:
+    """Sorted names, without suffix, of the files that end with it."""
+    # Not dot files: macOS leaves ._000000.bin beside every copied file.
+    names = (n for n in os.listdir(folder) if n.endswith(suffix) and not n.startswith("."))
+    return sorted(name[: -len(suffix)] for name in names)

@@ -23,6 +23,7 @@ from rangeseg.errors import ConfigError, DataError
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(%?)")
 _EXAMPLES = "write a ratio such as 1%, 10% or 0.5"
+_ONE_A_LINE = "write one SEQ/FRAME a line, e.g. 00/000123 (nuScenes: one sample token)"
 
 
 def is_ratio(labels: str) -> bool:
@@ -163,10 +164,7 @@ def read_split(path: Path) -> list[str]:
             continue
         scan_id = scan_id_of(text)
         if scan_id is None:
-            raise DataError(
-                f"{path}:{number}: '{text[:60]}' is not a scan id: write one SEQ/FRAME a line, "
-                "e.g. 00/000123"
-            )
+            raise DataError(f"{path}:{number}: '{text[:60]}' is not a scan id: {_ONE_A_LINE}")
         if scan_ids and is_token(scan_id) != is_token(scan_ids[0]):
             raise DataError(
                 f"{path}:{number}: '{text[:60]}' after lines of {id_form(scan_ids[0])}: the list "
@@ -213,7 +211,7 @@ def check_split(labelled: Sequence[str], source: ScanSource, path: Path) -> None
             names a scan that is not in the train split; or the train split cannot be listed.
     """
     if not labelled:
-        raise DataError(f"{path} lists no scan: write one SEQ/FRAME a line, e.g. 00/000123")
+        raise DataError(f"{path} lists no scan: {_ONE_A_LINE}")
     twice = [scan_id for scan_id, count in Counter(labelled).items() if count > 1]
     if twice:
         raise DataError(f"{path} lists {_some(twice)} more than once: remove the repeated lines")

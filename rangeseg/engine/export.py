@@ -44,7 +44,8 @@ def export_predictions(
     """Write one file per scan where the benchmark expects it; labels are never read.
 
     Each file is written whole or not at all. With ``min_confidence`` the files hold pseudo-labels,
-    not a submission: what a submission needs besides is left out.
+    not a submission: ids are those of the data set's label files, and what a submission needs
+    besides is left out.
 
     Args:
         predictor: what predicts.
@@ -58,35 +59,37 @@ def export_predictions(
         The number of scans predicted, those of an earlier call included.
 
     Raises:
-        ConfigError: the folder is not empty and ``resume`` is not set, or it holds another export.
+        ConfigError: the folder is not empty and ``resume`` is not set, it holds another export, or
+            a file cannot be written.
         DataError: a scan cannot be read.
     """
     stamp = {**origin, **settings.model_dump()}
     _check_folder(out, stamp, resume)
     scan_ids = source.scan_ids(settings.split)
-    out.mkdir(parents=True, exist_ok=True)
-    write_file(out / STAMP, json.dumps(stamp, indent=2) + "\n")
+    _write(out / STAMP, json.dumps(stamp, indent=2) + "\n")
     files = {i: source.prediction_file(i, settings.split) for i in scan_ids}
     missing = [i for i in scan_ids if not (out / files[i]).is_file()]
     with_confidence = settings.confidence or settings.min_confidence is not None
     done = len(scan_ids) - len(missing)
     with Progress(f"predict {settings.split}", len(scan_ids), "scan", initial=done) as progress:
         for prediction in predictor.predict(source, missing, False, with_confidence):
-            labels, confidence = prediction.points, prediction.confidence
-            file = files[prediction.scan.scan_id]
-            if settings.min_confidence is not None:
+            confidence, file = prediction.confidence, files[prediction.scan.scan_id]
+            if settings.min_confidence is None:
+                encoded = source.encode_prediction(prediction.points)
+            else:
                 assert confidence is not None
-                labels = np.where(confidence >= settings.min_confidence, labels, IGNORE)
+                sure = confidence >= settings.min_confidence
+                encoded = source.encode_labels(np.where(sure, prediction.points, IGNORE))
             if settings.confidence:
                 assert confidence is not None
                 halves = confidence.astype("<f2").tobytes()
-                write_file((out / "confidence" / file).with_suffix(".float16"), halves)
+                _write((out / "confidence" / file).with_suffix(".float16"), halves)
             # Last: a scan counts as done once its labels are there.
-            write_file(out / file, source.encode_prediction(labels).tobytes())
+            _write(out / file, encoded.tobytes())
             progress.update()
     if settings.min_confidence is None:
         for name, text in source.submission_files(settings.split).items():
-            write_file(out / name, text)
+            _write(out / name, text)
     return len(scan_ids)
 
 
@@ -100,19 +103,25 @@ def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
 
     Returns:
         The archive, beside the folder; one that is there is replaced.
+
+    Raises:
+        ConfigError: it cannot be written.
     """
-    archive = out.with_name(f"{out.name}.zip")
+    archive = Path(f"{os.path.abspath(out)}.zip")  # `.` has no name
     files = [source.prediction_file(scan_id, split) for scan_id in source.scan_ids(split)]
     files += source.submission_files(split)
     temporary = archive.with_name(archive.name + PARTIAL)
-    with (
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped,
-        Progress(f"zip {archive.name}", len(files), "file") as progress,
-    ):
-        for file in files:
-            zipped.write(out / file, file)
-            progress.update()
-    os.replace(temporary, archive)
+    try:
+        with (
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped,
+            Progress(f"zip {archive.name}", len(files), "file") as progress,
+        ):
+            for file in files:
+                zipped.write(out / file, file)
+                progress.update()
+        os.replace(temporary, archive)
+    except OSError as error:
+        raise _unwritable(archive, error) from None
     return archive
 
 
@@ -123,6 +132,20 @@ def file_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _write(path: Path, content: bytes | str) -> None:
+    try:
+        write_file(path, content)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{path} cannot be written ({error.strerror or error}): make room for it and go on with "
+        "--resume, or choose another --out"
+    )
 
 
 def _check_folder(out: Path, stamp: dict[str, Any], resume: bool) -> None:

@@ -64,7 +64,7 @@ class Ael(TeacherMethod[AelSettings]):
            components would wait for the GPU at each step. A box is not padded to half the image.
         6. Equal confidences keep every pixel; 0/0 keeps none in the official code.
         7. The student's scans are also perturbed, labelled and mixed images share a forward, and
-           the consistency carries the class weights of the supervised loss.
+           the teacher predicts in eval mode.
     """
 
     Settings = AelSettings
@@ -143,7 +143,7 @@ class Ael(TeacherMethod[AelSettings]):
         seed = draw_pixel(region, generator)
         component = grow(seed, region, REACH)
         large = (component.sum(dim=(1, 2)) >= least)[:, None, None]
-        plain = cutmix_mask((batch, height, width), generator)
+        plain = cutmix_mask(valid.shape, generator)
         mask = torch.where(large, bounding_boxes(component, seed), plain)
         strong = self.perturb(scans, generator)
         return mix(strong, {name: field[donor] for name, field in strong.items()}, mask)
@@ -154,7 +154,8 @@ class Ael(TeacherMethod[AelSettings]):
         chance = self.bank.keep_probability[logits.detach().argmax(dim=1)]
         draw = torch.rand(chance.shape, generator=generator, device=chance.device)
         kept = (draw < chance) & fields["valid"]
-        weight = kept * confidence.square() * self.supervised_loss.class_weights[pseudo_labels]
+        class_weights = self.settings.pseudo_weights(self.supervised_loss.class_weights)
+        weight = kept * confidence.square() * class_weights[pseudo_labels]
         loss = F.cross_entropy(logits.float(), pseudo_labels, reduction="none")
         loss = loss * (confidence >= self.settings.confidence)
         return (weight * loss).sum() / weight.sum().clamp(min=1e-6)

@@ -31,7 +31,7 @@ class Task:
         num_classes: K.
         channels: names of the image channels.
         statistics: (mean, std) of each channel.
-        class_weights: (K,) of the cross-entropy, labelled and pseudo-labelled alike.
+        class_weights: (K,) of the cross-entropy with truth.
         labelled: ``plain`` labelled scans as published, or ``strong``: perturbed and mixed among
             each other.
         lovasz_weight: weight of the Lovász-softmax term of the supervised loss.
@@ -87,15 +87,32 @@ class UnsupervisedSettings(Settings):
 
     The ramp is in shares of the training: the unsupervised loss is off before ``ramp_start`` and
     rises over ``ramp_length``.
+
+    ``pseudo_label_weights`` says how a cross-entropy with pseudo-labels weighs the classes: alike,
+    as in the papers, or by the class weights of the supervised loss. A network trained with these
+    says rare classes too often already, and its pseudo-labels would repeat that. A mixed scan has
+    one loss, so the truth in it is weighed as the pseudo-labels beside it; the supervised loss of
+    the labelled scans keeps its weights.
     """
 
     weight: float = Field(default=1.0, ge=0)
     ramp_start: float = Field(default=0.0, ge=0, le=1)
     ramp_length: float = Field(default=0.0, ge=0, le=1)
+    pseudo_label_weights: Literal["none", "class_weights"] = "none"
 
     def weight_at(self, progress: float) -> float:
         """The weight at this share of the training."""
         return self.weight * ramp_up(progress, self.ramp_start, self.ramp_length)
+
+    def pseudo_weights(self, class_weights: Tensor) -> Tensor:
+        """The weights (K,) of the classes of pseudo-labels.
+
+        Args:
+            class_weights: (K,) of the supervised loss.
+        """
+        if self.pseudo_label_weights == "none":
+            return torch.ones_like(class_weights)
+        return class_weights
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -141,10 +158,12 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
 
     def labelled_view(self, labelled: Fields, generator: torch.Generator) -> Fields:
         """The labelled scans as the student sees them, the same for every method."""
-        if self.labelled_mode == "plain":
-            return labelled
-        strong = self.perturb(labelled, generator)
-        mask = cutmix_mask(_shape(labelled), generator)
+        return labelled if self.labelled_mode == "plain" else self.cutmix(labelled, generator)
+
+    def cutmix(self, scans: Fields, generator: torch.Generator) -> Fields:
+        """The scans perturbed, each with a box of half the image from its neighbour."""
+        strong = self.perturb(scans, generator)
+        mask = cutmix_mask(strong["valid"].shape, generator)
         return mix(strong, partner(strong), mask)
 
     def supervise(
@@ -245,11 +264,6 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             yield
     finally:
         network.train(mode)
-
-
-def _shape(fields: Fields) -> tuple[int, int, int]:
-    batch, height, width = fields["valid"].shape
-    return batch, height, width
 
 
 def _floats(network: nn.Module) -> list[Tensor]:

@@ -14,8 +14,8 @@ from rangeseg.methods.losses import masked_cross_entropy, masked_squared_error
 class ConsistencySettings(UnsupervisedSettings):
     """How a student's prediction is held to a teacher's.
 
-    ``squared_error`` compares the distributions. ``cross_entropy`` [our adaptation] learns the
-    teacher's most probable class with the class weights of the supervised loss.
+    ``squared_error`` compares the distributions, ``cross_entropy`` [our adaptation] learns the
+    teacher's most probable class; ``pseudo_label_weights`` is of the latter alone.
     A pixel is confident where the teacher's largest probability reaches ``confidence``;
     ``per_pixel`` keeps the confident pixels, ``per_batch`` keeps all and scales the loss by their
     share (French et al.'s automatic ramp-up).
@@ -40,7 +40,7 @@ def consistency_loss(
         logits: (B,K,H,W) of the student.
         teacher: (B,K,H,W) probabilities; all zero where there is no target (ignored truth).
         valid: (B,H,W) bool.
-        class_weights: (K,).
+        class_weights: (K,) of the supervised loss.
         settings: which loss, which pixels.
 
     Returns:
@@ -54,5 +54,6 @@ def consistency_loss(
     else:
         keep = confident.float()
     if settings.loss == "cross_entropy":
-        return masked_cross_entropy(logits, pseudo_labels, valid, class_weights, keep)
+        weights = settings.pseudo_weights(class_weights)
+        return masked_cross_entropy(logits, pseudo_labels, valid, weights, keep)
     return masked_squared_error(logits.float().softmax(dim=1), teacher, valid, keep)

@@ -56,9 +56,8 @@ class Cps(Method[CpsSettings]):
     Reference:
         Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision",
         Sec. 3. Departures: the scans that are learnt from are also perturbed (``perturb``);
-        pseudo-labels are made in eval mode; one unlabelled batch is mixed with
-        its own neighbours; the labelled and the mixed images share a forward; boxes wrap along
-        azimuth; the cross-entropy carries the class weights of the supervised loss.
+        pseudo-labels are made in eval mode; one unlabelled batch is mixed with its own neighbours;
+        the labelled and the mixed images share a forward; boxes wrap along azimuth.
     """
 
     Settings = CpsSettings
@@ -75,8 +74,7 @@ class Cps(Method[CpsSettings]):
         if self.settings.perturb:
             scans = self.perturb(scans, context.generator)
         if self.settings.cutmix:
-            batch_size, height, width = scans["valid"].shape
-            mask = three_box_mask((batch_size, height, width), context.generator)
+            mask = three_box_mask(scans["valid"].shape, context.generator)
             scans = mix(scans, partner(scans), mask)
             crossed = scans
         else:
@@ -118,6 +116,6 @@ class Cps(Method[CpsSettings]):
             logits,
             pseudo_labels,
             scans["valid"],
-            self.supervised_loss.class_weights,
+            self.settings.pseudo_weights(self.supervised_loss.class_weights),
             (confidence >= self.settings.confidence).float(),
         )

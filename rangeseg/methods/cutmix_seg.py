@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
-from rangeseg.datasets.labels import IGNORE
 from rangeseg.methods.base import StepContext, Task, TeacherMethod, TrainingBatch
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
@@ -33,10 +32,10 @@ class CutMixSeg(TeacherMethod[CutMixSegSettings]):
     Reference:
         French et al. 2020, "Semi-supervised semantic segmentation needs strong, varied
         perturbations", Sec. 3.3. Departures: the student's scans are also perturbed (``perturb``);
-        one unlabelled batch is mixed with its own
-        neighbours instead of with a second batch, which halves the teacher's cost; boxes are
-        shares of the image and wrap along azimuth; the labelled and the mixed images share a
-        forward; the loss may be a cross-entropy on confident pseudo-labels.
+        one unlabelled batch is mixed with its own neighbours instead of with a second batch, which
+        halves the teacher's cost; boxes are shares of the image and wrap along azimuth; the
+        labelled and the mixed images share a forward; the loss may be a cross-entropy on confident
+        pseudo-labels.
     """
 
     Settings = CutMixSegSettings
@@ -54,8 +53,7 @@ class CutMixSeg(TeacherMethod[CutMixSegSettings]):
         if self.settings.perturb:
             scans = self.perturb(scans, context.generator)
         other = partner(scans if self.settings.partner == "unlabelled" else self._truth(labelled))
-        batch_size, height, width = scans["valid"].shape
-        mixed = mix(scans, other, cutmix_mask((batch_size, height, width), context.generator))
+        mixed = mix(scans, other, cutmix_mask(scans["valid"].shape, context.generator))
 
         supervised, (_, logits) = self.supervise(self.student, labelled, mixed["image"])
         consistency = consistency_loss(
@@ -72,11 +70,10 @@ class CutMixSeg(TeacherMethod[CutMixSegSettings]):
 
     def _truth(self, labelled: Fields) -> Fields:
         """Labelled scans with their truth as a teacher that is certain; zero where ignored."""
-        known = labelled["labels"] != IGNORE
-        classes = (labelled["labels"] * known).long()
-        one_hot = F.one_hot(classes, self.num_classes).movedim(3, 1) * known[:, None]
+        labels = labelled["labels"][:, None]
+        classes = torch.arange(self.num_classes, device=labels.device)[:, None, None]
         return {
             "image": labelled["image"],
             "valid": labelled["valid"],
-            "teacher": one_hot.float(),
+            "teacher": (labels == classes).float(),  # IGNORE is no class
         }

@@ -45,8 +45,9 @@ class LaserMix(TeacherMethod[LaserMixSettings]):
         3. The student's unlabelled scans are also perturbed (``perturb``).
         4. The squared error is summed over classes and averaged over valid pixels: its weight is
            the official 250 over the number of classes (nuScenes: 500 over 16).
-        5. The mixed scans have the class-weighted cross-entropy alone, without Lovász-softmax.
-        6. All of the student's scans share a forward, and so the statistics of the batch norms.
+        5. The mixed scans have the cross-entropy alone, without Lovász-softmax or boundary term.
+        6. All of the student's scans share a forward, and so the statistics of the batch norms;
+           theirs has one for the labelled, one for the unlabelled, one for the mixed scans.
     """
 
     Settings = LaserMixSettings
@@ -65,9 +66,8 @@ class LaserMix(TeacherMethod[LaserMixSettings]):
         supervised, (logits, logits_unlabelled, logits_mixed) = self.supervise(
             self.student, labelled, unlabelled["image"], mixed["image"]
         )
-        mixing = masked_cross_entropy(
-            logits_mixed, mixed["labels"], mixed["valid"], self.supervised_loss.class_weights
-        )
+        weights = self.settings.pseudo_weights(self.supervised_loss.class_weights)
+        mixing = masked_cross_entropy(logits_mixed, mixed["labels"], mixed["valid"], weights)
         consistency = masked_squared_error(
             torch.cat([logits, logits_unlabelled]).float().softmax(dim=1),
             torch.cat([labelled["teacher"], unlabelled["teacher"]]),
@@ -97,7 +97,6 @@ class LaserMix(TeacherMethod[LaserMixSettings]):
 
     def _mixed(self, labelled: Fields, unlabelled: Fields, generator: torch.Generator) -> Fields:
         """Both interleavings of each pair: twice as many scans."""
-        batch, height, width = labelled["valid"].shape
-        bands = band_mask((batch, height, width), generator)
+        bands = band_mask(labelled["valid"].shape, generator)
         a, b = ({k: f[k] for k in ("image", "valid", "labels")} for f in (labelled, unlabelled))
         return interleave(a, b, bands)

@@ -48,7 +48,7 @@ def _random(shape: tuple[int, ...], low: float, high: float, generator: torch.Ge
 def box_mask(
     height_share: Tensor,
     width_share: Tensor,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     generator: torch.Generator,
 ) -> Tensor:
     """One box per entry at a uniform place; it wraps along azimuth and stays within the rows.
@@ -75,7 +75,7 @@ def box_mask(
     return in_rows[:, :, None] & in_columns[:, None, :]
 
 
-def cutmix_mask(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def cutmix_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """One box of half the area: height share log-uniform in [.5, 1], width share .5 / height.
 
     Reference:
@@ -86,7 +86,7 @@ def cutmix_mask(shape: tuple[int, int, int], generator: torch.Generator) -> Tens
     return box_mask(height, 0.5 / height, shape, generator)
 
 
-def three_box_mask(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def three_box_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Three boxes of together p ~ U(.25, .5) of the area, exclusive-or where they overlap.
 
     Reference:
@@ -103,7 +103,7 @@ def three_box_mask(shape: tuple[int, int, int], generator: torch.Generator) -> T
     return mask
 
 
-def band_mask(shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def band_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Every other one of 3 to 6 bands of rows, as equal as whole rows allow.
 
     The number of bands and which of them comes first are drawn for each entry. A band is a range

@@ -15,7 +15,7 @@ from rangeseg.methods.base import (
     UnsupervisedSettings,
 )
 from rangeseg.methods.losses import masked_cross_entropy
-from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
+from rangeseg.methods.mixing import Fields
 from rangeseg.methods.prototypes import PrototypeHead
 from rangeseg.methods.sampling import stratified_pixels
 from rangeseg.models import NetworkFactory
@@ -52,7 +52,7 @@ class Pcr(TeacherMethod[PcrSettings]):
         3. The linear head is one 1x1 convolution on the embedding of the prototypes; in the code
            it has two more layers of its own.
         4. The ramp also weighs the prototype loss on labelled pixels, so that weight 0 is
-           supervised training; every loss carries the class weights of the supervised one.
+           supervised training.
         5. The student's scans are also perturbed; one unlabelled batch is mixed with its own
            neighbours; labelled and mixed images share a forward; boxes wrap along azimuth; a cell
            of the grid gives a random pixel among its valid ones.
@@ -76,6 +76,7 @@ class Pcr(TeacherMethod[PcrSettings]):
         """See ``Method.forward``."""
         assert batch.unlabelled is not None
         generator, class_weights = context.generator, self.supervised_loss.class_weights
+        pseudo_weights = self.settings.pseudo_weights(class_weights)
         labelled = self.labelled_view(batch.labelled, generator)
         mixed = self._mixed(batch.unlabelled, generator)
         scans = len(labelled["image"])
@@ -85,7 +86,7 @@ class Pcr(TeacherMethod[PcrSettings]):
 
         sure = mixed["confidence"] >= self.settings.confidence
         linear = masked_cross_entropy(
-            logits[scans:], mixed["pseudo_labels"], mixed["valid"], class_weights, sure.float()
+            logits[scans:], mixed["pseudo_labels"], mixed["valid"], pseudo_weights, sure.float()
         )
         valid = torch.cat([labelled["valid"], mixed["valid"]])
         labels = torch.cat([labelled["labels"].long(), mixed["pseudo_labels"]])
@@ -100,27 +101,27 @@ class Pcr(TeacherMethod[PcrSettings]):
         by_prototype = self.head(pixels)
         counts = found & self.head.known(labels)
 
-        def prototype_loss(part: slice) -> Tensor:
+        def prototype_loss(part: slice, weights: Tensor) -> Tensor:
             return masked_cross_entropy(
-                by_prototype[part], labels[part], counts[part], class_weights, keep[part].float()
+                by_prototype[part], labels[part], counts[part], weights, keep[part].float()
             )
 
         weight = self.settings.weight_at(context.progress)
         return {
             "supervised": self.supervised_term(self.student, features, logits[:scans], labelled),
-            "prototype_labelled": weight * prototype_loss(slice(0, scans)),
+            "supervised_prototype": weight * prototype_loss(slice(0, scans), class_weights),
             "consistency": weight * linear,
-            "prototype_consistency": weight * prototype_loss(slice(scans, None)),
+            "consistency_prototype": weight * prototype_loss(slice(scans, None), pseudo_weights),
         }
 
     @torch.no_grad()
     def after_step(self, context: StepContext) -> None:
         """The teacher's average, and the prototypes."""
         super().after_step(context)
-        if self._pixels is None or context.progress < self.settings.ramp_start:
+        seen, self._pixels = self._pixels, None
+        if seen is None or context.progress < self.settings.ramp_start:
             return
-        pixels, labels, labelled = self._pixels
-        self._pixels = None
+        pixels, labels, labelled = seen
         self.head.update(pixels, labels)
         self.head.initialise(pixels[:labelled], labels[:labelled], context.generator)
 
@@ -128,6 +129,4 @@ class Pcr(TeacherMethod[PcrSettings]):
         """The strong view, mixed with the neighbour's, with the teacher's pseudo-labels."""
         confidence, pseudo_labels = self.teach(unlabelled["image"]).max(dim=1)
         scans = {**unlabelled, "confidence": confidence, "pseudo_labels": pseudo_labels}
-        strong = self.perturb(scans, generator)
-        batch, height, width = strong["valid"].shape
-        return mix(strong, partner(strong), cutmix_mask((batch, height, width), generator))
+        return self.cutmix(scans, generator)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from rangeseg.methods.mixing import Fields, box_mask
 from rangeseg.settings import Settings
@@ -32,8 +32,11 @@ class PerturbationSettings(Settings):
     patch_share: float = Field(default=0.1, gt=0, le=1)  # largest share of the height, of the width
 
 
-class StrongPerturbation:
+class StrongPerturbation(nn.Module):
     """Makes the strong view of a batch.
+
+    A module without a state, so that what it knows of the channels moves to the device once: a
+    copy at each step would wait for the device.
 
     Args:
         settings: the strengths.
@@ -41,21 +44,27 @@ class StrongPerturbation:
         statistics: (mean, std) of each channel, as the images were normalised with.
     """
 
+    metric: Tensor
+    offset: Tensor
+
     def __init__(
         self,
         settings: PerturbationSettings,
         channels: tuple[str, ...],
         statistics: tuple[tuple[float, float], ...],
     ) -> None:
+        super().__init__()
         self.settings = settings
         # A factor f on a metric value v is f·n + (f-1)·mean/std on the normalised n.
-        self._metric = torch.tensor([c in METRIC_CHANNELS for c in channels])
-        self._offset = torch.tensor([mean / std for mean, std in statistics])
+        metric = torch.tensor([c in METRIC_CHANNELS for c in channels])
+        offset = torch.tensor([mean / std for mean, std in statistics])
+        self.register_buffer("metric", metric[:, None, None], persistent=False)
+        self.register_buffer("offset", offset[:, None, None], persistent=False)
         self._intensity = channels.index("intensity") if "intensity" in channels else None
         if self._intensity is not None:
             self._intensity_mean, self._intensity_std = statistics[self._intensity]
 
-    def __call__(self, fields: Fields, generator: torch.Generator) -> Fields:
+    def forward(self, fields: Fields, generator: torch.Generator) -> Fields:
         """The strong view: ``image`` perturbed, ``valid`` without the dropped pixels.
 
         Every other field is the same tensor; dropped pixels leave the losses through ``valid``.
@@ -75,9 +84,7 @@ class StrongPerturbation:
         )
         noise = torch.randn((batch, 1, height, width), generator=generator, device=device)
         factor = scale * (1 + self.settings.jitter * noise)
-        metric = self._metric.to(device)[None, :, None, None]
-        offset = self._offset.to(device)[None, :, None, None]
-        return torch.where(metric, factor * image + (factor - 1) * offset, image)
+        return torch.where(self.metric, factor * image + (factor - 1) * self.offset, image)
 
     def _change_intensity(self, image: Tensor, channel: int, generator: torch.Generator) -> Tensor:
         batch, device = image.shape[0], image.device

@@ -106,8 +106,9 @@ def _assign(directions: Tensor, labels: Tensor, centres: Tensor) -> tuple[Tensor
     cosines = torch.einsum("nd,npd->np", directions, F.normalize(centres, dim=2)[own])
     cluster = own * count + cosines.argmax(dim=1)
     # A product with the one-hot assignment adds in a fixed order, unlike index_add on a GPU.
-    one_hot = F.one_hot(cluster, num_classes * count).float() * counts[:, None]  # (N, K·P)
+    clusters = torch.arange(num_classes * count, device=directions.device)[:, None]
+    one_hot = ((cluster == clusters) & counts).float()  # (K·P, N)
     ones = torch.ones((len(directions), 1), device=directions.device)
-    sums = all_reduce_sum(one_hot.T @ torch.cat([directions, ones], dim=1))
+    sums = all_reduce_sum(one_hot @ torch.cat([directions, ones], dim=1))
     sums = sums.view(num_classes, count, channels + 1)
     return sums[..., :-1], sums[..., -1:]

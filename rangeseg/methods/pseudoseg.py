@@ -50,13 +50,12 @@ class PseudoSeg(Method[PseudoSegSettings]):
            of azimuth, and gates the activation maps in each. Where it finds none the decoder
            alone makes the label.
         2. Both logits are divided by their root mean square over a scan's valid pixels, not over
-           each pixel, which leaves hardly any confidence.
+           the pixels of the whole batch; their mean over the classes, which no softmax sees and
+           which would only flatten the label, is taken off first.
         3. The strong view is the perturbed scan; patches that drop out are the cutout.
-        4. Pseudo-labels are made in eval mode and without a gradient; the labelled and the strong
-           images share a forward.
-        5. Attention is scaled by the root of its channels, and sees valid pixels alone.
-        6. Cross-entropies carry the class weights of the supervised loss, which may also have a
-           Lovász-softmax term.
+        4. Pseudo-labels are made in eval mode (theirs: only the activation maps); the labelled and
+           the strong images share a forward.
+        5. No class is a background whose map is what the others leave.
     """
 
     Settings = PseudoSegSettings
@@ -86,7 +85,11 @@ class PseudoSeg(Method[PseudoSegSettings]):
         present, known = self.cam.truth(labels, valid, scores.shape[2])
         coarse = self.cam(own, present, valid)
         consistency = soft_cross_entropy(
-            logits[scans:], target, strong["valid"], class_weights, sure.float()
+            logits[scans:],
+            target,
+            strong["valid"],
+            self.settings.pseudo_weights(class_weights),
+            sure.float(),
         )
         return {
             "supervised": self.supervised_term(network, features, logits[:scans], labelled),
@@ -116,6 +119,8 @@ def fuse(
 ) -> Tensor:
     """The sharpened mean of two predictions on one scale.
 
+    The scale is the root mean square of both logits, without what is common to all classes.
+
     Args:
         logits: (B,K,H,W) of the decoder.
         coarse: (B,K,H,W) of the activation maps.
@@ -126,6 +131,7 @@ def fuse(
     Returns:
         Probabilities (B,K,H,W).
     """
+    logits, coarse = (x - x.mean(dim=1, keepdim=True) for x in (logits, coarse))
     square = (logits.square() + coarse.square()).mean(dim=1) / 2 * valid
     count = valid.sum(dim=(1, 2)).clamp(min=1)
     scale = (square.sum(dim=(1, 2)) / count).sqrt().clamp(min=1e-6)[:, None, None, None]

@@ -14,7 +14,7 @@ from rangeseg.methods.base import (
     evaluating,
 )
 from rangeseg.methods.losses import masked_cross_entropy
-from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
+from rangeseg.methods.mixing import Fields
 
 
 class UniMatchSettings(UnsupervisedSettings):
@@ -27,8 +27,8 @@ class UniMatchSettings(UnsupervisedSettings):
 class UniMatch(Method[UniMatchSettings]):
     """One network that learns its own confident pseudo-labels under three disturbances.
 
-    Two strong views of each unlabelled scan, mixed with two boxes, and the scan itself with
-    channels of the encoder's features dropped; the pseudo-labels are made on the scan itself.
+    Two strong views of each unlabelled scan, each mixed with a box of its own, and the scan itself
+    with channels of the encoder's features dropped; the pseudo-labels are made on the scan itself.
 
     Reference:
         Yang et al. 2023, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic
@@ -42,9 +42,8 @@ class UniMatch(Method[UniMatchSettings]):
         5. Features are dropped at every level the encoder has, not at two.
         6. The strong views are disturbed along the rays, not in colour; the labelled scans are
            those of the labelled view.
-        7. All scans share a forward, and so the statistics of the batch norms; in the decoder the
-           dropped features replace the unlabelled scan's own instead of standing beside them.
-        8. The cross-entropy carries the class weights of the supervised loss.
+        7. In the decoder the dropped features of the unlabelled scans replace the whole ones
+           instead of standing beside them; those of the labelled scans are not dropped.
     """
 
     Settings = UniMatchSettings
@@ -55,17 +54,19 @@ class UniMatch(Method[UniMatchSettings]):
         generator = context.generator
         labelled = self.labelled_view(batch.labelled, generator)
         weak = self._with_pseudo_labels(batch.unlabelled)
-        scans = [labelled, weak, self._strong(weak, generator), self._strong(weak, generator)]
-        sizes = [len(fields["image"]) for fields in scans]
+        strong = [self.cutmix(weak, generator) for _ in range(2)]
 
-        features = self.student.encode(torch.cat([fields["image"] for fields in scans]))
-        dropped = self._drop_channels(features, sizes[0], sizes[1], generator)
-        logits = self.student.classify(self.student.decode(dropped))
-        ours, *others = torch.split(logits, sizes)
-        feature, first, second = map(self._cross, others, scans[1:])
+        # As in the official code, strong views do not share batch statistics with labelled scans.
+        scans, network = len(labelled["image"]), self.student
+        features = network.encode(torch.cat([labelled["image"], weak["image"]]))
+        dropped = [self._drop_channels(feature, scans, generator) for feature in features]
+        logits = network.classify(network.decode(dropped))
+        feature = self._cross(logits[scans:], weak)
+        logits_strong = network(torch.cat([view["image"] for view in strong]))
+        first, second = map(self._cross, logits_strong.chunk(2), strong)
         weight = self.settings.weight_at(context.progress)
         return {
-            "supervised": self.supervised_term(self.student, features, ours, labelled),
+            "supervised": self.supervised_term(network, features, logits[:scans], labelled),
             "strong": weight * 0.25 * (first + second),
             "feature": weight * 0.5 * feature,
         }
@@ -77,28 +78,16 @@ class UniMatch(Method[UniMatchSettings]):
         confidence, pseudo_labels = probabilities.max(dim=1)
         return {**fields, "confidence": confidence, "pseudo_labels": pseudo_labels}
 
-    def _strong(self, weak: Fields, generator: torch.Generator) -> Fields:
-        """A strong view, mixed with its neighbour's."""
-        strong = self.perturb(weak, generator)
-        batch, height, width = strong["valid"].shape
-        return mix(strong, partner(strong), cutmix_mask((batch, height, width), generator))
-
-    def _drop_channels(
-        self, features: list[Tensor], start: int, count: int, generator: torch.Generator
-    ) -> list[Tensor]:
-        """Features with whole channels of ``count`` scans from ``start`` on set to zero.
+    def _drop_channels(self, feature: Tensor, start: int, generator: torch.Generator) -> Tensor:
+        """A feature (B,C,h,w) with whole channels of the scans from ``start`` on set to zero.
 
         Those that are kept grow so that the mean over the draws stays.
         """
-        share, device = self.settings.feature_dropout, generator.device
-        result = []
-        for feature in features:
-            scans, channels = feature.shape[:2]
-            draw = torch.rand((count, channels, 1, 1), generator=generator, device=device)
-            factor = torch.ones((scans, channels, 1, 1), dtype=feature.dtype, device=device)
-            factor[start : start + count] = (draw >= share) / (1.0 - share)
-            result.append(feature * factor)
-        return result
+        share, (scans, channels) = self.settings.feature_dropout, feature.shape[:2]
+        draw = torch.rand((scans, channels, 1, 1), generator=generator, device=generator.device)
+        factor = (draw >= share) / (1.0 - share)
+        factor[:start] = 1.0
+        return feature * factor.to(feature.dtype)
 
     def _cross(self, logits: Tensor, scans: Fields) -> Tensor:
         """Cross-entropy on confident pixels, divided by all valid ones."""
@@ -106,6 +95,6 @@ class UniMatch(Method[UniMatchSettings]):
             logits,
             scans["pseudo_labels"],
             scans["valid"],
-            self.supervised_loss.class_weights,
+            self.settings.pseudo_weights(self.supervised_loss.class_weights),
             (scans["confidence"] >= self.settings.confidence).float(),
         )

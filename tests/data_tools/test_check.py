@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -176,7 +175,8 @@ class TestJson:
         assert document["problems"][0] == {
             "split": "train", "sequence": "00", "scan": "00/000000", "kind": "truncated",
             "message": f"{root}/sequences/00/velodyne/000000.bin has 5 bytes, not a multiple of 16 "
-            "(4 float32 per point): the file is truncated; copy it again",
+            "(4 float32 per point): the file is truncated; copy it again (or a point has another "
+            "number of values than 4)",
         }  # fmt: skip
         assert document["problems"][1]["scan"] is None  # a whole sequence
         kinds = [problem["kind"] for problem in document["problems"]]
@@ -255,17 +255,19 @@ class TestUsage:
 
 @pytest.mark.real_data
 def test_real_scans_in_two_seconds(real_data: Path) -> None:
-    words = [sys.executable, "-m", "data_tools.cli", "check", "semantic_kitti"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = (
+        "import sys, time; from data_tools.cli import main\n"
+        "assert main(['check', 'semantic_kitti', sys.argv[1]]) == 0\n"
+        "print(time.process_time())"
+    )
     done = subprocess.run(
-        [*words, str(real_data / "semantickitti_mini")],
+        [sys.executable, "-c", code, str(real_data / "semantickitti_mini")],
         capture_output=True, text=True, cwd=REPOSITORY, timeout=60, check=False,
     )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Of the processor: a busy machine takes longer, and the process is not to blame.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
     assert done.returncode == 0, done.stderr
     assert "4,329,218" in done.stdout
+    # Of the processor: a busy machine takes longer, and the process is not to blame.
+    assert float(done.stdout.split()[-1]) < 2.0
 
 
 @pytest.mark.real_data

@@ -167,9 +167,13 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         edit("sensor", lambda records: records.clear()),
         r"the tables in .*v1\.0-mini are damaged \(KeyError: ",
     ),
+    "record of a scene": (
+        edit("scene", lambda records: records.pop()),
+        r"the tables in .*v1\.0-mini are damaged \(KeyError: .* again",
+    ),
     "category without index": (
         edit("category", lambda records: [record.pop("index") for record in records]),
-        r"damaged \(AssertionError: Please use the category.json.*: unpack .* and after it "
+        r"do not go together \(Please use the category.json.*: unpack .* and after it "
         r"nuScenes-lidarseg-mini-v1\.0\.tar\.bz2",
     ),
     "labels' table": (
@@ -182,7 +186,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "labels' count": (
         lambda root: next(iter(root.glob("lidarseg/v1.0-mini/*.bin"))).unlink(),
-        r"damaged \(AssertionError: Error: there are 5 label files but 6 lidarseg records",
+        r"the tables and files of v1\.0-mini in .*nuscenes do not go together \(Error: there are "
+        r"5 label files but 6 lidarseg records\.\): unpack .* nuScenes-lidarseg-mini",
     ),
     "labels' record": (
         edit("lidarseg", lambda records: records[0].update(token="0" * 32)),
@@ -232,6 +237,14 @@ class TestWrongRoot:
         assert code == 3
         assert f"did you mean {root}?" in err
         assert "expected v1.0-trainval, v1.0-mini, v1.0-test (found: " in err
+
+    def test_labels_are_no_tables(self, root: Path, capsys: Capture) -> None:
+        assert f"did you mean {root}?" in call(capsys, root / "lidarseg")[2]
+        shutil.rmtree(root / "v1.0-mini")
+        for words in ((), ("--version", "v1.0-mini")):
+            code, _, err = call(capsys, root, *words)
+            assert code == 3
+            assert "(found: lidarseg, maps, samples)" in err
 
     def test_another_folder(self, tmp_path: Path, capsys: Capture) -> None:
         for name in ("photos", "photos/summer"):

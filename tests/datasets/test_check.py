@@ -215,6 +215,34 @@ def test_another_sensor_is_noted_once_a_split(tmp_path: Path) -> None:
     assert len(total(check_dataset(source, deep=True)).notes) == 1
 
 
+@pytest.mark.parametrize("build", [kitti, scribbles, custom])
+def test_scans_that_were_never_copied(build: Callable[[Path], ScanSource], tmp_path: Path) -> None:
+    source = build(tmp_path / "data")
+    label = files(source, "01/000000")[1]
+    for frame in range(6, 10):
+        shutil.copy(label, label.with_name(f"{frame:06d}.label"))
+    (tmp_path / "data/sequences/08/labels/._000007.label").touch()  # of macOS
+    parts = check_dataset(source)
+    assert counts(parts) == {}  # what is there can be trained on
+    assert total(parts).notes == [
+        "4 label files of sequence 01 have no scan (01/000006, 01/000007, 01/000008, ...): "
+        "copy the scans again if they should be there"
+    ]
+
+
+def test_a_few_intensities_beyond_the_scale_are_in_order(tmp_path: Path) -> None:
+    source = custom(tmp_path / "custom")
+    path = source.paths("00/000000")[0]
+    for share, noted in ((0.01, False), (0.1, True)):
+        points = np.ones((100, 4), dtype=np.float32)
+        points[: round(100 * share), 3] = 1.2
+        points.tofile(path)
+        np.full(100, 10, dtype=np.uint32).tofile(source.paths("00/000000")[1])
+        notes = [n for n in total(check_dataset(source, deep=True)).notes if "intensities" in n]
+        assert bool(notes) == noted
+        assert not notes or "from 1 to 1.2, expected 0 to 1: divide them" in notes[0]
+
+
 def test_missing_scan_of_the_index(tmp_path: Path) -> None:
     source = nuscenes(tmp_path / "nuscenes")
     source.paths(source.scan_ids("train")[0])[0].unlink()

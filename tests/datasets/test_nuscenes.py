@@ -226,6 +226,13 @@ class TestReading:
         (root / INDEX).unlink()
         assert source.read_scan(scan_id).scan_id == scan_id
 
+    def test_an_absent_index_is_looked_for_once(self, root: Path) -> None:
+        source = NuScenes(root)
+        scan_ids = source.scan_ids("train")
+        indexed(root, "v1.0-trainval", ["scene-0001"])
+        assert source.scan_ids("train") == scan_ids
+        assert NuScenes(root).scan_ids("train") != scan_ids
+
     def test_reading_needs_no_devkit(
         self, mini_root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -442,6 +449,14 @@ class TestExport:
         encoded = NuScenes(Path()).encode_prediction(np.array([0, 15, IGNORE], dtype=dtype))
         assert encoded.tolist() == [1, 16, 0]
         assert encoded.dtype == np.uint8
+
+    def test_labels_are_encoded_as_in_the_label_files(self, mini_root: Path) -> None:
+        source = NuScenes(mini_root)
+        labels = np.array([*range(16), IGNORE], dtype=np.uint8)
+        encoded = source.encode_labels(labels)
+        assert encoded.dtype == np.uint8
+        assert encoded[-1] == 0  # noise
+        np.testing.assert_array_equal(source.info.label_map.to_train(encoded), labels)
 
     def test_submission_file(self, mini_root: Path) -> None:
         ((name, text),) = NuScenes(mini_root).submission_files("val").items()

@@ -1,6 +1,7 @@
 """Samples: every field of a pixel from one point; batches: a function of seed and step."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from rangeseg.datasets.range_images import (
     RangeImages,
     RangeImageSettings,
     StepSampler,
+    class_frequencies,
     collate,
 )
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError
 from rangeseg.geometry.augmentation import AugmentationSettings
+from tests.data_tools.kitti_layout import write_root
 
 
 def make_scan(labelled: bool = True) -> Scan:
@@ -113,3 +116,15 @@ def test_collate_keeps_the_kinds_apart_and_passes_an_error_on() -> None:
     assert unlabelled["image"].shape == (2, 8, 16, 128)
     error = DataError("damaged")
     assert collate([samples[0], error]) is error
+
+
+def test_class_frequencies_show_their_progress(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = SemanticKitti(write_root(tmp_path))
+    frequencies = class_frequencies(source, source.scan_ids("train"), most=7)
+    names = source.info.label_map.names
+    assert {name: f for name, f in zip(names, frequencies, strict=True) if f} == {
+        "car": 0.5, "road": 0.25, "traffic-sign": 0.25,
+    }  # fmt: skip
+    assert "counting classes: 7/7 scan" in capsys.readouterr().err

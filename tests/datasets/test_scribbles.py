@@ -14,7 +14,7 @@ import pytest
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.scribbles import ScribbleSettings, draw_scribbles, scribble_dataset
 from rangeseg.datasets.semantic_kitti import ScribbleKitti, SemanticKitti
-from rangeseg.errors import DataError
+from rangeseg.errors import ConfigError, DataError
 from tests.data_tools.kitti_layout import write_root
 
 CAR, MOVING_CAR, BUILDING, TERRAIN, POLE = 10, 252, 50, 72, 80
@@ -189,6 +189,18 @@ class TestScribbleKitti:
         assert ScribbleKitti.info.name == "scribble_kitti"
         stamp = json.loads((tmp_path / "drawn/scribbles.json").read_text())
         assert "not the published annotation" in stamp["what"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_scribble_that_cannot_be_written(workers: int, tmp_path: Path) -> None:
+    source = SemanticKitti(write_root(tmp_path / "kitti"))
+    (tmp_path / "drawn" / "sequences" / "05").mkdir(parents=True)
+    (tmp_path / "drawn" / "sequences" / "05" / "scribbles").touch()
+    stamp = tmp_path / "drawn" / "scribbles.json"
+    scribble_dataset(source, tmp_path / "other", ScribbleSettings())
+    stamp.write_text((tmp_path / "other" / "scribbles.json").read_text())
+    with pytest.raises(ConfigError, match=r"05/scribbles/000000\.label cannot be written \(.*room"):
+        scribble_dataset(source, tmp_path / "drawn", ScribbleSettings(), workers)
 
 
 @pytest.mark.real_data

@@ -14,6 +14,7 @@ import torch
 from rangeseg.cli import main
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.inference import Predictor, evaluate
 from rangeseg.errors import DataError
 from rangeseg.runs import load_run
@@ -143,6 +144,8 @@ def test_the_confidence_is_that_of_the_pixel_that_gave_the_label(
     source, predictor = loaded
     exact = copy.copy(predictor)
     exact.precision = "float32"
+    narrow = exact.images.settings.model_copy(update={"width": 64})
+    exact.images = RangeImages(source.info, narrow)  # points hide each other
     (prediction,) = exact.predict(source, source.scan_ids("val")[:1], True, True)
     assert prediction.confidence is not None
     logits = exact.network(torch.from_numpy(prediction.image)[None])
@@ -151,6 +154,12 @@ def test_the_confidence_is_that_of_the_pixel_that_gave_the_label(
     row, col = prediction.projection.row[owners], prediction.projection.col[owners]
     of_label = probabilities[prediction.points[owners], row, col]
     np.testing.assert_allclose(prediction.confidence[owners], of_label, atol=1e-4)
+    # A hidden point's label and its confidence come from one pixel, perhaps not its own.
+    pairs = list(zip(prediction.points.tolist(), prediction.confidence.tolist(), strict=True))
+    hidden = prediction.projection.row >= 0
+    hidden[owners] = False
+    assert (prediction.points != prediction.raw)[hidden].sum() > 10
+    assert {pairs[i] for i in np.flatnonzero(hidden)} <= {pairs[i] for i in owners}
 
 
 def test_an_interrupted_export_is_completed(
@@ -189,6 +198,24 @@ def test_wrong_words(run: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "notes.txt").touch()
     assert predict(run, tmp_path, "--resume") == 2
     assert "so it is no export" in error_of(capsys)
+
+
+def test_what_cannot_be_written(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").touch()
+    assert predict(run, tmp_path / "file" / "out") == 2
+    assert "rangeseg_export.json cannot be written (Not a directory): make room" in error_of(capsys)
+    (tmp_path / "out.zip").mkdir()
+    assert predict(run, tmp_path / "out", "--zip") == 2
+    assert "out.zip cannot be written (Is a directory): make room" in error_of(capsys)
+
+
+def test_into_the_working_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert predict(run, Path(), "--zip") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "here.zip"]
 
 
 def test_evaluating_a_split_without_labels_points_to_predict(

@@ -68,6 +68,17 @@ def test_scan_order_finds_all_beams_of_all_scans(
     assert not caplog.records
 
 
+def test_kitti_by_scan_order_loses_few_points(scans: list[Scan]) -> None:
+    def lost(scan: Scan, rule: RowRule) -> float:
+        sensor = HDL_64E.resized(64, 2048, rule)
+        projection = project_points(scan.points, sensor, beam_rows(scan.points, sensor))
+        return float(1.0 - projection.valid.sum() / (projection.row >= 0).sum())
+
+    by_scan_order = [lost(scan, "scan_order") for scan in scans]
+    assert np.mean(by_scan_order) <= 0.10
+    assert max(by_scan_order) < min(lost(scan, "inclination") for scan in scans)
+
+
 def test_pandaset_has_no_rows_by_scan_order(
     real_data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,8 +55,9 @@ def total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(losses.values())).sum()
 
 
-def test_losses_are_finite_scalars_and_train_the_networks(make: Make) -> None:
-    method = make()
+@pytest.mark.parametrize("labelled", ["plain", "strong"])
+def test_losses_are_finite_scalars_and_train_the_networks(labelled: str, make: Make) -> None:
+    method = make({"labelled": labelled})
     losses = method(make_batch(), make_context())
     assert all(v.dim() == 0 and torch.isfinite(v) for v in losses.values())
     total(losses).backward()
@@ -154,11 +156,41 @@ class Readings(TorchDispatchMode):
         return operation(*arguments, **(named or {}))
 
 
-def test_no_forward_waits_for_the_device(make: Make) -> None:
+def test_no_step_waits_for_the_device(make: Make) -> None:
     method, batch, context = make(), make_batch(), make_context()
     with Readings() as readings:
         total(method(batch, context)).backward()
+        method.after_step(context)
     assert readings.names == []
+
+
+def test_what_a_method_holds_moves_with_it(make: Make) -> None:
+    """A tensor that is no buffer would be copied to the device, and waited for, at each step."""
+    for module in make().modules():
+        assert not [name for name, value in vars(module).items() if torch.is_tensor(value)]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_pseudo_labels_carry_class_weights_only_if_asked(
+    name: str, asked: bool, make: Make
+) -> None:
+    if not METHODS[name].uses_unlabelled:
+        pytest.skip("no pseudo-labels")
+    settings = {"pseudo_label_weights": "class_weights" if asked else "none"}
+    settings |= {"loss": "cross_entropy"}
+    even, uneven = (
+        make({"class_weights": torch.tensor(weights)}, **settings)
+        for weights in ([1.0, 1.0, 1.0, 1.0], [5.0, 1.0, 1.0, 0.2])
+    )
+    changed = set()
+    for step in (90, 91):  # what the first step begins, the second one uses
+        a, b = (method(make_batch(), make_context(step)) for method in (even, uneven))
+        changed |= {k for k in a if not torch.isclose(a[k], b[k], rtol=1e-3)}
+        for method in (even, uneven):
+            method.after_step(make_context(step))
+    truth = {k for k in a if "supervised" in k and not k.endswith("windows")}
+    assert truth <= changed
+    assert bool({k for k in changed if "supervised" not in k}) == asked
 
 
 def test_every_network_is_in_the_state(name: str, make: Make) -> None:
@@ -204,8 +236,7 @@ def test_a_resumed_training_goes_on_bit_for_bit(make: Make) -> None:
     assert all(torch.equal(v, expected[k]) for k, v in resumed.state_dict().items())
 
 
-@pytest.mark.parametrize("labelled", ["plain", "strong"])
-def test_it_learns_a_tiny_set(name: str, labelled: str) -> None:
+def test_it_learns_a_tiny_set(name: str) -> None:
     """Classes that are plain to see in the image: each method ends far above chance."""
     batch = make_batch(scans=4)
     for fields in (batch.labelled, batch.unlabelled):
@@ -216,17 +247,17 @@ def test_it_learns_a_tiny_set(name: str, labelled: str) -> None:
         if "labels" in fields:
             fields["labels"] = torch.where(fields["valid"], truth, 255).to(torch.uint8)
     torch.manual_seed(0)
-    task = make_task(labelled=labelled, perturbation=NO_PERTURBATION)
+    task = make_task(perturbation=NO_PERTURBATION)
     method = METHODS[name](three_layers, task, settings_of(name, ramp_start=0.2, ramp_length=0.2))
     method.train()
     optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
-    for step in range(120):
-        loss = total(method(batch, make_context(step, 120, seed=step)))
+    for step in range(80):
+        loss = total(method(batch, make_context(step, 80, seed=step)))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        method.after_step(make_context(step, 120))
-    if isinstance(method, TeacherMethod):  # 120 steps are short for an average over 100
+        method.after_step(make_context(step, 80))
+    if isinstance(method, TeacherMethod):  # 80 steps are short for an average over 100
         method.teacher.load_state_dict(method.student.state_dict())
     with torch.no_grad():
         prediction = method.predictor().eval()(batch.labelled["image"]).argmax(1)
@@ -263,6 +294,24 @@ def test_the_supervised_term_is_the_sum_over_all_heads_on_the_labelled_scans() -
     assert len(outputs) == 4
     terms = [method.supervised_loss(o[:3], labelled["labels"], labelled["valid"]) for o in outputs]
     torch.testing.assert_close(loss, sum(terms))
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
+def test_it_trains_wrapped_for_several_processes(name: str, tmp_path: Path) -> None:
+    """The wrapper refuses the step after one in which a parameter had no part in the losses."""
+    torch.manual_seed(0)
+    settings = settings_of(name, ramp_start=0.5)  # steps without and with the unsupervised loss
+    method = METHODS[name](small_cenet, make_task(), settings).train()
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(method)
+        for step in (10, 11, 90, 91):
+            total(wrapped(make_batch(step), make_context(step))).backward()
+            method.after_step(make_context(step))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_unknown_method_lists_the_options() -> None:

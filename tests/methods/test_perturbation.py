@@ -20,6 +20,12 @@ def metres(image: torch.Tensor, channel: str) -> torch.Tensor:
     return image[:, CHANNELS.index(channel)] * std + mean
 
 
+def test_what_it_knows_of_the_channels_moves_with_it_but_is_no_state() -> None:
+    perturbation = StrongPerturbation(NO_PERTURBATION, TASK.channels, TASK.statistics)
+    assert perturbation.state_dict() == {}
+    assert len([b for b in perturbation.to("meta").buffers() if b.is_meta]) == 2
+
+
 def test_no_strength_changes_nothing() -> None:
     weak, strong = perturb(NO_PERTURBATION)
     torch.testing.assert_close(strong["image"], weak["image"])

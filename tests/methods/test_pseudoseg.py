@@ -205,6 +205,7 @@ def draw() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_the_fusion_is_the_sharpened_mean_on_a_common_scale() -> None:
     logits, coarse, valid = draw()
+    logits, coarse = (x - x.mean(1, keepdim=True) for x in (logits, coarse))
     fused = fuse(logits, coarse, torch.ones(2, 1, 1, 6, dtype=torch.bool), valid, 0.5)
     for scan in range(2):
         inside = torch.cat([logits[scan][:, valid[scan]], coarse[scan][:, valid[scan]]])
@@ -220,17 +221,26 @@ def test_the_scale_of_the_logits_does_not_matter() -> None:
     torch.testing.assert_close(fuse(10 * logits, 10 * coarse, covered, valid, 0.5), fused)
 
 
+def test_what_all_classes_share_does_not_matter() -> None:
+    logits, coarse, valid = draw()
+    covered = torch.ones(2, 1, 1, 6, dtype=torch.bool)
+    fused = fuse(logits, coarse, covered, valid, 0.5)
+    shifted = fuse(logits + 7, coarse - torch.rand(2, 1, 4, 6), covered, valid, 0.5)
+    torch.testing.assert_close(shifted, fused)
+
+
 def test_invalid_pixels_do_not_set_the_scale() -> None:
     logits, coarse, valid = draw()
     covered = torch.ones(2, 1, 1, 6, dtype=torch.bool)
     fused = fuse(logits, coarse, covered, valid, 0.5)
-    changed = torch.where(valid[:, None], logits, 100.0)
+    changed = torch.where(valid[:, None], logits, 100 * logits)
     again = fuse(changed, coarse, covered, valid, 0.5)
     torch.testing.assert_close(again * valid[:, None], fused * valid[:, None])
 
 
 def test_windows_without_a_class_use_the_decoder_alone() -> None:
     logits, coarse, valid = draw()
+    logits, coarse = (x - x.mean(1, keepdim=True) for x in (logits, coarse))
     covered = torch.ones(2, 1, 1, 6, dtype=torch.bool)
     covered[..., :3] = False
     fused = fuse(logits, coarse, covered, valid, 1.0)
