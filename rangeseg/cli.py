@@ -42,7 +42,10 @@ def _parser() -> argparse.ArgumentParser:
         "rangeseg train configs/simulated.yaml --method cutmix_seg --labels 1%",
     )  # fmt: skip
     _add_config(train)
-    train.add_argument("--method", required=True, help="supervised, mean_teacher, cutmix_seg, cps")
+    train.add_argument(
+        "--method", required=True,
+        help="supervised, mean_teacher, cutmix_seg, cps, pseudoseg, pcr, ael, lasermix, unimatch",
+    )  # fmt: skip
     train.add_argument(
         "--labels", required=True, metavar="RATIO|FILE",
         help="share of labelled scans (1%%, 10%%), drawn with the seed, or a split file",
@@ -197,7 +200,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     )
     print(f"{out}: {'pseudo-labels' if least is not None else 'predictions'} of {scans} scans")
     if archive is not None:
-        print(f"{archive}: ready for the benchmark's server")
+        print(f"{archive}: the same, packed as the benchmark expects it")
     return 0
 
 

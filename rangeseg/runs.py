@@ -182,8 +182,9 @@ def predict_run(
             "withholds: give one of the two"
         )
     config, source, predictor = load_run(folder, device)
-    origin = {"run": str(folder.resolve()), "checkpoint": file_hash(folder / CHECKPOINT)}
-    origin["back_projection"] = config.evaluate.back_projection
+    origin: dict[str, Any] = {"run": str(folder.resolve())}
+    origin["checkpoint"] = file_hash(folder / CHECKPOINT)
+    origin |= config.evaluate.model_dump(exclude={"split", "batch_size"})
     scans = export_predictions(predictor, source, settings, out, origin, resume)
     return scans, zip_submission(source, settings.split, out) if pack else None
 
