@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,6 @@ from rangeseg.errors import DataError
 from tests.datasets.nuscenes_format import write_nuscenes
 
 Capture = pytest.CaptureFixture[str]
-REPOSITORY = Path(__file__).parents[2]
 INDEX = "rangeseg_index_v1.0-mini.json"
 
 
@@ -288,19 +286,3 @@ def test_check_reads_by_the_index(root: Path, capsys: Capture) -> None:
     assert ["val", "scene-0103", "2", "2", "256"] in rows
     assert "note:" not in out
     assert "test" not in out.split()  # is not indexed, and training does not need it
-
-
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from data_tools.cli import main\n"
-        "try: main(['index', '--help'])\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'numpy', 'numba', 'torch', 'pydantic', 'tqdm', 'nuscenes'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True, text=True, cwd=REPOSITORY, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "example:\n  rangeseg-data index nuscenes " in done.stdout

@@ -1,8 +1,6 @@
 """rangeseg-data stats: what it prints is YAML, and what it suggests works."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -196,22 +194,6 @@ def test_mistakes(
     found, text = error(capsys, *(root if word == "ROOT" else word for word in words))
     assert (found, text.count("\n")) == (code, 1)
     assert message in text
-
-
-def test_help_shows_an_example_and_is_instant() -> None:
-    code = (
-        "import sys; from data_tools.cli import main\n"
-        "try: main(['stats', '--help'])\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'numpy', 'numba', 'torch', 'pydantic', 'tqdm', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True, text=True, cwd=REPOSITORY, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "example:\n  rangeseg-data stats configs/custom_example.yaml" in done.stdout
 
 
 @pytest.mark.real_data
