@@ -45,7 +45,8 @@ class Progress:
             self._bar.update(amount)
         else:
             now = time.monotonic()
-            if self.done >= self.total or now - self._last_line >= self.SECONDS_BETWEEN_LINES:
+            completed = amount > 0 and self.done >= self.total
+            if completed or now - self._last_line >= self.SECONDS_BETWEEN_LINES:
                 self._last_line = now
                 seconds = now - self._started
                 tail = f"  {note}" if note else ""
