@@ -83,9 +83,19 @@ class RangeImages:
         return make_range_image(points, projection, self.settings.channels, self.statistics)
 
     def training_sample(
-        self, scan: Scan, rng: np.random.Generator, augmentation: AugmentationSettings
+        self,
+        scan: Scan,
+        rng: np.random.Generator,
+        augmentation: AugmentationSettings,
+        window: float,
     ) -> Sample:
         """An augmented, perhaps cropped, range image.
+
+        Args:
+            scan: labelled or not.
+            rng: of the augmentation.
+            augmentation: how strong.
+            window: where a crop begins, in turns [0,1) from the image's first column.
 
         Returns:
             ``image`` (C,H,W) float32 and ``valid`` (H,W) bool; ``labels`` (H,W) uint8 where the
@@ -100,18 +110,27 @@ class RangeImages:
             sample["labels"] = to_image(scan.labels, projection.point_index, IGNORE)
         if self.settings.crop_width is None:
             return sample
-        start = int(rng.integers(self.settings.width))
+        start = int(window * self.settings.width)
         columns = (start + np.arange(self.settings.crop_width)) % self.settings.width
         return {name: np.take(field, columns, axis=-1) for name, field in sample.items()}
 
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Which scan, and the seed of its augmentation: a pure function of the training's seed."""
+    """Which scan, and how it is seen: a pure function of the training's seed.
+
+    Attributes:
+        labelled: whether its labels are read.
+        scan_id: which scan.
+        seed: of its augmentation.
+        window: where its crop begins, the same for all scans of a step: mixing replaces pixels of
+            one scan by those of another, which are the same rays only in the same window.
+    """
 
     labelled: bool
     scan_id: str
     seed: tuple[int, ...]
+    window: float
 
 
 class TrainingScans(Dataset["Sample | RangesegError"]):
@@ -133,11 +152,11 @@ class TrainingScans(Dataset["Sample | RangesegError"]):
         except RangesegError as error:
             return error
         rng = np.random.default_rng(key.seed)
-        return self.images.training_sample(scan, rng, self.augmentation)
+        return self.images.training_sample(scan, rng, self.augmentation, key.window)
 
 
 # NumPy pads a seed with zeros, so (1, 2) and (1, 2, 0) are one stream: a word tells them apart.
-_SHUFFLE, _AUGMENT = 0, 1
+_SHUFFLE, _AUGMENT, _WINDOW = 0, 1, 2
 
 
 class StepSampler(Sampler[list[SampleKey]]):
@@ -172,6 +191,7 @@ class StepSampler(Sampler[list[SampleKey]]):
         orders: dict[tuple[int, int], np.ndarray] = {}
         for step in self.steps:
             keys = []
+            window = float(np.random.default_rng((self.seed, _WINDOW, step)).random())
             for kind, ids in enumerate(self.lists):
                 if not ids:
                     continue
@@ -183,7 +203,7 @@ class StepSampler(Sampler[list[SampleKey]]):
                         orders[kind, epoch] = rng.permutation(len(ids))
                     scan_id = ids[orders[kind, epoch][place]]
                     seed = (self.seed, _AUGMENT, kind, step, slot)
-                    keys.append(SampleKey(kind == 0, scan_id, seed))
+                    keys.append(SampleKey(kind == 0, scan_id, seed, window))
             yield keys
 
 

@@ -39,7 +39,8 @@ def make_images(**changes: object) -> RangeImages:
 @pytest.mark.parametrize("crop_width", [None, 32])
 def test_image_valid_and_labels_of_a_sample_fit_together(crop_width: int | None) -> None:
     images = make_images(crop_width=crop_width)
-    sample = images.training_sample(make_scan(), np.random.default_rng(1), AugmentationSettings())
+    rng = np.random.default_rng(1)
+    sample = images.training_sample(make_scan(), rng, AugmentationSettings(), 0.9)
     assert sample["image"].shape == (8, 16, crop_width or 128)
     assert sample["valid"].shape == sample["labels"].shape == (16, crop_width or 128)
     mean, std = SemanticKitti.info.statistics["intensity"]
@@ -51,28 +52,45 @@ def test_image_valid_and_labels_of_a_sample_fit_together(crop_width: int | None)
     assert np.array_equal(sample["image"][5], sample["valid"])
 
 
-def test_crops_start_anywhere() -> None:
-    """A crop that wraps holds the same columns as the whole image, joined at the seam."""
-    still = AugmentationSettings(rotate=False, flip=False, scale=0, jitter_std=0, drop=0)
-    whole = make_images().training_sample(make_scan(), np.random.default_rng(0), still)
-    starts = set()
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        crop = make_images(crop_width=32).training_sample(make_scan(), rng, still)
-        fits = [
-            start
-            for start in range(128)
-            if np.array_equal(np.roll(whole["image"], -start, axis=2)[:, :, :32], crop["image"])
-        ]
-        assert len(fits) == 1
-        starts.add(fits[0])
-    assert max(starts) > 96  # some wrap
-    assert len(starts) > 20
+STILL = AugmentationSettings(rotate=False, flip=False, scale=0, jitter_std=0, drop=0)
+
+
+@pytest.mark.parametrize("window", [0.0, 0.3, 0.9])  # the last one wraps
+def test_a_crop_holds_the_columns_of_its_window(window: float) -> None:
+    rng = np.random.default_rng(0)
+    whole = make_images().training_sample(make_scan(), rng, STILL, window)
+    crop = make_images(crop_width=32).training_sample(make_scan(), rng, STILL, window)
+    for name, field in whole.items():
+        rolled = np.roll(field, -int(window * 128), axis=-1)
+        assert np.array_equal(rolled[..., :32], crop[name]), name
+
+
+def test_the_crops_of_a_step_hold_the_same_rays() -> None:
+    """Else mixing them would put points beside each other that look into different directions."""
+    images = make_images(crop_width=32, channels=("x", "y"))
+    info = SemanticKitti.info.statistics
+    rng = np.random.default_rng(0)
+    windows = set()
+    for step_keys in keys(range(6)):
+        azimuths = []
+        for key in step_keys:
+            sample = images.training_sample(make_scan(), rng, AugmentationSettings(), key.window)
+            mean, std = (np.array([info[c][i] for c in "xy"])[:, None, None] for i in (0, 1))
+            x, y = sample["image"] * std + mean
+            direction = np.where(sample["valid"], np.exp(1j * np.arctan2(y, x)), 0)
+            azimuths.append(direction.sum(axis=0))
+        windows.add(step_keys[0].window)
+        for one in azimuths:
+            seen = (one != 0) & (azimuths[0] != 0)
+            assert seen.sum() > 20
+            difference = np.angle(one[seen] / azimuths[0][seen])
+            assert np.abs(difference).max() < 2 * np.pi / 128
+    assert len(windows) == 6
 
 
 def test_an_unlabelled_scan_has_no_labels() -> None:
     rng = np.random.default_rng(0)
-    sample = make_images().training_sample(make_scan(labelled=False), rng, AugmentationSettings())
+    sample = make_images().training_sample(make_scan(labelled=False), rng, STILL, 0.0)
     assert set(sample) == {"image", "valid"}
 
 
@@ -109,8 +127,10 @@ def test_no_two_samples_share_a_stream_and_seeds_differ() -> None:
 
 
 def test_collate_keeps_the_kinds_apart_and_passes_an_error_on() -> None:
-    rng, none = np.random.default_rng(0), AugmentationSettings()
-    samples = [make_images().training_sample(make_scan(k), rng, none) for k in (True, False, False)]
+    rng = np.random.default_rng(0)
+    samples = [
+        make_images().training_sample(make_scan(k), rng, STILL, 0.0) for k in (True, False, False)
+    ]
     labelled, unlabelled = collate(samples)  # type: ignore[misc, arg-type]
     assert labelled["image"].shape == (1, 8, 16, 128)
     assert unlabelled["image"].shape == (2, 8, 16, 128)
