@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(train)
     train.add_argument(
         "--method", required=True,
-        help="supervised, mean_teacher, cutmix_seg, cps, pseudoseg, pcr, ael, lasermix, unimatch",
+        help="supervised, cutmix_seg, rangemix ...: the README has all, a wrong name lists them",
     )  # fmt: skip
     train.add_argument(
         "--labels", required=True, metavar="RATIO|FILE",

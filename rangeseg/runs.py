@@ -106,9 +106,10 @@ def train_run(
     source = open_source(config)
     scans_to_evaluate(source, config.evaluate.split)  # what is missing is said before the training
     labelled, unlabelled = labelled_and_unlabelled(source, config.run.labels, config.run.seed)
-    weights = torch.ones(source.info.label_map.num_classes)
+    frequencies = torch.from_numpy(class_frequencies(source, labelled))
+    weights = torch.ones(len(frequencies))
     if config.train.class_weights != "none":
-        weights = class_weights(torch.from_numpy(class_frequencies(source, labelled)))
+        weights = class_weights(frequencies)
     torch.manual_seed(config.run.seed)
     method = build_method(config, source, weights)
     if method.uses_unlabelled and not unlabelled:

@@ -370,10 +370,3 @@ def test_a_run_killed_as_it_began_begins_anew(tiny_config: list[str], tmp_path: 
     words = ["train", *tiny_config, *TRAIN, "--out", str(run), "--resume"]
     assert main(words) == 0
     assert json.loads((run / "result.json").read_text())["run"]["labelled_scans"] == 2
-
-
-def test_help_names_every_method(capsys: Capture) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main(["train", "--help"])
-    words = capsys.readouterr().out.replace(",", " ").split()
-    assert set(METHODS) <= set(words)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data_tools.cli import main as rangeseg_data
 from rangeseg.cli import main as rangeseg
+from rangeseg.methods import METHODS
+from rangeseg.methods.base import Method
 from tests.datasets.nuscenes_format import write_nuscenes
 
 ROOT = Path(__file__).parents[1]
@@ -23,10 +27,13 @@ SMALL = [
 ]  # fmt: skip
 
 
-def commands() -> list[list[str]]:
-    """The command lines of the section, word by word."""
-    section = (ROOT / "README.md").read_text().partition("## Your data")[2].partition("\n## ")[0]
-    lines = "".join(re.findall(r"```bash\n(.*?)```", section, re.DOTALL)).splitlines()
+def section(title: str) -> str:
+    return (ROOT / "README.md").read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The command lines of a section, word by word."""
+    lines = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -60,7 +67,7 @@ def test_the_section_on_data(
 ) -> None:
     small_data(tmp_path, simulated_root)
     monkeypatch.chdir(tmp_path)
-    words = commands()
+    words = commands(section("Your data"))
     assert len(words) >= 15
     for program, *arguments in words:
         target = None
@@ -80,3 +87,26 @@ def test_the_section_on_data(
     assert len(list(Path("nuscenes_val").rglob("*_lidarseg.bin"))) > 0
     (label, *_) = sorted(Path("pseudo_labels").rglob("*.label"))
     assert (np.fromfile(label, dtype=np.uint32) == 0).mean() > 0.5  # unsure after two steps
+
+
+def test_the_section_on_a_method_of_ones_own(
+    simulated_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = section("Your own method")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (line,) = re.findall(r"`\"(\w+)\": (\w+)`", text)
+    names: dict[str, type[Method[Any]]] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    monkeypatch.setitem(METHODS, line[0], names[line[1]])
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "simulated").symlink_to(simulated_root)
+    monkeypatch.chdir(tmp_path)
+    ((_, *arguments),) = commands(text)
+    arguments += [word for setting in SMALL for word in ("--set", setting)]
+    assert rangeseg(arguments) == 0, capsys.readouterr().err
+    lines = (tmp_path / "runs/simulated/fixmatch/1pct/seed0/metrics.jsonl").read_text()
+    assert "pseudo" in json.loads(lines.splitlines()[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +27,8 @@ from rangeseg.geometry.projection import (
 from rangeseg.geometry.sensor import RowRule
 from rangeseg.progress import Progress
 from rangeseg.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 Sample = dict[str, np.ndarray]
 """``image`` (C,H,W) float32, ``valid`` (H,W) bool, and ``labels`` (H,W) uint8 if labelled."""
@@ -244,6 +247,8 @@ def training_loader(
 def class_frequencies(source: ScanSource, scan_ids: list[str], most: int = 500) -> np.ndarray:
     """How often each class occurs among the points of labelled scans.
 
+    Classes that do not occur are named in a warning.
+
     Args:
         source: where the scans are.
         scan_ids: labelled scans.
@@ -269,6 +274,15 @@ def class_frequencies(source: ScanSource, scan_ids: list[str], most: int = 500) 
         raise ConfigError(
             f"none of the {len(scan_ids)} labelled scans has a labelled point; "
             "choose other scans to label"
+        )
+    names = source.info.label_map.names
+    absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
+    if absent:
+        _log.warning(
+            "none of the %d labelled scans that were read holds a point of %s: the network cannot "
+            "learn what it looks like; label more scans, or others (--labels, --seed)",
+            len(chosen),
+            ", ".join(absent),
         )
     frequencies: np.ndarray = counts / counts.sum()
     return frequencies

@@ -13,6 +13,7 @@ from rangeseg.methods.lasermix import LaserMix
 from rangeseg.methods.mean_teacher import MeanTeacher
 from rangeseg.methods.pcr import Pcr
 from rangeseg.methods.pseudoseg import PseudoSeg
+from rangeseg.methods.rangemix import RangeMix
 from rangeseg.methods.supervised import Supervised
 from rangeseg.methods.unimatch import UniMatch
 
@@ -26,6 +27,7 @@ METHODS: dict[str, type[Method[Any]]] = {
     "ael": Ael,
     "lasermix": LaserMix,
     "unimatch": UniMatch,
+    "rangemix": RangeMix,
 }
 
 

@@ -148,3 +148,15 @@ def test_class_frequencies_show_their_progress(
         "car": 0.5, "road": 0.25, "traffic-sign": 0.25,
     }  # fmt: skip
     assert "counting classes: 7/7 scan" in capsys.readouterr().err
+
+
+def test_classes_without_a_labelled_point_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = SemanticKitti(write_root(tmp_path))
+    class_frequencies(source, source.scan_ids("train")[:4])
+    (record,) = caplog.records
+    assert "none of the 4 labelled scans" in record.getMessage()
+    names = set(source.info.label_map.names) - {"car", "road", "traffic-sign"}
+    said = record.getMessage().partition("a point of ")[2].partition(": the network")[0]
+    assert set(said.split(", ")) == names
