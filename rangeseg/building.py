@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from rangeseg.config import Config, RunConfig
 from rangeseg.datasets import open_dataset
 from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.published_lists import fingerprint
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.checkpoint import Identity
 from rangeseg.engine.inference import Predictor
@@ -65,12 +67,17 @@ def build_method(config: RunConfig, source: ScanSource, weights: torch.Tensor) -
     return find_method(name)(network, task, config.method_settings(name))
 
 
-def identity(config: RunConfig, source: ScanSource) -> Identity:
-    """What a checkpoint of this run belongs to."""
+def identity(config: RunConfig, source: ScanSource, labelled: Sequence[str]) -> Identity:
+    """What a checkpoint of this run belongs to.
+
+    Args:
+        config: of the run.
+        source: the data set.
+        labelled: ids of the labelled scans.
+    """
     return Identity(
         method=config.run.method,
-        network=config.model.name,
-        width=config.model.width,
-        channels=config.range_image.channels,
-        num_classes=source.info.label_map.num_classes,
+        classes=source.info.label_map.names,
+        labelled=fingerprint(labelled),
+        settings=config.of_the_weights(),
     )

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rangeseg.commandline import add_command, make_parser, run_command
+from rangeseg.commandline import add_command, interrupted_code, make_parser, run_command
+from rangeseg.view_command import add_view
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         "rangeseg demo",
     )  # fmt: skip
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: %(default)s")
-    demo.add_argument("--steps", type=int, help="of each training (default: the configuration's)")
+    demo.add_argument("--steps", type=int, help="of each training (default: 1200)")
 
     train = add_command(
         commands, "train", _train,
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     train.add_argument("--out", type=Path, help="default: runs/DATASET/METHOD/LABELS/seedN")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    _add_on_bad_scan(train)
     _add_device(train)
 
     evaluate = add_command(
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     evaluate.add_argument("run_folder", metavar="RUN", type=Path, help="the folder of a run")
     evaluate.add_argument("--split", help="default: evaluate.split of the run")
+    _add_on_bad_scan(evaluate)
     _add_device(evaluate)
 
     predict = add_command(
@@ -82,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="pseudo-labels: points below this probability get the ignored label",
     )  # fmt: skip
     predict.add_argument("--resume", action="store_true", help="keep the files that are there")
+    _add_on_bad_scan(predict)
     _add_device(predict)
 
     compare = add_command(
@@ -118,12 +122,24 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--split", default="val", help="default: %(default)s")
     _add_report_files(report)
 
+    add_view(commands)
+
     config = add_command(
         commands, "config", _config,
         "check a configuration and print it with every default written out",
         "rangeseg config configs/simulated.yaml --set train.steps=2000",
     )  # fmt: skip
     _add_config(config)
+
+    doctor = add_command(
+        commands, "doctor", _doctor,
+        "what this machine has of what rangeseg needs, and what to do about the rest",
+        "rangeseg doctor",
+    )  # fmt: skip
+    doctor.add_argument(
+        "config", metavar="CONFIG", type=Path, nargs="?",
+        help="whose data are looked for (default: those of all configurations that are shipped)",
+    )  # fmt: skip
     return parser
 
 
@@ -132,6 +148,14 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
         help="change a setting, e.g. --set train.steps=2000 (again for more)",
+    )  # fmt: skip
+
+
+def _add_on_bad_scan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-bad-scan", choices=("fail", "skip"),
+        help="skip: report a scan that cannot be read and leave it out, up to 1 %% of all "
+        "(default: dataset.on_bad_scan, which is fail)",
     )  # fmt: skip
 
 
@@ -153,38 +177,41 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from rangeseg.config import load_config
-    from rangeseg.engine.device import choose_device
-    from rangeseg.engine.trainer import Interrupted
+    from rangeseg.engine.processes import joined
     from rangeseg.runs import plan_run, run_folder, train_run
 
-    values = load_config(arguments.config, arguments.overrides)
+    overrides = list(arguments.overrides)
+    if arguments.on_bad_scan is not None:
+        overrides.append(f"dataset.on_bad_scan={arguments.on_bad_scan}")
+    values = load_config(arguments.config, overrides)
     config = plan_run(values, arguments.method, arguments.labels, arguments.seed)
-    device = choose_device(arguments.device)
     folder = arguments.out or run_folder(config)
     try:
-        result = train_run(config, folder, device, arguments.resume)
-    except Interrupted as signal:
+        with joined(arguments.device) as device:
+            result = train_run(config, folder, device, arguments.resume)
+    except KeyboardInterrupt as stop:
         print(
-            f"stopped; {folder} is saved: the same command with --resume goes on", file=sys.stderr
+            f"stopped; what was done is saved in {folder}: the same command with --resume goes on",
+            file=sys.stderr,
         )
-        return 128 + int(signal.args[0])
+        return interrupted_code(stop)
     _print_result(result, folder)
     return 0
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from rangeseg.engine.device import choose_device
+    from rangeseg.engine.processes import joined
     from rangeseg.runs import evaluate_run
 
-    device = choose_device(arguments.device)
-    result = evaluate_run(arguments.run_folder, arguments.split, device)
+    with joined(arguments.device) as device:
+        result = evaluate_run(arguments.run_folder, arguments.split, device, arguments.on_bad_scan)
     _print_result(result, arguments.run_folder)
     return 0
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from rangeseg.engine.device import choose_device
-    from rangeseg.engine.export import ExportSettings
+    from rangeseg.engine.export import STAMP, ExportSettings
+    from rangeseg.engine.processes import joined
     from rangeseg.errors import ConfigError
     from rangeseg.runs import predict_run
 
@@ -194,11 +221,18 @@ def _predict(arguments: argparse.Namespace) -> int:
     settings = ExportSettings(
         split=arguments.split, confidence=arguments.confidence, min_confidence=least
     )
-    device = choose_device(arguments.device)
-    scans, archive = predict_run(
-        arguments.run_folder, settings, out, device, arguments.resume, arguments.zip
-    )
+    try:
+        with joined(arguments.device) as device:
+            scans, skipped, archive = predict_run(
+                arguments.run_folder, settings, out, device, arguments.resume, arguments.zip,
+                arguments.on_bad_scan,
+            )  # fmt: skip
+    except KeyboardInterrupt as stop:
+        print(f"stopped; the same command with --resume completes {out}", file=sys.stderr)
+        return interrupted_code(stop)
     print(f"{out}: {'pseudo-labels' if least is not None else 'predictions'} of {scans} scans")
+    if skipped:
+        print(f"{out}: {len(skipped)} skipped scans have none; {STAMP} names them")
     if archive is not None:
         print(f"{archive}: the same, packed as the benchmark expects it")
     return 0
@@ -220,9 +254,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     try:
         failed = train_missing(runs, places)
-    except Interrupted as signal:
+    except Interrupted as stop:
         print(f"stopped; {arguments.out} is saved: the same command goes on", file=sys.stderr)
-        return 128 + int(signal.args[0])
+        return interrupted_code(stop)
     results = [read_result(run.result) for run in runs if run not in failed]
     if results:
         _show_report(results, arguments)
@@ -255,6 +289,14 @@ def _config(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from rangeseg.doctor import examine
+
+    for line in examine(arguments.config):
+        print(line, flush=True)
+    return 0
+
+
 def _show_report(results: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     from rangeseg.engine.report import report, results_csv, write_report
 
@@ -276,8 +318,9 @@ def _print_result(result: dict[str, Any], folder: Path) -> None:
     rows = [[n, "–" if v is None else f"{v:.1f}"] for n, v in result["iou"].items()]
     print(markdown_table(["class", "IoU %"], rows))
     miou, protocol = result["miou"], result["protocol"]
+    skipped = f", {len(result['skipped_scans'])} skipped" if result["skipped_scans"] else ""
     print(
-        f"\nmIoU on {protocol['split']} ({result['scans']} scans): point {miou['point']:.2f}, "
-        f"raw point {miou['point_raw']:.2f}, pixel {miou['pixel']:.2f}"
+        f"\nmIoU on {protocol['split']} ({result['scans']} scans{skipped}): "
+        f"point {miou['point']:.2f}, raw point {miou['point_raw']:.2f}, pixel {miou['pixel']:.2f}"
     )
     print(f"result: {result_path(folder, protocol['split'])}")

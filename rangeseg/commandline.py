@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeAlias
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from types import FrameType
+from typing import TextIO, TypeAlias
 
 from rangeseg import __version__
-from rangeseg.errors import RangesegError
+from rangeseg.errors import LostProcessError, RangesegError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What ``parser.add_subparsers(required=True)`` returns."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells expect it."""
 
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -66,30 +66,39 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         argv: the words after the command's name; None takes those of the process.
 
     Returns:
-        The exit code: that of ``run``, of the RangesegError, 130 after Ctrl-C, or 1 for an error
-        nobody foresaw. A traceback is shown with ``--debug`` only.
+        The exit code: that of ``run``, of the RangesegError, 130 after Ctrl-C, 143 after SIGTERM,
+        or 1 for an error nobody foresaw. A traceback is shown with ``--debug`` only.
 
     Raises:
         SystemExit: argparse's own, 0 after ``--help`` and 2 for wrong usage.
     """
     arguments = parser.parse_args(argv)
     debug = getattr(arguments, "debug", False)
-    with _logging_to_stderr(logging.DEBUG if debug else logging.INFO):
+    level = logging.DEBUG if debug else logging.INFO
+    with _first_process_speaks() as stderr, _logging_to_stderr(level), _terminable():
         try:
             code = int(arguments.run(arguments))
             sys.stdout.flush()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             print("interrupted", file=sys.stderr)
-            code = INTERRUPTED
+            code = interrupted_code(stop)
+        except LostProcessError as error:
+            said = error.spoken_for
+            code = 1 if said else _report(str(error), error.exit_code, debug, stderr)
         except RangesegError as error:
-            code = _report(str(error), error.exit_code, debug)
+            code = _report(str(error), error.exit_code, debug, stderr)
         except BrokenPipeError:  # the reader of stdout, often ``| head``, has left
-            code = _report("nobody reads the output any more (broken pipe)", 1, debug)
+            code = _report("nobody reads the output any more (broken pipe)", 1, debug, stderr)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as error:
             hint = "" if debug else " (run again with --debug for the traceback)"
-            code = _report(f"unexpected {type(error).__name__}: {error}{hint}", 1, debug)
+            code = _report(f"unexpected {type(error).__name__}: {error}{hint}", 1, debug, stderr)
     return code
+
+
+def interrupted_code(stop: KeyboardInterrupt) -> int:
+    """The exit code after a signal, as shells expect it: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
 
 
 def _add_debug(parser: argparse.ArgumentParser) -> None:
@@ -102,11 +111,43 @@ def _add_debug(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _report(message: str, code: int, debug: bool) -> int:
+def _report(message: str, code: int, debug: bool, stderr: TextIO) -> int:
     if debug:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+        traceback.print_exc(file=stderr)
+    print(f"error: {message}", file=stderr)
     return code
+
+
+@contextmanager
+def _first_process_speaks() -> Iterator[TextIO]:
+    """Silence all but the first of the processes that torchrun started.
+
+    Yields:
+        Where errors are said: one of its own, each process must be able to say.
+    """
+    stderr = sys.stderr
+    if os.environ.get("RANK", "0") == "0":
+        yield stderr
+        return
+    with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+        yield stderr
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it can say how to go on."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only there Python allows it
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class _LineFormatter(logging.Formatter):

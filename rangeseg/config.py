@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import os
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from rangeseg.datasets import DATASETS
+from rangeseg.datasets.bad_scans import OnBadScan
 from rangeseg.datasets.custom import Description
 from rangeseg.datasets.range_images import RangeImageSettings
 from rangeseg.engine.inference import EvaluateSettings
@@ -21,13 +24,26 @@ from rangeseg.methods import METHODS, find_method
 from rangeseg.models import MODELS, ModelSettings
 from rangeseg.settings import Settings
 
+_LONGEST_NAME = 255  # bytes that file systems take
+
 
 class DatasetSettings(Settings):
     """Which data set, and where."""
 
     name: str
     root: Path
+    # skip: a scan that cannot be read is reported and left out, up to 1 % of them
+    on_bad_scan: OnBadScan = "fail"
     description: Description | None = None  # of the data set `custom`
+
+    @field_validator("root")
+    @classmethod
+    def _is_a_path(cls, root: Path) -> Path:
+        if "\0" in str(root):
+            raise ValueError("a folder's name holds no NUL")
+        if any(len(os.fsencode(part)) > _LONGEST_NAME for part in root.parts):
+            raise ValueError("the name of a folder is too long")
+        return root
 
 
 class RunSettings(Settings):
@@ -55,10 +71,12 @@ class Config(Settings):
     def resolved(self) -> str:
         """The configuration as YAML, with every default written out."""
         values = self.model_dump(mode="json", exclude_none=True)
-        values["methods"] = {
-            name: self.method_settings(name).model_dump(mode="json") for name in self._listed()
-        }
+        values["methods"] = self.resolved_methods()
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+    def resolved_methods(self) -> dict[str, dict[str, Any]]:
+        """The settings of the methods with every default."""
+        return {n: self.method_settings(n).model_dump(mode="json") for n in self._listed()}
 
     def _listed(self) -> list[str]:
         """The methods whose settings are written out."""
@@ -70,9 +88,28 @@ class RunConfig(Config):
 
     run: RunSettings
 
+    def comparable(self) -> dict[str, Any]:
+        """Every setting of the run by its dotted key; of the methods, only the run's own.
+
+        What is done about bad scans is left out: it changes nothing where there is none, and a run
+        that one has ended must be able to go on without it.
+        """
+        values = self.model_dump(mode="json", exclude={"methods"})
+        del values["dataset"]["on_bad_scan"]
+        return _flat({**values, "methods": self.resolved_methods()})
+
+    def of_the_weights(self) -> dict[str, Any]:
+        """The comparable settings that shape the weights; lists of scans are compared apart."""
+        return {k: v for k, v in self.comparable().items() if not k.startswith(_NOT_OF_THE_WEIGHTS)}
+
     def _listed(self) -> list[str]:
         return [self.run.method]
 
+
+_NOT_OF_THE_WEIGHTS = (
+    "dataset.root", "dataset.description.sequences", "evaluate.", "run.labels",
+    "train.workers", "train.save_", "train.log_every", "train.tensorboard",
+)  # fmt: skip
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -105,18 +142,48 @@ def load_run_config(path: Path) -> RunConfig:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist: give a YAML file, e.g. one of configs/"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"{path} is longer than {_MOST_BYTES >> 10} KiB: it is no configuration")
+    values = _parse(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {type(values).__name__}, expected `key: value` lines")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which takes seconds over brackets that are nested hundreds deep."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        if self.flow_level >= _DEEPEST:
+            raise yaml.YAMLError(f"brackets are nested more than {_DEEPEST} deep")
+        super().fetch_flow_collection_start(TokenClass)  # type: ignore[no-untyped-call]
+
+
+_DEEPEST = 20  # brackets
+_MOST_BYTES = 1 << 18  # ten times the longest that is shipped
+
+
+def _parse(text: str, where: str) -> Any:
+    """The values of a YAML text.
+
+    Raises:
+        ConfigError: it is not YAML; ``where`` begins the message.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply") from None
+    except Exception as error:  # a date such as 2026-13-45 is a ValueError, and so on
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def check_config(kind: type[AnyConfig], values: dict[str, Any], where: str) -> AnyConfig:
@@ -153,6 +220,8 @@ def check_config(kind: type[AnyConfig], values: dict[str, Any], where: str) -> A
         elif (config.dataset.name == "custom") != (config.dataset.description is not None):
             wrong = "missing" if config.dataset.name == "custom" else "for `custom` only"
             errors.append(f"dataset.description: {wrong}")
+        if isinstance(config, RunConfig) and config.run.method not in METHODS:
+            errors.append(f"run.method: {unknown_name('method', config.run.method, list(METHODS))}")
         if config.model.name not in MODELS:
             errors.append(f"model.name: {unknown_name('network', config.model.name, list(MODELS))}")
     if errors or config is None:
@@ -165,10 +234,7 @@ def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: write key=value, e.g. --set train.steps=2000")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from None
+    value = _parse(text, f"--set {override}: '{text}'")
     *parents, last = key.split(".")
     place = values
     for parent in parents:
@@ -176,6 +242,17 @@ def _set(values: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: '{parent}' holds a value, not a group of keys")
     place[last] = value
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Groups of settings as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...]) -> str:
@@ -191,8 +268,18 @@ def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...
     # A tuple is a list to whoever writes YAML.
     message = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     found = error["input"]
-    shown = "" if isinstance(found, dict) else f" (found {found!r})"
+    shown = "" if isinstance(found, dict) else f" (found {_shown(found)})"
     return f"{place}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _shown(value: object) -> str:
+    """A value in a message; lists that name each other may be endless when written out."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, 100, 100
+    try:
+        return short.repr(value)
+    except ValueError:  # Python does not print numbers of thousands of digits
+        return "a very long number"
 
 
 def _keys_beside(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

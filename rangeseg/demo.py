@@ -18,10 +18,10 @@ from rangeseg.config import load_config
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.engine.inference import Prediction
+from rangeseg.engine.journal import METRICS
 from rangeseg.engine.report import markdown_table
-from rangeseg.engine.trainer import METRICS
 from rangeseg.errors import ConfigError, DataError, RangesegError
-from rangeseg.geometry.projection import to_image
+from rangeseg.geometry.channels import to_image
 from rangeseg.pictures import Panel, error_colours, label_colours, range_colours, save_overview
 from rangeseg.progress import Progress
 from rangeseg.runs import load_run, read_result, result_path
@@ -29,6 +29,7 @@ from rangeseg.runs import load_run, read_result, result_path
 METHODS = ("supervised", "cutmix_seg")
 LABELS = "1%"
 SPLIT = "test"
+STEPS = 1200  # a third of the configuration's: enough to see something in a few minutes
 
 
 def shipped_config(name: str) -> Path:
@@ -49,7 +50,7 @@ def run_demo(out: Path, steps: int | None = None) -> str:
 
     Args:
         out: the folder for data, runs and the picture.
-        steps: of each training; None takes the configuration's.
+        steps: of each training; None takes STEPS.
 
     Returns:
         The report for stdout.
@@ -58,8 +59,11 @@ def run_demo(out: Path, steps: int | None = None) -> str:
         RangesegError: a training failed, or the folder holds something else.
     """
     path = shipped_config("simulated.yaml")
-    overrides = [f"dataset.root={out / 'data'}", f"evaluate.split={SPLIT}"]
-    overrides += [] if steps is None else [f"train.steps={steps}"]
+    overrides = [
+        f"dataset.root={out / 'data'}",
+        f"evaluate.split={SPLIT}",
+        f"train.steps={steps or STEPS}",
+    ]
     config = load_config(path, overrides)
     if (out / "data" / "simulation.json").is_file():
         print(f"data: {out / 'data'} is already there", file=sys.stderr)

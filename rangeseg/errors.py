@@ -38,6 +38,19 @@ class CheckpointError(RangesegError):
     exit_code = 3
 
 
+class LostProcessError(RangesegError):
+    """Another of the processes that work together has ended.
+
+    Args:
+        message: what to do.
+        spoken_for: whether another process says why, so that nothing is left to say.
+    """
+
+    def __init__(self, message: str, spoken_for: bool) -> None:
+        super().__init__(message)
+        self.spoken_for = spoken_for
+
+
 def unknown_name(kind: str, name: str, known: "list[str] | tuple[str, ...]") -> ConfigError:
     """The error for a name that is not registered; it lists the options and the nearest one."""
     import difflib

@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 PARTIAL = ".partial"
 """Ends the name of a file that is being written; one that is found was cut short."""
 
 
-def write_file(path: Path, content: bytes | str) -> None:
+def write_file(path: Path, content: bytes | memoryview | str) -> None:
     """Write a file under another name, then give it its own; folders are made.
 
     Args:
         path: the file; one that is there is replaced.
         content: text is written as UTF-8.
+
+    Raises:
+        OSError: it cannot be written; one that was there is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be written under another name, which gets its own once it is whole and on disk.
+
+    Args:
+        path: the file, in a folder that exists; one that is there is replaced.
+
+    Raises:
+        OSError: it cannot be written; one that was there is untouched.
+    """
     temporary = path.with_name(path.name + PARTIAL)
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            # A name that outlives a power cut must not outlive its content.
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()  # where the disk is full, half a file is in the way
+        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import math
 import os
@@ -21,6 +20,7 @@ from types import FrameType
 import torch
 
 from rangeseg.engine.device import choose_device
+from rangeseg.engine.processes import end_with_parent
 from rangeseg.engine.trainer import Interrupted
 from rangeseg.errors import ConfigError
 from rangeseg.runs import read_result, result_path
@@ -201,7 +201,7 @@ class _Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if _LIBC else None,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
 
     def has_ended(self) -> bool:
@@ -269,13 +269,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_parent() -> None:
-    """In the child: be told to save and to end even when the parent is killed with SIGKILL."""
-    assert _LIBC is not None
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

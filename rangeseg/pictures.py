@@ -1,29 +1,42 @@
-"""Pictures for people: range images with their labels, as PNG."""
+"""Pictures for people: values as colours, and sheets of titled panels with a legend, as PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 EMPTY = np.array([20, 20, 24], dtype=np.uint8)
-"""Colour of pixels without an echo, and of ignored ones."""
-
+"""Colour of pixels without an echo, of ignored ones, and of the space around a point cloud."""
 
 WRONG = np.array([230, 60, 50], dtype=np.uint8)
 RIGHT = np.array([120, 125, 130], dtype=np.uint8)
 
+PAPER = np.array([34, 35, 40], dtype=np.uint8)
+INK = np.array([232, 233, 236], dtype=np.uint8)
+
+NEAREST_M, FARTHEST_M = 2.5, 60.0
+"""Ends of the scale of ranges."""
+
+Legend = Sequence[tuple[str, np.ndarray]]
+"""What each colour (3,) uint8 means."""
+
 
 @dataclass(frozen=True)
 class Panel:
-    """One row of an overview.
+    """One picture of a sheet.
 
     Attributes:
-        title: stands above it.
+        title: stands above it; empty for none.
         image: (H,W,3) uint8.
     """
 
@@ -32,69 +45,294 @@ class Panel:
 
 
 def range_colours(depth: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Range in metres (H,W) as colours (H,W,3) uint8 on a log scale: bright is near."""
-    import matplotlib
+    """Ranges in metres as colours on a log scale: bright is near.
 
-    nearest, farthest = 2.5, 60.0
-    reach = np.log(np.clip(depth, nearest, farthest) / nearest) / np.log(farthest / nearest)
-    colours = (matplotlib.colormaps["viridis"](1.0 - reach)[..., :3] * 255).astype(np.uint8)
-    return np.where(valid[..., None], colours, EMPTY)
+    Args:
+        depth: any shape.
+        valid: the same shape, bool; elsewhere the colour is EMPTY.
+
+    Returns:
+        One more axis of 3, uint8.
+    """
+    reach = np.log(np.clip(depth, NEAREST_M, FARTHEST_M) / NEAREST_M)
+    # Not the darkest colours, which could not be told from EMPTY.
+    return _scale("viridis", 1.0 - 0.9 * reach / np.log(FARTHEST_M / NEAREST_M), valid)
+
+
+def intensity_colours(intensity: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Intensities in [0,1] as colours; their root, since most echoes are weak."""
+    return _scale("bone", 0.15 + 0.85 * np.sqrt(np.clip(intensity, 0.0, 1.0)), valid)
+
+
+def confidence_colours(confidence: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Probabilities as colours: dark blue is a guess, yellow is certain."""
+    return _scale("plasma", confidence, valid)
 
 
 def label_colours(labels: np.ndarray, valid: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Train ids (H,W) as colours (H,W,3) uint8; ``colours`` is (K,3) uint8."""
+    """Train ids as colours of their classes.
+
+    Args:
+        labels: any shape, uint8; IGNORE becomes EMPTY.
+        valid: the same shape, bool; elsewhere the colour is EMPTY.
+        colours: (K,3) uint8.
+    """
     table = np.tile(EMPTY, (256, 1))
     table[: len(colours)] = colours
     return np.where(valid[..., None], table[labels], EMPTY)
 
 
 def error_colours(prediction: np.ndarray, labels: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Where (H,W) a prediction is wrong (red), right (grey), or the truth is ignored (dark)."""
+    """Where a prediction is wrong (red), right (grey), or the truth is ignored (dark)."""
     colours = np.where((prediction != labels)[..., None], WRONG, RIGHT)
     known = valid & (labels != IGNORE)
     return np.where(known[..., None], colours, EMPTY).astype(np.uint8)
 
 
-def save_overview(
-    path: Path,
-    title: str,
-    panels: Sequence[Panel],
-    classes: Sequence[tuple[str, np.ndarray]],
-) -> None:
-    """Write panels below each other with a legend of classes.
+def missed_colours(
+    prediction: np.ndarray, labels: np.ndarray, valid: np.ndarray, colours: np.ndarray
+) -> np.ndarray:
+    """Grey where a prediction is right; elsewhere the colour of the class that was missed."""
+    right = (prediction == labels) & (labels != IGNORE) & valid
+    return np.where(right[..., None], RIGHT, label_colours(labels, valid, colours))
+
+
+def range_legend() -> Legend:
+    """Some ranges and their colours."""
+    metres = np.array([2.5, 5, 10, 20, 40, 60])
+    colours = range_colours(metres, np.ones(len(metres), dtype=bool))
+    return [(f"{m:g} m", c) for m, c in zip(metres, colours, strict=True)]
+
+
+def intensity_legend() -> Legend:
+    """Some intensities and their colours."""
+    values = np.array([0.0, 0.1, 0.25, 0.5, 1.0])
+    colours = intensity_colours(values, np.ones(len(values), dtype=bool))
+    return [(f"{v:g}", c) for v, c in zip(values, colours, strict=True)]
+
+
+def confidence_legend() -> Legend:
+    """Some confidences and their colours."""
+    values = np.array([0.0, 0.25, 0.5, 0.75, 0.9, 1.0])
+    colours = confidence_colours(values, np.ones(len(values), dtype=bool))
+    return [(f"{v:.0%}".replace("%", " %"), c) for v, c in zip(values, colours, strict=True)]
+
+
+def class_legend(classes: Iterable[int], names: Sequence[str], colours: np.ndarray) -> Legend:
+    """Names and colours of the given classes, IGNORE left out."""
+    return [(names[c], colours[c]) for c in sorted(set(map(int, classes)) - {IGNORE})]
+
+
+def enlarge(image: np.ndarray, width: int) -> np.ndarray:
+    """A range image (H,W,3) as large as ``width`` allows, each pixel a rectangle.
+
+    Beams are farther apart than columns: taller pixels are nearer to what the sensor sees.
+    """
+    times = max(1, width // image.shape[1])
+    taller = max(2, round(1.6 * times))
+    return image.repeat(taller, axis=0).repeat(times, axis=1)
+
+
+def sheet(title: str, panels: Sequence[Panel], legend: Legend, columns: int = 1) -> np.ndarray:
+    """Panels in rows with their titles, a title above and a legend below.
+
+    Args:
+        title: of all.
+        panels: of one size, row by row.
+        legend: what the colours mean.
+        columns: panels in a row.
+
+    Returns:
+        (H,W,3) uint8; the pixels of the panels keep their colours.
+    """
+    from PIL import Image, ImageDraw
+
+    height, width = panels[0].image.shape[:2]
+    full = columns * width + (columns - 1) * _MARGIN
+    body, head = _font(full), _font(full, 1.3)
+    line = int(body.size * 1.6)
+    titled = line if any(panel.title for panel in panels) else 0
+    below = legend_image(legend, full)
+    rows = -(-len(panels) // columns)
+    top = _MARGIN + int(head.size * 1.9)
+    total = top + rows * (titled + height + _MARGIN) + len(below) + _MARGIN // 2
+    canvas = Image.new("RGB", (full + 2 * _MARGIN, total), tuple(map(int, PAPER)))
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_MARGIN, _MARGIN), _end(title, full, head), fill=tuple(map(int, INK)), font=head)
+    for number, panel in enumerate(panels):
+        left = _MARGIN + number % columns * (width + _MARGIN)
+        upper = top + number // columns * (titled + height + _MARGIN)
+        text = _end(panel.title, width, body)
+        draw.text((left, upper), text, fill=tuple(map(int, INK)), font=body)
+        canvas.paste(Image.fromarray(panel.image), (left, upper + titled))
+    canvas.paste(Image.fromarray(below), (_MARGIN, total - len(below) - _MARGIN // 2))
+    return np.asarray(canvas)
+
+
+def legend_image(
+    legend: Legend, width: int, size: int | None = None, paper: np.ndarray = PAPER
+) -> np.ndarray:
+    """A legend in as many columns as fit.
+
+    Args:
+        legend: what the colours mean; may be empty.
+        width: in pixels.
+        size: of the font in pixels; None takes one that suits the width.
+        paper: (3,) uint8, what is behind.
+
+    Returns:
+        (H,width,3) uint8.
+    """
+    from PIL import Image, ImageDraw
+
+    font = _font(width) if size is None else _sized(size)
+    side = int(font.size)
+    widest = max((font.getlength(name) for name, _ in legend), default=0)
+    cell = int(widest) + 3 * side
+    columns = max(1, width // cell)
+    line = int(side * 1.6)
+    rows = -(-len(legend) // columns)
+    canvas = Image.new("RGB", (width, rows * line), tuple(map(int, paper)))
+    draw = ImageDraw.Draw(canvas)
+    for number, (name, colour) in enumerate(legend):
+        x, y = number % columns * cell, number // columns * line + (line - side) // 2
+        draw.rectangle((x, y, x + side, y + side), tuple(map(int, colour)), tuple(map(int, INK)))
+        draw.text((x + 1.5 * side, y - side // 8), name, fill=tuple(map(int, INK)), font=font)
+    return np.asarray(canvas)
+
+
+def text_image(lines: Sequence[str], size: int, paper: np.ndarray = PAPER) -> np.ndarray:
+    """Lines of text, as wide as they need; what follows a tab stands in a second column.
+
+    Args:
+        lines: at least one.
+        size: of the font in pixels.
+        paper: (3,) uint8, what is behind.
+
+    Returns:
+        (H,W,3) uint8.
+    """
+    from PIL import Image, ImageDraw
+
+    font = _sized(size)
+    pairs = [text.partition("\t")[::2] for text in lines]
+    second = max((font.getlength(a) for a, b in pairs if b), default=0) + size
+    width = int(max(second + font.getlength(b) if b else font.getlength(a) for a, b in pairs)) + 1
+    step = int(size * 1.5)
+    canvas = Image.new("RGB", (width, step * len(lines)), tuple(map(int, paper)))
+    draw = ImageDraw.Draw(canvas)
+    for number, pair in enumerate(pairs):
+        for x, text in zip((0, second), pair, strict=True):
+            draw.text((x, number * step), text, fill=tuple(map(int, INK)), font=font)
+    return np.asarray(canvas)
+
+
+def save_overview(path: Path, title: str, panels: Sequence[Panel], classes: Legend) -> None:
+    """Write range images below each other with a legend of classes and of errors.
 
     Args:
         path: a PNG.
         title: above all.
         panels: range images of one size.
-        classes: (name, (3,) uint8 colour) of the classes to explain.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+        classes: the classes to explain.
 
-    height, width = panels[0].image.shape[:2]
-    # Beams are farther apart than columns: taller pixels are nearer to what the sensor sees.
-    panel_inches = 13.0 * height / width * 1.6
-    legend_inches = 0.8
-    total = len(panels) * (panel_inches + 0.38) + legend_inches + 0.6
-    figure = Figure(figsize=(13.6, total), dpi=110, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=13, y=1 - 0.12 / total, va="top")
-    top = total - 0.75
-    for panel in panels:
-        axes = figure.add_axes(
-            (0.3 / 13.6, (top - panel_inches) / total, 13 / 13.6, panel_inches / total)
-        )
-        axes.imshow(panel.image, aspect="auto", interpolation="nearest")
-        axes.set_title(panel.title, loc="left", fontsize=11, pad=3)
-        axes.set_axis_off()
-        top -= panel_inches + 0.38
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     marks = [("wrong", WRONG), ("right", RIGHT), ("no echo / ignored", EMPTY)]
-    handles = [
-        Patch(facecolor="#" + bytes(colour.tolist()).hex(), label=name)
-        for name, colour in [*classes, *marks]
-    ]
-    figure.legend(handles=handles, loc="lower center", ncol=8, fontsize=10, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    large = [Panel(panel.title, enlarge(panel.image, _SHEET_WIDTH)) for panel in panels]
+    save_picture(path, sheet(title, large, [*classes, *marks]))
+
+
+def save_picture(path: Path, image: np.ndarray) -> None:
+    """Write (H,W,3) uint8 as a PNG; folders are made, a file that is there is replaced.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    from PIL import Image
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, format="PNG")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def save_video(path: Path, frames: Sequence[np.ndarray], milliseconds: int) -> None:
+    """Write frames (H,W,3) uint8 of one size as a GIF that repeats; it has 256 colours.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    from PIL import Image
+
+    # One palette for all frames, of the colours that occur most: classes keep theirs exactly.
+    sample = np.concatenate([frame.reshape(-1, 3) for frame in frames[:: -(-len(frames) // 8)]])
+    colours, counts = np.unique(_packed(sample), return_counts=True)
+    palette = _unpacked(colours[np.argsort(-counts)[:256]])
+    reduced = []
+    for frame in frames:
+        found, place = np.unique(_packed(frame), return_inverse=True)
+        distance = (_unpacked(found)[:, None] - palette[None]) ** 2
+        nearest = distance.sum(axis=2).argmin(axis=1).astype(np.uint8)
+        reduced.append(Image.fromarray(nearest[place].reshape(frame.shape[:2])))
+        reduced[-1].putpalette(palette.astype(np.uint8).tobytes())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reduced[0].save(
+            path, format="GIF", save_all=True, append_images=reduced[1:], duration=milliseconds,
+            loop=0,
+        )  # fmt: skip
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+_MARGIN = 14
+_SHEET_WIDTH = 1280
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """Colours (...,3) uint8 as one number each."""
+    wide = colours.astype(np.int64)
+    packed: np.ndarray = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    return packed
+
+
+def _unpacked(numbers: np.ndarray) -> np.ndarray:
+    """Colours (N,3) int64 of numbers (N,)."""
+    return np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=1)
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path} cannot be written ({error.strerror or error}): choose another file")
+
+
+def _font(width: int, times: float = 1.0) -> ImageFont.FreeTypeFont:
+    """One that can be read when a picture of this width is looked at on a screen."""
+    return _sized(round(max(15, width / 84) * times))
+
+
+def _end(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """The end of a text, as much as fits: paths, which may be long, stand first."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength("…" + text) > width:
+        text = text[1:]
+    return "…" + text
+
+
+def _sized(size: int) -> ImageFont.FreeTypeFont:
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
+    return font
+
+
+def _scale(name: str, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Values in [0,1] in the colours of one of matplotlib's maps; EMPTY where not valid."""
+    import matplotlib
+
+    colours = (matplotlib.colormaps[name](values)[..., :3] * 255).astype(np.uint8)
+    return np.where(valid[..., None], colours, EMPTY)

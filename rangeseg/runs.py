@@ -12,8 +12,9 @@ import torch
 
 from rangeseg.building import build_method, identity, make_predictor, open_source
 from rangeseg.config import Config, RunConfig, RunSettings, load_run_config
+from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.range_images import RangeImages, TrainingScans, class_frequencies
+from rangeseg.datasets.range_images import RangeImages, class_frequencies
 from rangeseg.datasets.splits import (
     format_ratio,
     is_ratio,
@@ -23,7 +24,8 @@ from rangeseg.datasets.splits import (
     write_split,
 )
 from rangeseg.datasets.statistics import field_of_view_warning
-from rangeseg.engine.checkpoint import load_checkpoint
+from rangeseg.datasets.training_scans import TrainingScans
+from rangeseg.engine.checkpoint import CHECKPOINT, PREVIOUS, load_checkpoint
 from rangeseg.engine.device import device_name
 from rangeseg.engine.export import (
     ExportSettings,
@@ -32,9 +34,11 @@ from rangeseg.engine.export import (
     zip_submission,
 )
 from rangeseg.engine.inference import Predictor, evaluate, scans_to_evaluate
-from rangeseg.engine.trainer import CHECKPOINT, class_weights, train, training_seconds
+from rangeseg.engine.journal import training_seconds
+from rangeseg.engine.processes import check_batch_size, on_first
+from rangeseg.engine.trainer import class_weights, train
 from rangeseg.errors import CheckpointError, ConfigError, DataError
-from rangeseg.files import write_file
+from rangeseg.files import PARTIAL, write_file
 from rangeseg.methods import find_method
 
 _log = logging.getLogger(__name__)
@@ -102,11 +106,16 @@ def train_run(
             settings or labelled scans; or the method has no unlabelled scan to learn from.
         RangesegError: see ``train`` and ``evaluate``.
     """
-    begun = _check_folder(config, folder, resume)
+    check_batch_size(config.train.batch_size)
+    begun = on_first(lambda: _check_folder(config, folder, resume))
     source = open_source(config)
-    scans_to_evaluate(source, config.evaluate.split)  # what is missing is said before the training
+    # What is missing is said before the training; and the simulated street is made by one process.
+    on_first(lambda: scans_to_evaluate(source, config.evaluate.split))
     labelled, unlabelled = labelled_and_unlabelled(source, config.run.labels, config.run.seed)
-    frequencies = torch.from_numpy(class_frequencies(source, labelled))
+    used = labelled + unlabelled if find_method(config.run.method).uses_unlabelled else labelled
+    bad_scans = BadScans(config.dataset.on_bad_scan, len(used))
+    counted = on_first(lambda: class_frequencies(source, labelled, bad_scans=bad_scans))
+    frequencies = torch.from_numpy(counted)
     weights = torch.ones(len(frequencies))
     if config.train.class_weights != "none":
         weights = class_weights(frequencies)
@@ -117,28 +126,35 @@ def train_run(
             f"{config.run.method} learns from unlabelled scans, but --labels {config.run.labels} "
             "leaves none: take fewer labels, or --method supervised"
         )
-    if not begun:
-        _begin(config, folder, labelled)
-    elif read_split(folder / LABELLED) != labelled:
-        raise ConfigError(
-            f"{folder / LABELLED} lists other scans than --labels {config.run.labels} now gives: "
-            "restore the list and the data as they were, or choose another --out"
-        )
+    prepare = _check_list if begun else _begin
+    on_first(lambda: prepare(config, folder, labelled))
+    bad_scans.keep_in(folder / RECORD)
     images = RangeImages(source.info, config.range_image)
-    first = source.read_scan(labelled[0], with_labels=False)
-    if warning := field_of_view_warning(first.points, images.sensor):
+    first = bad_scans.read(source, labelled[0], with_labels=False)
+    if first and (warning := field_of_view_warning(first.points, images.sensor)):
         _log.warning("%s: %s", first.scan_id, warning)
-    scans = TrainingScans(source, images, config.train.augmentation)
+    augmentation = config.train.augmentation
+    scans = TrainingScans(source, images, augmentation, labelled, unlabelled, bad_scans)
     train(
-        method, scans, labelled, unlabelled, config.train, identity(config, source), folder,
-        config.run.seed, device,
+        method, scans, labelled, unlabelled, config.train, identity(config, source, labelled),
+        folder, config.run.seed, device,
     )  # fmt: skip
     predictor = make_predictor(config, source, method.predictor(), device)
-    return _evaluate(config, folder, source, predictor, config.evaluate.split)
+    result = _evaluate(config, folder, source, predictor, config.evaluate.split)
+    on_first(lambda: (folder / PREVIOUS).unlink(missing_ok=True))
+    return result
 
 
-def evaluate_run(folder: Path, split: str | None, device: torch.device) -> dict[str, Any]:
-    """Evaluate a trained run on a split (default: its own).
+def evaluate_run(
+    folder: Path, split: str | None, device: torch.device, on_bad_scan: OnBadScan | None = None
+) -> dict[str, Any]:
+    """Evaluate a trained run.
+
+    Args:
+        folder: of the run.
+        split: None takes that of its configuration.
+        device: where the network runs.
+        on_bad_scan: None takes that of its configuration.
 
     Returns:
         The result; it is also written into the folder.
@@ -148,7 +164,7 @@ def evaluate_run(folder: Path, split: str | None, device: torch.device) -> dict[
         CheckpointError: its checkpoint is missing, damaged or not trained to the end.
         DataError: scans cannot be read.
     """
-    config, source, predictor = load_run(folder, device)
+    config, source, predictor = load_run(folder, device, on_bad_scan)
     return _evaluate(config, folder, source, predictor, split or config.evaluate.split)
 
 
@@ -159,7 +175,8 @@ def predict_run(
     device: torch.device,
     resume: bool,
     pack: bool,
-) -> tuple[int, Path | None]:
+    on_bad_scan: OnBadScan | None = None,
+) -> tuple[int, dict[str, str], Path | None]:
     """Write the predictions of a trained run as files.
 
     Args:
@@ -169,12 +186,15 @@ def predict_run(
         device: where the network runs.
         resume: complete what an earlier call began.
         pack: also make the archive that a benchmark's server takes.
+        on_bad_scan: None takes that of the run's configuration.
 
     Returns:
-        The number of scans, and the archive if one was made.
+        The number of scans predicted; those that were skipped, with what is wrong with them; and
+        the archive if one was made.
 
     Raises:
         ConfigError: a submission with withheld labels, or see ``export_predictions``.
+        DataError: a submission without all scans.
         RangesegError: see ``load_run``.
     """
     if pack and settings.min_confidence is not None:
@@ -182,16 +202,32 @@ def predict_run(
             "--zip packs a submission, and no benchmark takes one whose labels --min-confidence "
             "withholds: give one of the two"
         )
-    config, source, predictor = load_run(folder, device)
+    config, source, predictor = load_run(folder, device, on_bad_scan)
     origin: dict[str, Any] = {"run": str(folder.resolve())}
     origin["checkpoint"] = file_hash(folder / CHECKPOINT)
     origin |= config.evaluate.model_dump(exclude={"split", "batch_size"})
-    scans = export_predictions(predictor, source, settings, out, origin, resume)
-    return scans, zip_submission(source, settings.split, out) if pack else None
+    policy = config.dataset.on_bad_scan
+    scans, skipped = export_predictions(predictor, source, settings, out, origin, resume, policy)
+    if pack and skipped:
+        raise DataError(
+            f"{out} lacks the predictions of {len(skipped)} skipped scans "
+            f"({', '.join(list(skipped)[:3])}{', ...' if len(skipped) > 3 else ''}), and a "
+            "submission needs all: repair the scans, then the same command with --resume completes "
+            "and packs it"
+        )
+    archive = on_first(lambda: zip_submission(source, settings.split, out)) if pack else None
+    return scans, skipped, archive
 
 
-def load_run(folder: Path, device: torch.device) -> tuple[RunConfig, ScanSource, Predictor]:
+def load_run(
+    folder: Path, device: torch.device, on_bad_scan: OnBadScan | None = None
+) -> tuple[RunConfig, ScanSource, Predictor]:
     """The configuration, the data and the trained network of a run.
+
+    Args:
+        folder: of the run.
+        device: where the network runs.
+        on_bad_scan: put into the configuration if it is not None.
 
     Raises:
         ConfigError: the folder is no run.
@@ -201,6 +237,9 @@ def load_run(folder: Path, device: torch.device) -> tuple[RunConfig, ScanSource,
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder} holds no {CONFIG}, so it is no run: give the folder of a run")
     config = load_run_config(folder / CONFIG)
+    if on_bad_scan is not None:
+        dataset = config.dataset.model_copy(update={"on_bad_scan": on_bad_scan})
+        config = config.model_copy(update={"dataset": dataset})
     if not config.dataset.root.is_dir():  # the simulated data set would make itself anew
         raise DataError(
             f"{config.dataset.root}, the data of {folder}, is not there: copy it back, or change "
@@ -209,7 +248,8 @@ def load_run(folder: Path, device: torch.device) -> tuple[RunConfig, ScanSource,
     source = open_source(config)
     method = build_method(config, source, torch.ones(source.info.label_map.num_classes))
     path = folder / CHECKPOINT
-    step, _ = load_checkpoint(path, identity(config, source), method, device)
+    labelled = read_split(folder / LABELLED)
+    step, _ = load_checkpoint(path, identity(config, source, labelled), method, device)
     if step < config.train.steps:
         raise CheckpointError(
             f"{path} has {step} of {config.train.steps} steps: train the run to its end with "
@@ -237,8 +277,9 @@ def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
     path = folder / CONFIG
     if not folder.exists():
         return False
-    # A run that was killed as it began may have left its list alone.
-    if folder.is_dir() and {p.name for p in folder.iterdir()} <= {LABELLED}:
+    # What a run that was killed as it began may have left.
+    left = {LABELLED, LABELLED + PARTIAL, CONFIG + PARTIAL}
+    if folder.is_dir() and {p.name for p in folder.iterdir()} <= left:
         return False
     if not folder.is_dir():
         raise ConfigError(f"{folder} is a file: choose another --out")
@@ -248,7 +289,7 @@ def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
         )
     if not path.is_file():
         raise ConfigError(f"{folder} holds no {CONFIG}, so it is no run: choose another --out")
-    was, now = _comparable(load_run_config(path)), _comparable(config)
+    was, now = load_run_config(path).comparable(), config.comparable()
     for key in sorted(was.keys() | now.keys()):
         if was.get(key) != now.get(key):
             raise ConfigError(
@@ -259,28 +300,41 @@ def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
 
 
 def _begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:
+    run = config.run
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / LABELLED).unlink(missing_ok=True)
+        write_split(folder / LABELLED, labelled, f"labelled: {run.labels}, seed {run.seed}")
+        write_file(folder / CONFIG, config.resolved())
     except OSError as error:
         raise ConfigError(
-            f"{folder} cannot be made ({error.strerror}): choose another --out"
+            f"{folder} cannot be made ({error.strerror}): make room, or choose another --out"
         ) from None
-    run = config.run
-    (folder / LABELLED).unlink(missing_ok=True)
-    write_split(folder / LABELLED, labelled, f"labelled: {run.labels}, seed {run.seed}")
-    write_file(folder / CONFIG, config.resolved())
+
+
+def _check_list(config: RunConfig, folder: Path, labelled: list[str]) -> None:
+    if read_split(folder / LABELLED) != labelled:
+        raise ConfigError(
+            f"{folder / LABELLED} lists other scans than --labels {config.run.labels} now gives: "
+            "restore the list and the data as they were, or choose another --out"
+        )
 
 
 def _evaluate(
     config: RunConfig, folder: Path, source: ScanSource, predictor: Predictor, split: str
 ) -> dict[str, Any]:
-    result = evaluate(predictor, source, split)
-    settings = _comparable(config)
-    del settings["run.seed"], settings["dataset.root"]
+    result = evaluate(predictor, source, split, config.dataset.on_bad_scan)
+    trained = BadScans(config.dataset.on_bad_scan, 0)
+    trained.keep_in(folder / RECORD)
+    settings = config.comparable()
+    # How often is saved changes no figure; an exact order of sums is no other experiment.
+    for key in ("run.seed", "dataset.root", "train.save_minutes", "train.deterministic"):
+        del settings[key]
     result["run"] = {
         **config.run.model_dump(),
         "labelled": config.train.labelled,
         "labelled_scans": len(read_split(folder / LABELLED)),
+        "skipped_scans": trained.report(),
         "steps": config.train.steps,
         "batch_size": config.train.batch_size,
         "device": device_name(predictor.device),
@@ -288,23 +342,14 @@ def _evaluate(
         # Runs with one fingerprint differ in nothing but the seed.
         "fingerprint": hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12],
     }
-    write_file(result_path(folder, split), json.dumps(result, indent=2) + "\n")
+    on_first(lambda: _write_result(result_path(folder, split), result))
     return result
 
 
-def _comparable(config: RunConfig) -> dict[str, Any]:
-    """Every setting of a run by its dotted key; of the methods, only the run's own."""
-    values = config.model_dump(mode="json", exclude={"methods"})
-    name = config.run.method
-    values["methods"] = {name: config.method_settings(name).model_dump(mode="json")}
-    return _flat(values)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def _write_result(path: Path, result: dict[str, Any]) -> None:
+    try:
+        write_file(path, json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror}): make room and evaluate the run again"
+        ) from None

@@ -19,8 +19,8 @@ FLOORS = [
     {"config", "report_plots"},
     {"building"},
     {"runs", "report_page"},
-    {"demo", "jobs"},
-    {"compare"},
+    {"demo", "jobs", "viewer"},
+    {"compare", "doctor", "view_command"},
     {"cli"},
     {"__main__"},
 ]

@@ -309,7 +309,7 @@ def test_a_checkpoint_of_another_network_is_refused(
     shutil.copy(tmp_path / "a/last.pt", tmp_path / "b/last.pt")
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "b")]) == 3
-    assert "belongs to width 4, but the configuration asks for 8" in error_of(capsys)
+    assert "belongs to model.width 4, but the configuration asks for 8" in error_of(capsys)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_set_changes_and_adds(tmp_path: Path) -> None:
     [
         ("train.steps", "write key=value"),
         ("train.steps.more=1", "'steps' holds a value"),
-        ("train.steps=[", "not a YAML value"),
+        ("train.steps=[", r"--set train\.steps=\[: .* is not YAML"),
         ("train.setps=1", "did you mean 'steps'"),
     ],
 )

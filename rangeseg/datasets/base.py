@@ -22,7 +22,8 @@ class Scan:
 
     Attributes:
         scan_id: unique in its data set, e.g. ``08/000123``.
-        points: (N,4) float32: x, y, z in metres (sensor frame, z up), intensity in [0,1].
+        points: (N,4) float32: x, y, z in metres (sensor frame, z up), intensity in [0,1]; NaN
+            where the file holds NaN or no measurement.
         labels: (N,) uint8 train ids with IGNORE, or None where labels were not asked for.
         ring: (N,) int32 beam of each point, 0 the highest, or None where the file has none.
     """
@@ -140,7 +141,7 @@ class ScanSource(ABC):
 
     @abstractmethod
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; points that are NaN or (0, 0, 0) are kept.
+        """Read one scan; points that are NaN, (0, 0, 0) or nowhere (beyond 1e6 m) are kept.
 
         Args:
             scan_id: one of ``scan_ids``.

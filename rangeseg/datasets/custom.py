@@ -21,7 +21,7 @@ from rangeseg.datasets.base import DatasetInfo, MiouPolicy
 from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.datasets.sequences import Layout, SequenceFolder
 from rangeseg.errors import unknown_name
-from rangeseg.geometry.projection import CHANNELS
+from rangeseg.geometry.channels import CHANNELS
 from rangeseg.geometry.sensor import RowRule, Sensor
 from rangeseg.settings import Settings
 

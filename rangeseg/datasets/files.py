@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from rangeseg.errors import DataError
 
 LabelType = Literal["uint8", "uint16", "uint32"]
+
+MOST_POINTS = 1 << 24
+"""No sensor has as many in a turn; a larger file is something else, and would fill the memory."""
+
+FARTHEST = np.float32(1e6)
+"""Coordinates (metres) and intensities beyond this are no measurements."""
+
+_npy: Any = np.lib.format  # whose functions have no types
 
 
 def file_size(path: Path) -> int | None:
@@ -49,7 +57,7 @@ def count_points(path: Path, columns: int) -> int:
             f"{path} does not exist: check the scan's id or copy the sequence again", kind="missing"
         )
     if path.suffix == ".npy":
-        count = len(_load_npy(path, columns))
+        count = _npy_layout(path, columns).shape[0]
     elif size % (4 * columns):
         raise DataError(
             f"{path} has {size} bytes, not a multiple of {4 * columns} "
@@ -61,6 +69,11 @@ def count_points(path: Path, columns: int) -> int:
         count = size // (4 * columns)
     if count == 0:
         raise DataError(f"{path} is empty: the scan has no point; copy it again", kind="truncated")
+    if count > MOST_POINTS:
+        raise DataError(
+            f"{path} has {count:,} points, more than one turn of any sensor ({MOST_POINTS:,}): "
+            "write one file for each turn, or state the right number of columns"
+        )
     return count
 
 
@@ -70,13 +83,39 @@ def read_points(path: Path, columns: int) -> np.ndarray:
     Raises:
         DataError: the file is missing, truncated, empty or cannot be read.
     """
-    count_points(path, columns)
+    count = count_points(path, columns)
+    layout = _npy_layout(path, columns) if path.suffix == ".npy" else _Layout()
     try:
-        if path.suffix == ".npy":
-            return np.ascontiguousarray(_load_npy(path, columns), dtype=np.float32)
-        return np.fromfile(path, dtype="<f4").reshape(-1, columns)
+        values = np.fromfile(path, layout.dtype, count * columns, offset=layout.start)
     except OSError as error:
         raise DataError(f"{path} {reason(error)}") from None
+    if len(values) != count * columns:
+        raise DataError(f"{path} became shorter as it was read: copy it again", kind="truncated")
+    with np.errstate(all="ignore"):  # what float32 cannot hold is not a number or infinite
+        points = values.reshape((count, columns), order=layout.order)
+        return np.ascontiguousarray(points, dtype=np.float32)
+
+
+def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
+    """Scale intensities to 0..1, and make each value beyond ±FARTHEST NaN.
+
+    Such a point is not projected, but gets a label like every other. One finite intensity of 1e38
+    would make the image infinite, and with it what the network says of the whole scan.
+
+    Args:
+        points: (N,4) float32; changed in place.
+        intensity_max: what the file writes for the brightest echo.
+
+    Returns:
+        The same points.
+    """
+    if intensity_max != 1.0:
+        with np.errstate(all="ignore"):  # NaN and the like are allowed here
+            points[:, 3] /= np.float32(intensity_max)
+    impossible = np.abs(points) > FARTHEST
+    if impossible.any():
+        points[impossible] = np.nan
+    return points
 
 
 def npy_columns(path: Path) -> int:
@@ -85,7 +124,7 @@ def npy_columns(path: Path) -> int:
     Raises:
         DataError: the file is damaged, or does not hold points.
     """
-    return int(_load_npy(path, None).shape[1])
+    return _npy_layout(path, None).shape[1]
 
 
 def check_label_file(path: Path, points_path: Path, points: int, label_type: LabelType) -> None:
@@ -125,25 +164,53 @@ def read_labels(path: Path, points_path: Path, points: int, label_type: LabelTyp
     """
     check_label_file(path, points_path, points, label_type)
     try:
-        return np.fromfile(path, dtype=np.dtype(label_type).newbyteorder("<"))
+        labels = np.fromfile(path, np.dtype(label_type).newbyteorder("<"), points)
     except OSError as error:
         raise DataError(f"{path} {reason(error)}") from None
+    if len(labels) != points:
+        raise DataError(f"{path} became shorter as it was read: copy it again", kind="truncated")
+    return labels
 
 
-def _load_npy(path: Path, columns: int | None) -> np.ndarray:
-    """A mapped ``.npy`` file (N, columns); its size is checked against its header."""
+class _Layout(NamedTuple):
+    """Where the values of a file begin, and what they are; by default those of a raw file."""
+
+    start: int = 0
+    dtype: np.dtype = np.dtype("<f4")
+    shape: tuple[int, ...] = ()
+    order: Literal["C", "F"] = "C"
+
+
+def _npy_layout(path: Path, columns: int | None) -> _Layout:
+    """The header of a ``.npy`` file of points (N, columns), checked against the file's size.
+
+    Raises:
+        DataError: the file is damaged, or does not hold points.
+    """
     try:
-        points: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            version = _npy.read_magic(file)
+            read = _npy.read_array_header_1_0 if version == (1, 0) else _npy.read_array_header_2_0
+            shape, by_columns, dtype = read(file)
+            start = file.tell()
+    except Exception as error:  # the header is a Python literal; its parser raises nearly anything
+        what = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path} is not a whole .npy file of numbers ({' '.join(str(error).split())}): "
-            "write it again with numpy.save",
+            f"{path} is not a whole .npy file of numbers ({what}): write it again with numpy.save",
             kind="truncated",
         ) from None
-    fits = points.ndim == 2 and columns in (None, points.shape[1])
-    if not fits or points.dtype.kind != "f":
+    fits = len(shape) == 2 and columns in (None, shape[1])
+    sizes = all(type(length) is int and length >= 0 for length in shape)
+    if not fits or not sizes or dtype.kind != "f":
         raise DataError(
-            f"{path} holds {points.dtype} of shape {points.shape}, expected floats of shape "
+            f"{path} holds {dtype} of shape {shape}, expected floats of shape "
             f"(N, {columns or 'columns'}): state the right number of columns, or write it again"
         )
-    return points
+    promised, size = start + shape[0] * shape[1] * dtype.itemsize, file_size(path)
+    if promised != size:
+        raise DataError(
+            f"{path} is not a whole .npy file of numbers (its header promises {promised} bytes, "
+            f"it has {size}): write it again with numpy.save",
+            kind="truncated",
+        )
+    return _Layout(start, dtype, shape, "F" if by_columns else "C")

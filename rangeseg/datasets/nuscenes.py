@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
-from rangeseg.datasets.files import check_label_file, count_points, read_labels, read_points
+from rangeseg.datasets.files import (
+    check_label_file,
+    count_points,
+    measured,
+    read_labels,
+    read_points,
+)
 from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.datasets.nuscenes_index import (
     VERSIONS,
@@ -200,7 +206,7 @@ class NuScenes(ScanSource):
         return points
 
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; points that are NaN or (0, 0, 0) are kept.
+        """Read one scan; points that are NaN, (0, 0, 0) or nowhere are kept.
 
         Raises:
             DataError: a file is missing or truncated, holds no point, has another number of
@@ -208,8 +214,7 @@ class NuScenes(ScanSource):
         """
         points_path, label_path = self.paths(scan_id)
         values = read_points(points_path, COLUMNS)
-        points = np.ascontiguousarray(values[:, :4])
-        points[:, 3] /= np.float32(255)
+        points = measured(np.ascontiguousarray(values[:, :4]), intensity_max=255)
         ring = _ring(values[:, 4], points_path)
         if not with_labels:
             return Scan(scan_id, points, ring=ring)

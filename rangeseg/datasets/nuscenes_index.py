@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import reprlib
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Literal, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, StringConstraints, ValidationError, model_validator
 
 from rangeseg.datasets.files import reason
 from rangeseg.errors import ConfigError, DataError
@@ -25,6 +27,23 @@ VERSIONS: Mapping[str, Mapping[str, str]] = {
 """Each version with its splits: our name -> the devkit's. The larger one comes first."""
 
 
+_LONGEST = 255  # what file systems take
+
+
+def _below(name: str) -> str:
+    """A file's name, if it cannot lead out of the folder that it is relative to."""
+    path = PurePosixPath(name)
+    odd = ".." in path.parts or {"\0", "\\"} & set(name) or len(name) > _LONGEST
+    if odd or not path.name or path.is_absolute():
+        raise ValueError("the name of a file below the data's folder")
+    return name
+
+
+# Predictions are written under the token, so it must not hold a path.
+Token = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{32}\z")]
+Below = Annotated[str, AfterValidator(_below)]
+
+
 class IndexedScan(NamedTuple):
     """One key frame; paths are relative to the data's folder.
 
@@ -36,10 +55,10 @@ class IndexedScan(NamedTuple):
         timestamp: in microseconds.
     """
 
-    token: str
-    lidar_token: str
-    points: str
-    labels: str | None
+    token: Token
+    lidar_token: Token
+    points: Below
+    labels: Below | None
     timestamp: int
 
 
@@ -64,6 +83,14 @@ class Index(Settings):
     version: str
     data: Path | None
     scenes: dict[str, IndexedScene]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Index:
+        scans = [scan for scene in self.scenes.values() for scan in scene.scans]
+        for tokens in ({s.token for s in scans}, {s.lidar_token for s in scans}):
+            if len(tokens) < len(scans):
+                raise ValueError(f"{len(scans)} scans have {len(tokens)} different tokens")
+        return self
 
     @cached_property
     def scans(self) -> dict[str, IndexedScan]:
@@ -95,9 +122,11 @@ def read_index(folder: Path, version: str) -> Index:
             f"{path} is damaged or not of format {FORMAT} ({place or 'JSON'}: {first['msg']}): "
             f"{_advice(folder, version)}"
         ) from None
+    if index.version != version:
+        raise DataError(f"{path} is of {reprlib.repr(index.version)}: {_advice(folder, version)}")
     if index.data is None:
         return index.model_copy(update={"data": folder})
-    if not index.data.is_dir():
+    if not os.path.isdir(index.data):  # pathlib's raises where the name is too long
         raise DataError(
             f"{path} says that the data are in {index.data}, which is no folder: copy them back, "
             f"or build the index again: {_command(Path('ROOT'), version)} --out {_quoted(folder)}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from rangeseg.errors import DataError
 
 _GZIP = b"\x1f\x8b"
+_MOST_BYTES = 1 << 26  # of a list: all of nuScenes takes 1 MB, but a packed file may unpack to TB
 # A name starts with a letter or digit, so that neither . nor .. is one.
 _NAME = r"\w[\w.-]*"
 _FRAME = r"(\w[\w.-]*?)"
@@ -41,9 +42,15 @@ def read_text(path: Path) -> str:
         DataError: the file is missing, damaged, or no text.
     """
     try:
-        content = path.read_bytes()
-        if content.startswith(_GZIP):
-            content = gzip.decompress(content)
+        with path.open("rb") as file:
+            packed = file.read(2) == _GZIP
+        with gzip.open(path) if packed else path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise DataError(
+                f"{path} is longer than {_MOST_BYTES >> 20} MiB{' unpacked' if packed else ''}, "
+                "so it is no list of scans: give another file"
+            )
         # utf-8-sig: Windows editors put a byte order mark in front of the first id.
         return content.decode("utf-8-sig")
     except FileNotFoundError:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rangeseg.datasets.base import Scan
 from rangeseg.geometry.firing_order import firing_beams
-from rangeseg.geometry.projection import count_turns
+from rangeseg.geometry.rows import count_turns
 from rangeseg.geometry.sensor import RowRule
 
 NEAR_M = 1.0

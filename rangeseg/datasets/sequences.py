@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from rangeseg.datasets.files import (
     LabelType,
     check_label_file,
     count_points,
+    measured,
     read_labels,
     read_points,
     reason,
@@ -47,6 +48,21 @@ class Layout(Settings):
                 "correct layout.columns or the ring's column"
             )
         return ring
+
+    @field_validator("points_folder", "labels_folder")
+    @classmethod
+    def _below(cls, folder: str) -> str:
+        path = PurePath(folder)
+        if path.is_absolute() or ".." in path.parts or "\0" in folder:
+            raise ValueError("a folder below that of the sequence")
+        return folder
+
+    @field_validator("points_suffix", "labels_suffix")
+    @classmethod
+    def _ends_a_name(cls, suffix: str) -> str:
+        if {"/", "\\", "\0"} & set(suffix):
+            raise ValueError("what the files' names end with, such as .bin")
+        return suffix
 
     @field_validator("labels_suffix")
     @classmethod
@@ -150,7 +166,7 @@ class SequenceFolder(ScanSource):
         return points
 
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; points that are NaN or (0, 0, 0) are kept.
+        """Read one scan; points that are NaN, (0, 0, 0) or nowhere are kept.
 
         Raises:
             DataError: a file is missing or truncated, holds no point, has another number of
@@ -161,11 +177,10 @@ class SequenceFolder(ScanSource):
         with self._root_first():
             values = read_points(points_path, layout.columns)
         points = values if layout.columns == 4 else np.ascontiguousarray(values[:, :4])
-        if layout.intensity_max != 1.0:
-            points[:, 3] /= np.float32(layout.intensity_max)
         ring = None
         if layout.ring_column is not None:
             ring = self._ring(values[:, layout.ring_column], points_path)
+        points = measured(points, layout.intensity_max)
         if not with_labels:
             return Scan(scan_id, points, ring=ring)
         raw_labels = read_labels(label_path, points_path, len(points), layout.label_type)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import ClassVar
 
 from rangeseg.datasets.base import DatasetInfo, Scan
 from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.errors import DataError
 from rangeseg.geometry.sensor import SIMULATED_32, Sensor
 from rangeseg.simulation.generate import (
-    STAMP,
     SimulationSettings,
     generate_dataset,
     read_stamp,
@@ -91,9 +90,10 @@ class Simulated(SemanticKitti):
 def _beams_named_in(root: Path) -> int | None:
     """The number of beams in simulation.json; None if it cannot be read (yet)."""
     try:
-        return int(json.loads((root / STAMP).read_text(encoding="utf-8"))["settings"]["beams"])
-    except (OSError, ValueError, KeyError, TypeError):
+        stamp = read_stamp(root)
+    except DataError:
         return None
+    return None if stamp is None else stamp.settings.beams
 
 
 def _sensor(beams: int) -> Sensor:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, cast
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.published_lists import (
@@ -20,6 +19,7 @@ from rangeseg.datasets.published_lists import (
     scan_id_of,
 )
 from rangeseg.errors import ConfigError, DataError
+from rangeseg.files import write_file
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(%?)")
 _EXAMPLES = "write a ratio such as 1%, 10% or 0.5"
@@ -190,10 +190,9 @@ def write_split(path: Path, ids: Iterable[str], comment: str) -> None:
             f"{path} exists and is not overwritten: choose another name or remove it yourself"
         )
     lines = [f"# {line}" for line in comment.splitlines()] + list(ids)
+    content = ("\n".join(lines) + "\n").encode()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _create(path) as file:
-            file.write("\n".join(lines) + "\n")
+        write_file(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from None
 
@@ -271,12 +270,6 @@ def _how_many(scan_ids: Sequence[str], ratio: Fraction) -> int:
     if not scan_ids:
         raise DataError("no scan to draw labelled ones from: the train split has none with labels")
     return max(1, len(scan_ids) * ratio.numerator // ratio.denominator)
-
-
-def _create(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return cast(IO[str], gzip.open(path, "xt", encoding="utf-8"))
-    return open(path, "x", encoding="utf-8")
 
 
 def _other_kind(labelled: Sequence[str], known: str, source: ScanSource, path: Path) -> str:

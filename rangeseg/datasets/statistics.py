@@ -11,13 +11,9 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.row_rules import NEAR_M, Finding, RowRules, inclinations
 from rangeseg.errors import DataError
-from rangeseg.geometry.projection import (
-    CHANNELS,
-    Projection,
-    beam_rows,
-    make_range_image,
-    project_points,
-)
+from rangeseg.geometry.channels import CHANNELS, make_range_image
+from rangeseg.geometry.projection import Projection, project_points
+from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import RowRule, Sensor
 from rangeseg.progress import Progress
 

@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import os
-import pickle
-from dataclasses import asdict, dataclass
+import reprlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rangeseg.engine.journal import not_finite
 from rangeseg.errors import CheckpointError
+from rangeseg.files import PARTIAL, write_file
 from rangeseg.methods.base import Method
 
-FORMAT = 1
+_log = logging.getLogger(__name__)
+
+FORMAT = 2
+CHECKPOINT = "last.pt"
+PREVIOUS = "previous.pt"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What must agree for a checkpoint to fit."""
+    """What must agree for a checkpoint to fit.
+
+    Attributes:
+        method: a name in METHODS.
+        classes: names of the network's outputs, in their order.
+        labelled: fingerprint of the list of labelled scans.
+        settings: dotted key -> value of every setting that shapes the weights.
+    """
 
     method: str
-    network: str
-    width: int
-    channels: tuple[str, ...]
-    num_classes: int
+    classes: tuple[str, ...]
+    labelled: str
+    settings: Mapping[str, Any]
+
+    def fields(self) -> dict[str, Any]:
+        """Everything by its name, as it comes back from JSON."""
+        named = {"method": self.method, "classes": self.classes, "labelled": self.labelled}
+        fields: dict[str, Any] = json.loads(json.dumps({**named, **self.settings}))
+        return fields
 
 
 def save_checkpoint(
     path: Path, identity: Identity, step: int, method: Method[Any], training: dict[str, Any]
 ) -> None:
-    """Write a checkpoint beside ``path`` and move it there, so that ``path`` is always whole.
+    """Write a checkpoint, whole or not at all; the one that was there becomes ``previous.pt``.
 
     Args:
         path: the file.
@@ -38,22 +62,77 @@ def save_checkpoint(
         step: steps done.
         method: all its networks, heads and banks are written.
         training: state of the optimiser and the schedule.
+
+    Raises:
+        CheckpointError: it cannot be written; the one that was there is untouched.
+        RangesegError: a weight is no longer finite.
     """
-    temporary = path.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        torch.save(
-            {
-                "format": FORMAT,
-                "identity": asdict(identity),
-                "step": step,
-                "method": method.state_dict(),
-                "training": training,
-            },
-            file,
+    state = method.state_dict()
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise not_finite(name, step)
+    content = io.BytesIO()  # PyTorch explains a full disk in words of its own
+    torch.save(
+        {
+            "format": FORMAT,
+            "identity": json.dumps(identity.fields()),
+            "step": step,
+            "method": state,
+            "training": training,
+        },
+        content,
+    )
+    try:
+        _keep_previous(path)
+        write_file(path, content.getbuffer())
+    except OSError as error:
+        before = f"; {path.name} is that of an earlier step" if path.is_file() else ""
+        raise CheckpointError(
+            f"{path} of step {step} cannot be written ({error.strerror}){before}: make room and "
+            "go on with --resume"
+        ) from None
+
+
+def _keep_previous(path: Path) -> None:
+    """A second name for a checkpoint that is about to be replaced."""
+    temporary = path.with_name(PREVIOUS + PARTIAL)
+    with suppress(OSError):  # some file systems have no links; theirs is the one file
+        temporary.unlink(missing_ok=True)
+        os.link(path, temporary)
+        os.replace(temporary, path.with_name(PREVIOUS))
+        # Where both are one file already, the replacement does nothing.
+        temporary.unlink(missing_ok=True)
+
+
+def find_checkpoint(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run, with a warning where it is not the last one written.
+
+    Args:
+        run: the run's folder.
+
+    Returns:
+        Its path; None if none was written yet.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is whole.
+    """
+    paths = [path for path in (run / CHECKPOINT, run / PREVIOUS) if path.is_file()]
+    for path in paths:
+        try:
+            _check_archive(path)
+        except Exception as error:  # see read_checkpoint
+            _log.warning("%s is skipped: it is cut short or damaged (%s)", path, error)
+            continue
+        if path.name == PREVIOUS:
+            _log.warning("going on from %s, the checkpoint before", path)
+        elif path.with_name(path.name + PARTIAL).is_file():
+            _log.warning("a newer checkpoint was cut short; going on from %s", path)
+        return path
+    if paths:
+        raise CheckpointError(
+            f"no checkpoint in {run} is whole: bring one back from a copy, or choose another --out"
         )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    return None
 
 
 def load_checkpoint(
@@ -65,29 +144,98 @@ def load_checkpoint(
         Steps done, and the state of the optimiser and the schedule.
 
     Raises:
-        CheckpointError: no such file, a damaged one, or one of another method, network or
-            number of classes.
+        CheckpointError: no such file, a damaged one, one of another format, or one of another
+            method, network, list of labelled scans or other setting, which the message names.
+    """
+    state = read_checkpoint(path, device)
+    _check_identity(path, state["identity"], identity.fields())
+    with fitting(path):
+        method.load_state_dict(state["method"])
+    return state["step"], state["training"]
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """The content of a checkpoint; nothing in the file is executed.
+
+    Args:
+        path: the file.
+        device: where its tensors are put.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or one of another format.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: train the run first, or name another one")
     try:
+        _check_archive(path)
         state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # PyTorch and zipfile raise nearly anything on hostile bytes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(f"{path} is damaged or not a checkpoint ({reason})") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a rangeseg checkpoint of format {FORMAT}")
-    for name, expected in asdict(identity).items():
-        found = state["identity"].get(name)
-        found = tuple(found) if isinstance(found, list) else found
-        if found != expected:
-            raise CheckpointError(
-                f"{path} belongs to {name} {found}, but the configuration asks for {expected}: "
-                "use the run's own configuration"
-            )
+    found = state.get("format") if isinstance(state, dict) else None
+    if type(found) is not int or found != FORMAT:  # a tensor has no truth value
+        raise CheckpointError(
+            f"{path} is not a rangeseg checkpoint of format {FORMAT} (found: "
+            f"{_shown(found) if type(found) in (int, str) else 'none'}): train the run again, or "
+            "use the version of rangeseg that wrote it"
+        )
+    kinds = {"identity": str, "step": int, "method": dict, "training": dict}
+    for name, kind in kinds.items():
+        if not isinstance(state.get(name), kind) or (kind is int and state[name] < 0):
+            raise CheckpointError(f"{path} has no sound field '{name}': train the run again")
+    content: dict[str, Any] = state
+    return content
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """What PyTorch raises where a state does not fit its owner, as a CheckpointError.
+
+    Args:
+        path: the checkpoint that the state is from.
+    """
     try:
-        method.load_state_dict(state["method"])
-    except RuntimeError as error:
+        yield
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path} does not fit the network: {reason}") from None
-    return int(state["step"]), state["training"]
+
+
+def _check_archive(path: Path) -> None:
+    """Check every byte against its checksum, which PyTorch writes but does not look at.
+
+    PyTorch stores tensors as they are: a packed entry could grow to any size in memory.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("it holds packed entries")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("its entries are larger than the file")
+        if (wrong := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {wrong} is wrong")
+
+
+def _check_identity(path: Path, found_text: str, expected: dict[str, Any]) -> None:
+    """Compare field by field; a setting that an older version did not have is left out."""
+    try:
+        found = json.loads(found_text)
+    except (ValueError, RecursionError):
+        found = None
+    named = found if isinstance(found, dict) else {}
+    for name in ("method", "classes", "labelled"):
+        if name not in named:
+            raise CheckpointError(f"{path} does not say its {name}: train the run again")
+    for name in [n for n in expected if n in named] + [n for n in named if n not in expected]:
+        if named[name] != expected.get(name):
+            raise CheckpointError(
+                f"{path} belongs to {name} {_shown(named[name])}, but the configuration asks for "
+                f"{_shown(expected.get(name))}: use the run's own configuration and labelled list"
+            )
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, shortened where it is long."""
+    short = reprlib.Repr()
+    short.maxlist, short.maxstring = 40, 80
+    return short.repr(value)

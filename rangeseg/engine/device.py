@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, TypeVar
 
 import torch
@@ -32,6 +33,17 @@ def choose_device(name: str) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices; use --device cpu, or install a CUDA build"
         )
     return device
+
+
+def make_deterministic() -> None:
+    """Let a GPU add in a fixed order, so that a run can be repeated exactly.
+
+    Where an operation has no such form PyTorch warns of it. To be called before the first use of
+    the GPU.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
 
 
 def device_name(device: torch.device) -> str:

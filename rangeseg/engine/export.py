@@ -6,17 +6,20 @@ import hashlib
 import json
 import os
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
+from rangeseg.datasets.bad_scans import BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.engine.inference import Predictor
+from rangeseg.engine.inference import Predictor, skipped_by_all
+from rangeseg.engine.processes import on_first, share
 from rangeseg.errors import ConfigError
-from rangeseg.files import PARTIAL, write_file
+from rangeseg.files import PARTIAL, write_file, writing
 from rangeseg.progress import Progress
 from rangeseg.settings import Settings
 
@@ -40,12 +43,14 @@ def export_predictions(
     out: Path,
     origin: dict[str, Any],
     resume: bool,
-) -> int:
+    on_bad_scan: OnBadScan = "fail",
+) -> tuple[int, dict[str, str]]:
     """Write one file per scan where the benchmark expects it; labels are never read.
 
-    Each file is written whole or not at all. With ``min_confidence`` the files hold pseudo-labels,
-    not a submission: ids are those of the data set's label files, and what a submission needs
-    besides is left out.
+    Each file is written whole or not at all; several processes share the scans. With
+    ``min_confidence`` the files hold pseudo-labels, not a submission: ids are those of the data
+    set's label files, and what a submission needs besides is left out. A skipped scan has no file;
+    the folder's stamp names it.
 
     Args:
         predictor: what predicts.
@@ -54,25 +59,28 @@ def export_predictions(
         out: the folder; it is made.
         origin: the run the predictions come from; kept in the folder, compared on resume.
         resume: keep the files that are there and add what is missing.
+        on_bad_scan: whether a scan that cannot be read ends the export or is skipped.
 
     Returns:
-        The number of scans predicted, those of an earlier call included.
+        The number of scans predicted, those of an earlier call included, and the skipped ones
+        with what is wrong with each.
 
     Raises:
         ConfigError: the folder is not empty and ``resume`` is not set, it holds another export, or
             a file cannot be written.
-        DataError: a scan cannot be read.
+        DataError: a scan cannot be read and is not to be skipped.
     """
     stamp = {**origin, **settings.model_dump()}
-    _check_folder(out, stamp, resume)
     scan_ids = source.scan_ids(settings.split)
-    _write(out / STAMP, json.dumps(stamp, indent=2) + "\n")
-    files = {i: source.prediction_file(i, settings.split) for i in scan_ids}
-    missing = [i for i in scan_ids if not (out / files[i]).is_file()]
+    on_first(lambda: _begin(out, stamp, resume))
+    own = share(scan_ids)
+    files = {i: source.prediction_file(i, settings.split) for i in own}
+    missing = [i for i in own if not (out / files[i]).is_file()]
     with_confidence = settings.confidence or settings.min_confidence is not None
-    done = len(scan_ids) - len(missing)
-    with Progress(f"predict {settings.split}", len(scan_ids), "scan", initial=done) as progress:
-        for prediction in predictor.predict(source, missing, False, with_confidence):
+    done = len(own) - len(missing)
+    bad_scans = BadScans(on_bad_scan, len(scan_ids))
+    with Progress(f"predict {settings.split}", len(own), "scan", initial=done) as progress:
+        for prediction in predictor.predict(source, missing, False, with_confidence, bad_scans):
             confidence, file = prediction.confidence, files[prediction.scan.scan_id]
             if settings.min_confidence is None:
                 encoded = source.encode_prediction(prediction.points)
@@ -87,10 +95,14 @@ def export_predictions(
             # Last: a scan counts as done once its labels are there.
             _write(out / file, encoded.tobytes())
             progress.update()
+    skipped = skipped_by_all(bad_scans)
     if settings.min_confidence is None:
         for name, text in source.submission_files(settings.split).items():
-            _write(out / name, text)
-    return len(scan_ids)
+            on_first(partial(_write, out / name, text))
+    if skipped:
+        named = {**stamp, "skipped_scans": skipped}
+        on_first(lambda: _write(out / STAMP, json.dumps(named, indent=2) + "\n"))
+    return len(scan_ids) - len(skipped), skipped
 
 
 def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
@@ -110,16 +122,15 @@ def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
     archive = Path(f"{os.path.abspath(out)}.zip")  # `.` has no name
     files = [source.prediction_file(scan_id, split) for scan_id in source.scan_ids(split)]
     files += source.submission_files(split)
-    temporary = archive.with_name(archive.name + PARTIAL)
     try:
         with (
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as zipped,
+            writing(archive) as content,
+            zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as zipped,
             Progress(f"zip {archive.name}", len(files), "file") as progress,
         ):
             for file in files:
                 zipped.write(out / file, file)
                 progress.update()
-        os.replace(temporary, archive)
     except OSError as error:
         raise _unwritable(archive, error) from None
     return archive
@@ -148,8 +159,14 @@ def _unwritable(path: Path, error: OSError) -> ConfigError:
     )
 
 
+def _begin(out: Path, stamp: dict[str, Any], resume: bool) -> None:
+    _check_folder(out, stamp, resume)
+    _write(out / STAMP, json.dumps(stamp, indent=2) + "\n")
+
+
 def _check_folder(out: Path, stamp: dict[str, Any], resume: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    # An export that was killed as it began may have left its stamp unfinished.
+    if not out.exists() or (out.is_dir() and {p.name for p in out.iterdir()} <= {STAMP + PARTIAL}):
         return
     if not out.is_dir():
         raise ConfigError(f"{out} is a file: choose another --out")

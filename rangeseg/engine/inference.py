@@ -13,16 +13,20 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
+from rangeseg.datasets.bad_scans import BadScans, OnBadScan
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.device import Precision, autocast, to_device
 from rangeseg.engine.metrics import ConfusionMatrix
+from rangeseg.engine.processes import gather, share
 from rangeseg.errors import DataError
 from rangeseg.geometry.backprojection import nearest_label, nearest_point, own_pixel
+from rangeseg.geometry.channels import to_image
 from rangeseg.geometry.knn import knn_vote
-from rangeseg.geometry.projection import Projection, to_image
+from rangeseg.geometry.projection import Projection
 from rangeseg.geometry.sensor import RowRule
+from rangeseg.methods.distributed import num_processes
 from rangeseg.progress import Progress
 from rangeseg.settings import Settings
 
@@ -105,18 +109,25 @@ class Predictor:
         scan_ids: list[str],
         with_labels: bool = True,
         with_confidence: bool = False,
+        bad_scans: BadScans | None = None,
     ) -> Iterator[Prediction]:
         """Predictions of scans, in their order.
+
+        Those that cannot be read go to ``bad_scans``, and are left out if that does not raise.
 
         The confidence is back-projected like the labels; after ``knn_vote``, which blends pixels,
         it is that of the point's own pixel.
 
         Raises:
-            DataError: a scan cannot be read.
+            DataError: a scan cannot be read and is not to be skipped.
         """
+        bad_scans = bad_scans or BadScans("fail", len(scan_ids))
         size = self.settings.batch_size
         for start in range(0, len(scan_ids), size):
-            scans = [source.read_scan(i, with_labels) for i in scan_ids[start : start + size]]
+            read = [bad_scans.read(source, i, with_labels) for i in scan_ids[start : start + size]]
+            scans = [scan for scan in read if scan is not None]
+            if not scans:
+                continue
             projected = [self.images.project(scan) for scan in scans]
             images = [
                 self.images.image(scan.points, projection)
@@ -179,25 +190,51 @@ def scans_to_evaluate(source: ScanSource, split: str) -> list[str]:
     return scan_ids
 
 
-def evaluate(predictor: Predictor, source: ScanSource, split: str) -> dict[str, Any]:
-    """Evaluate on all scans of a split, with a progress bar.
+def skipped_by_all(bad_scans: BadScans) -> dict[str, str]:
+    """The scans that any process skipped, with what is wrong with each.
+
+    Raises:
+        DataError: together they are too many.
+    """
+    if num_processes() > 1:
+        for skipped in gather(bad_scans.report()):
+            for scan_id, fault in skipped.items():
+                bad_scans.add(scan_id, DataError(fault))
+    return bad_scans.report()
+
+
+def evaluate(
+    predictor: Predictor, source: ScanSource, split: str, on_bad_scan: OnBadScan = "fail"
+) -> dict[str, Any]:
+    """Evaluate on all scans of a split, with a progress bar; processes share the scans.
+
+    Args:
+        predictor: what predicts.
+        source: the data set.
+        split: which scans.
+        on_bad_scan: whether a scan that cannot be read ends the evaluation, or is left out of the
+            figures and named in the result.
 
     Returns:
         What ``result.json`` holds: ``protocol``, ``miou`` (per cent: ``point``, ``point_raw``,
         ``pixel``), ``iou`` (per cent of each class, per point; null where absent),
-        ``scans``, ``seconds``.
+        ``scans`` that were evaluated, ``skipped_scans`` with what is wrong with each,
+        ``seconds``.
 
     Raises:
-        DataError: a scan or its labels cannot be read, or the split has no labels.
+        DataError: a scan or its labels cannot be read and is not to be skipped, or the split has
+            no labels.
     """
     info = source.info
     scan_ids = scans_to_evaluate(source, split)
     kinds = ("point", "point_raw", "pixel")
     matrices = {kind: ConfusionMatrix(info.label_map.num_classes) for kind in kinds}
     rows: Counter[str] = Counter()
+    bad_scans = BadScans(on_bad_scan, len(scan_ids))
+    own = share(scan_ids)
     started = time.monotonic()
-    with Progress(f"evaluate {split}", len(scan_ids), "scan") as progress:
-        for prediction in predictor.predict(source, scan_ids):
+    with Progress(f"evaluate {split}", len(own), "scan") as progress:
+        for prediction in predictor.predict(source, own, bad_scans=bad_scans):
             labels = prediction.scan.labels
             assert labels is not None
             rows[prediction.rows] += 1
@@ -206,6 +243,10 @@ def evaluate(predictor: Predictor, source: ScanSource, split: str) -> dict[str, 
             matrices["point_raw"].update(prediction.raw, labels)
             matrices["pixel"].update(prediction.pixels, truth_image)
             progress.update(note=f"mIoU {100 * matrices['point'].miou(info.policy):.1f}")
+    for matrix in matrices.values():
+        matrix.counts = np.sum(gather(matrix.counts), axis=0)
+    rows = sum(gather(rows), Counter())
+    skipped = skipped_by_all(bad_scans)
     sensor, settings = predictor.images.sensor, predictor.settings
     back_projection = settings.model_dump(include={"back_projection", "window"})
     if settings.back_projection == "knn_vote":
@@ -227,6 +268,7 @@ def evaluate(predictor: Predictor, source: ScanSource, split: str) -> dict[str, 
             name: None if np.isnan(value) else 100 * float(value)
             for name, value in zip(info.label_map.names, matrices["point"].iou(), strict=True)
         },
-        "scans": len(scan_ids),
+        "scans": sum(rows.values()),
+        "skipped_scans": skipped,
         "seconds": round(time.monotonic() - started, 1),
     }

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import json
-import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from rangeseg.datasets.range_images import StepSampler, TrainingScans, training_loader
-from rangeseg.engine.checkpoint import Identity, load_checkpoint, save_checkpoint
-from rangeseg.engine.device import Precision, autocast, to_device
-from rangeseg.errors import ConfigError, RangesegError
+from rangeseg.datasets.bad_scans import BadScans
+from rangeseg.datasets.training_scans import StepSampler, TrainingScans, read_steps, training_loader
+from rangeseg.engine.batch_norm import synchronise_batch_norms
+from rangeseg.engine.checkpoint import (
+    CHECKPOINT,
+    Identity,
+    find_checkpoint,
+    fitting,
+    load_checkpoint,
+    save_checkpoint,
+)
+from rangeseg.engine.device import Precision, autocast, make_deterministic, to_device
+from rangeseg.engine.journal import Journal, Watch
+from rangeseg.engine.processes import agree, on_first, process_number, wrapped
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.methods.base import Labelled, Method, StepContext, TrainingBatch
+from rangeseg.methods.distributed import num_processes
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.progress import Progress
 from rangeseg.settings import Settings
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-METRICS = "metrics.jsonl"
-CHECKPOINT = "last.pt"
 
 
 class TrainSettings(Settings):
     """How a method is trained."""
 
     steps: int = Field(default=1000, ge=1)
-    batch_size: int = Field(default=4, ge=2)  # labelled scans a step, and as many unlabelled
+    # labelled scans a step, and as many unlabelled; several processes share them
+    batch_size: int = Field(default=4, ge=2)
     learning_rate: float = Field(default=5e-3, gt=0)  # the peak of OneCycle
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps before the peak
@@ -50,18 +54,12 @@ class TrainSettings(Settings):
     precision: Precision = "auto"
     workers: int = Field(default=0, ge=0)  # processes that load scans
     save_every: int = Field(default=200, ge=1)  # steps
+    save_minutes: float = Field(default=10.0, gt=0)  # and after so long, if that is sooner
     log_every: int = Field(default=20, ge=1)  # steps
+    deterministic: bool = False  # exactly repeatable on a GPU too, and slower; a CPU always is
     tensorboard: bool = False  # curves beside metrics.jsonl, in the run's folder tensorboard/
     augmentation: AugmentationSettings = AugmentationSettings()
     perturbation: PerturbationSettings = PerturbationSettings()
-
-
-def training_seconds(run: Path) -> float | None:
-    """How long a run has trained, interruptions left out; None if its metrics are lost."""
-    try:
-        return float(json.loads((run / METRICS).read_text().splitlines()[-1])["seconds"])
-    except (OSError, ValueError, LookupError):
-        return None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -95,7 +93,8 @@ def train(
 ) -> None:
     """Train a method; writes ``metrics.jsonl`` and ``last.pt`` into the run's folder.
 
-    Where there is a ``last.pt``, the training goes on from it.
+    Where there is a checkpoint, the training goes on from it. Processes that were joined train one
+    method together.
 
     Args:
         method: what is trained.
@@ -109,11 +108,15 @@ def train(
         device: where.
 
     Raises:
-        DataError: a scan cannot be read.
-        CheckpointError: ``last.pt`` does not fit.
-        RangesegError: the loss is no longer finite.
+        DataError: a scan cannot be read and is not to be skipped.
+        CheckpointError: the checkpoint does not fit, or the disk is full.
+        RangesegError: a loss, gradient or weight is no longer finite.
+        LostProcessError: another process ended.
         Interrupted: on SIGINT or SIGTERM, after saving.
     """
+    if settings.deterministic:
+        make_deterministic()
+    synchronise_batch_norms(method, device)
     to_device(method, device).train()
     optimiser = torch.optim.AdamW(
         method.parameters(),
@@ -128,66 +131,98 @@ def train(
         # PyTorch divides by the length of the warm-up less one step: keep it off zero.
         pct_start=min(settings.warm_up * (1 + 1e-6), 1.0),
     )
-    checkpoint = run / CHECKPOINT
     step = 0
-    if checkpoint.is_file():
+    checkpoint = on_first(lambda: find_checkpoint(run))
+    if checkpoint is not None:
         step, state = load_checkpoint(checkpoint, identity, method, device)
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
+        with fitting(checkpoint):
+            optimiser.load_state_dict(state["optimiser"])
+            schedule.load_state_dict(state["schedule"])
 
     def save() -> None:
         state = {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-        save_checkpoint(checkpoint, identity, step, method, state)
+        if process_number() == 0:
+            save_checkpoint(run / CHECKPOINT, identity, step, method, state)
 
     unlabelled = unlabelled if method.uses_unlabelled else []
+    part = (process_number(), num_processes())
     steps = range(step, settings.steps)
-    sampler = StepSampler(labelled, unlabelled, settings.batch_size, seed, steps)
+    sampler = StepSampler(labelled, unlabelled, settings.batch_size, seed, steps, part)
     loader = training_loader(scans, sampler, settings.workers, device.type == "cuda")
     generator = torch.Generator(device)
-    networks = [list(n.parameters()) for n in method.trained_networks()]
-    title = f"train {identity.method}"
+    networks = method.trained_networks()
+    model, watch, saved, stop = wrapped(method), Watch(), time.monotonic(), 0
     with (
-        _Metrics(run, step, settings.tensorboard) as metrics,
-        Progress(title, settings.steps, "step", initial=step) as progress,
-        _interruptible() as interrupted,
+        Journal(run, step, settings.tensorboard) as journal,
+        Progress(f"train {identity.method}", settings.steps, "step", initial=step) as progress,
+        _interruptible() as received,
     ):
-        for batch in _batches(loader, device):
+        for batch in _batches(loader, scans.bad_scans, device):
             # One seed per step: what is drawn depends on the step alone, as in the sampler.
-            generator.manual_seed(seed * 1_000_003 + step)
+            generator.manual_seed(_seed(seed, step))
             context = StepContext(step, settings.steps, generator)
             with autocast(device, settings.precision):
-                losses = method(batch, context)
-            norms: dict[str, Tensor] = {}
-            loss = torch.stack(list(losses.values())).sum()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            for number, parameters in enumerate(networks):
-                norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-                norms[f"gradient_norm_{number}"] = norm
-            optimiser.step()
+                losses = model(batch, context)
+            norms = _descend(optimiser, losses, networks, settings.clip_norm)
             schedule.step()
             method.after_step(context)
             step += 1
+            watch.look(step, {**losses, **norms})
 
-            stop = bool(interrupted)  # looked at once: a signal may come at any moment
-            saving = step % settings.save_every == 0 or step == settings.steps or stop
+            # A signal and the clock are looked at once: they may change at any moment.
+            overdue = time.monotonic() - saved > 60 * settings.save_minutes
+            stop, due = agree(received[0] if received else 0, overdue)
+            ended = step == settings.steps
+            recording = ended or step % settings.log_every == 0
+            saving = ended or stop or due or step % settings.save_every == 0
             note = ""
-            if saving or step % settings.log_every == 0:  # a loss is looked at before it is saved
-                note = metrics.record(step, losses, norms, optimiser.param_groups[0]["lr"])
+            if recording or saving:
+                watch.check()
+            if recording:
+                rate = optimiser.param_groups[0]["lr"]
+                note = journal.record(step, losses, norms, rate)
             progress.update(note=note)
             if saving:
                 save()
+                saved = time.monotonic()
             if stop:
                 break
-    if interrupted:
-        raise Interrupted(interrupted[0])
+        # No process ends before the checkpoint is there, and a signal may have come meanwhile.
+        (stop,) = agree(received[0] if received else stop)
+    if stop:
+        raise Interrupted(stop)
 
 
-def _batches(loader: Any, device: torch.device) -> Iterator[TrainingBatch]:
+def _seed(seed: int, step: int) -> int:
+    """Of the draws of a step in this process.
+
+    The generator of a CPU takes 32 bits: multiples of the golden section keep the processes far
+    apart in them.
+    """
+    return seed * 1_000_003 + step + process_number() * 0x9E3779B1
+
+
+def _descend(
+    optimiser: torch.optim.Optimizer,
+    losses: dict[str, Tensor],
+    networks: list[nn.Module],
+    clip_norm: float,
+) -> dict[str, Tensor]:
+    """One step of the optimiser; returns the norm of each network's gradient before clipping."""
+    loss = torch.stack(list(losses.values())).sum()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norms = {
+        f"gradient_norm_{number}": torch.nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+        for number, network in enumerate(networks)
+    }
+    optimiser.step()
+    return norms
+
+
+def _batches(loader: Any, bad_scans: BadScans, device: torch.device) -> Iterator[TrainingBatch]:
     """The loader's batches on the device."""
-    for loaded in loader:
-        if isinstance(loaded, RangesegError):
-            raise loaded
+    for loaded in read_steps(loader, bad_scans):
         moved: list[Fields] = [
             {name: field.to(device, non_blocking=True) for name, field in fields.items()}
             for fields in loaded
@@ -195,74 +230,6 @@ def _batches(loader: Any, device: torch.device) -> Iterator[TrainingBatch]:
         for fields in moved:
             fields["image"] = fields["image"].contiguous(memory_format=torch.channels_last)
         yield TrainingBatch(moved[0], moved[1] if len(moved) > 1 else None)
-
-
-class _Metrics:
-    """``metrics.jsonl``: one line each ``log_every`` steps.
-
-    Args:
-        run: the run's folder.
-        step: steps done; lines of later steps, which will be done again, are taken out.
-        tensorboard: write curves too.
-    """
-
-    def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
-        path, kept = run / METRICS, []
-        self._curves = _curves(run / "tensorboard", step) if tensorboard else None
-        self._seconds_before = 0.0
-        if step > 0 and path.is_file():
-            for line in path.read_text().splitlines():
-                try:
-                    values = json.loads(line)
-                except json.JSONDecodeError:  # the line that a kill cut short
-                    break
-                if values["step"] <= step:
-                    kept.append(line)
-                    self._seconds_before = values["seconds"]
-        path.write_text("".join(f"{line}\n" for line in kept))
-        self._file = path.open("a")
-        self._started = time.monotonic()
-
-    def record(
-        self, step: int, losses: dict[str, Tensor], norms: dict[str, Tensor], rate: float
-    ) -> str:
-        """Write one line; returns the note for the progress bar."""
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        total = sum(values.values())
-        values |= {name: float(value) for name, value in norms.items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise RangesegError(
-                    f"{name} became {value} at or before step {step} and was not saved: begin "
-                    "again in another --out with a lower train.learning_rate, or with "
-                    "train.precision=float32"
-                )
-        seconds = round(self._seconds_before + time.monotonic() - self._started, 2)
-        line = {"step": step, "seconds": seconds, "rate": rate, "loss": total, **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        if self._curves is not None:
-            for name, value in (("loss", total), ("rate", rate), *values.items()):
-                self._curves.add_scalar(name, value, step)
-        return f"loss {total:.3f}"
-
-    def __enter__(self) -> _Metrics:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-        if self._curves is not None:
-            self._curves.close()
-
-
-def _curves(folder: Path, step: int) -> SummaryWriter:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError(
-            "train.tensorboard needs TensorBoard: pip install 'rangeseg[tensorboard]'"
-        ) from None
-    return SummaryWriter(str(folder), purge_step=step)
 
 
 @contextmanager

@@ -137,21 +137,39 @@ def pad_window(
     Columns go around the seam. Beyond the first and last row, and in empty pixels, the range is
     infinitely far from everything.
     """
-    around = np.pad(label_image, ((0, 0), (margin, margin)), mode="wrap")
-    labels = np.pad(around, ((margin, margin), (0, 0)))
-    return labels, _padded_ranges(projection.depth, projection.point_index, margin)
+    height, width = label_image.shape
+    labels = np.empty((height + 2 * margin, width + 2 * margin), dtype=label_image.dtype)
+    ranges = np.full(labels.shape, NOTHING, dtype=np.float32)
+    _fill_padded(
+        np.ascontiguousarray(label_image), projection.depth, projection.point_index, margin, labels,
+        ranges,
+    )  # fmt: skip
+    return labels, ranges
 
 
 @kernel
-def _padded_ranges(depth: np.ndarray, point_index: np.ndarray, margin: int) -> np.ndarray:
+def _fill_padded(
+    label_image: np.ndarray,
+    depth: np.ndarray,
+    point_index: np.ndarray,
+    margin: int,
+    labels: np.ndarray,
+    ranges: np.ndarray,
+) -> None:
     height, width = point_index.shape
-    ranges = np.full((height + 2 * margin, width + 2 * margin), NOTHING, dtype=np.float32)
+    labels[:margin], labels[margin + height :] = 0, 0
     for row in range(height):
-        for padded_col in range(width + 2 * margin):
-            i = point_index[row, (padded_col - margin) % width]
+        label_row, range_row = labels[row + margin], ranges[row + margin]
+        label_row[margin : margin + width] = label_image[row]
+        for col in range(width):
+            i = point_index[row, col]
             if i >= 0:
-                ranges[row + margin, padded_col] = depth[i]
-    return ranges
+                range_row[margin + col] = depth[i]
+        # A margin may be wider than the image, so it is filled outward, one turn after the other.
+        for k in range(margin):
+            left, right = margin - 1 - k, margin + width + k
+            label_row[left], label_row[right] = label_row[left + width], label_row[right - width]
+            range_row[left], range_row[right] = range_row[left + width], range_row[right - width]
 
 
 @kernel

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -16,11 +17,24 @@ def kernel(function: Function) -> Function:
     Serial on purpose: a parallel kernel hangs for ever in a forked loader worker once torch has
     run in the parent. The global interpreter lock is released, so threads do run side by side.
 
+    Division follows IEEE 754 like NumPy's: a check for zero would keep loops from being vectorised.
+
     Where numba finds no folder to write to (a read-only installation and home directory) the
     kernel is compiled anew in every process: seconds slower at the start, otherwise the same.
     """
     try:
-        compiled = numba.njit(cache=True, nogil=True)(function)
+        compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # numba's "cannot cache function: no locator available"
-        compiled = numba.njit(nogil=True)(function)
+        compiled = numba.njit(nogil=True, error_model="numpy")(function)
     return cast(Function, compiled)
+
+
+def as_points(points: np.ndarray) -> np.ndarray:
+    """Points (N,4) as the kernels take them: contiguous float32.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if points.ndim != 2 or points.shape[1] < 4:
+        raise ValueError(f"points must be (N,4): x, y, z, intensity; found {points.shape}")
+    return np.ascontiguousarray(points, dtype=np.float32)

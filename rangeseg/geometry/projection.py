@@ -1,31 +1,21 @@
-"""Points to pixels: the rows and columns of a scan, and the image that a network reads."""
+"""Points to pixels: where each point of a scan falls."""
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rangeseg.errors import ConfigError, DataError, unknown_name
-from rangeseg.geometry.firing_order import firing_beams, firing_columns
-from rangeseg.geometry.kernel import kernel
+from rangeseg.errors import DataError
+from rangeseg.geometry.firing_order import firing_columns
+from rangeseg.geometry.kernel import as_points, kernel
 from rangeseg.geometry.sensor import Sensor
 
-CHANNELS = ("range", "x", "y", "z", "intensity", "valid", "range_step", "height_step")
-"""What an image can show of each pixel; ``make_range_image`` says what they are."""
-
-STEP_CLIP_M = 1.0
-"""Steps between neighbouring pixels are clipped to ± this: beyond it, it is simply an edge."""
-
-_RANGE, _X, _Y, _Z, _INTENSITY, _VALID, _RANGE_STEP, _HEIGHT_STEP = range(len(CHANNELS))
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
-_PI, _CLIP = np.float32(math.pi), np.float32(STEP_CLIP_M)
-
-_log = logging.getLogger(__name__)
-_warned: set[tuple[str, str]] = set()
+_PI, _QUARTER_TURN = np.float32(math.pi), np.float32(math.pi / 2)
+_INFINITY = np.float32(np.inf)
 
 
 @dataclass(frozen=True)
@@ -49,47 +39,6 @@ class Projection:
         """(H,W) bool: pixels that show a point."""
         valid: np.ndarray = self.point_index >= 0
         return valid
-
-
-def beam_rows(
-    points: np.ndarray, sensor: Sensor, ring: np.ndarray | None = None
-) -> np.ndarray | None:
-    """The beam of each point by the sensor's row rule. Call it before any augmentation.
-
-    ``scan_order`` reads the order of the file: beam after beam from the highest to the lowest,
-    each counter-clockwise from straight ahead (x forward), so that a new beam begins where the
-    azimuth falls back past zero. ``file_order`` needs whole firings of evenly spaced azimuths.
-
-    Args:
-        points: (N,4) float32 in the order of the file.
-        sensor: whose ``row_rule`` and ``beams`` hold.
-        ring: (N,) integer beam of each point from the file, 0 the highest; for rule ``ring``.
-
-    Returns:
-        (N,) int32 in 0..beams-1, or None: rows come from the inclination. None is also the answer
-        where the rule asks for what the scan does not have (no ring, another number of beams); the
-        first time this happens with a sensor a warning is logged.
-    """
-    if sensor.row_rule == "inclination":
-        return None
-    if sensor.row_rule == "ring":
-        if ring is None:
-            _warn_once(sensor, "the scan has no ring (the beam of each point)")
-            return None
-        return np.ascontiguousarray(ring, dtype=np.int32)
-    if sensor.row_rule == "file_order":
-        beams_in_firing = firing_beams(_as_points(points), sensor.beams, sensor.min_range)
-        if beams_in_firing is None:
-            _warn_once(sensor, f"the scan does not list {sensor.beams} points of each firing")
-        return beams_in_firing
-    beams = np.empty(len(points), dtype=np.int32)
-    found = count_turns(_as_points(points), beams)
-    if found != sensor.beams:
-        _warn_once(
-            sensor, f"the scan's order shows {found} beams where the sensor has {sensor.beams}"
-        )
-        return None
-    return beams
 
 
 def project_points(
@@ -117,105 +66,23 @@ def project_points(
     if beams is not None:
         _check_beams(beams, len(points), sensor)
         beams = np.ascontiguousarray(beams, dtype=np.int32)
-    points = _as_points(points)
-    columns = None
+    points = as_points(points)
+    # All in float32, like the tools of the literature, so that borders fall where theirs do. The
+    # kernels stay apart: compiled into one function they are no longer vectorised.
+    flat = np.ascontiguousarray(points[:, :4]).ravel()
+    depth = np.empty(len(points), dtype=np.float32)
+    _measure(flat, np.float32(sensor.min_range), depth)
     if beams is not None and sensor.row_rule == "file_order":
-        columns = firing_columns(points, sensor.beams, sensor.width, sensor.min_range)
-    fov_up, fov_down = math.radians(sensor.fov_up_deg), math.radians(sensor.fov_down_deg)
-    row, col, depth, point_index = _project(
-        points,
-        beams,
-        columns,
-        np.arange(sensor.beams, dtype=np.int32) * sensor.height // sensor.beams,
-        sensor.height,
-        sensor.width,
-        np.float32(fov_down),
-        np.float32(fov_up - fov_down),
-        np.float32(sensor.min_range),
-    )
+        col = firing_columns(points, sensor.beams, sensor.width, sensor.min_range)
+    else:
+        col = _columns(flat, depth, sensor.width)
+    if beams is None:
+        row = _rows(flat, depth, sensor)
+    else:
+        row = (np.arange(sensor.beams, dtype=np.int32) * sensor.height // sensor.beams)[beams]
+    point_index = np.full((sensor.height, sensor.width), -1, dtype=np.int32)
+    _find_owners(depth, row, col, point_index)
     return Projection(row, col, depth, point_index)
-
-
-def make_range_image(
-    points: np.ndarray,
-    projection: Projection,
-    channels: Sequence[str],
-    statistics: Mapping[str, tuple[float, float]],
-) -> np.ndarray:
-    """What the network reads: chosen channels, normalised, exactly 0 where no point is.
-
-    ``range``, ``x``, ``y``, ``z`` in metres, ``intensity`` and ``valid`` (1) are those of the
-    pixel's point. ``range_step`` is the range less that of the pixel to the left (around the
-    seam), ``height_step`` is z less that of the pixel below: centimetres that the scaling of the
-    range would hide. Steps are clipped to ±STEP_CLIP_M, and 0 where the neighbour is empty.
-
-    Args:
-        points: (N,4) float32, those that were projected.
-        projection: of these points.
-        channels: C names out of CHANNELS, in the order wanted.
-        statistics: channel -> (mean, standard deviation) before normalisation; a channel that is
-            not in it stays as it is.
-
-    Returns:
-        (C,H,W) float32.
-
-    Raises:
-        ConfigError: an unknown channel, or a standard deviation that is not positive.
-    """
-    for channel in channels:
-        if channel not in CHANNELS:
-            raise unknown_name("channel", channel, CHANNELS)
-    mean_and_std = np.array([statistics.get(channel, (0.0, 1.0)) for channel in channels])
-    mean_and_std = mean_and_std.astype(np.float32).reshape(-1, 2)
-    if not (mean_and_std[:, 1] > 0.0).all():
-        wrong = channels[int(np.argmin(mean_and_std[:, 1] > 0.0))]
-        raise ConfigError(
-            f"statistics of channel '{wrong}': the standard deviation must be positive, "
-            f"found {statistics[wrong][1]}"
-        )
-    if len(points) != len(projection.depth):
-        raise ValueError(f"{len(points)} points, but the projection of {len(projection.depth)}")
-    codes = np.array([CHANNELS.index(channel) for channel in channels], dtype=np.int64)
-    return _fill_image(
-        _as_points(points), projection.depth, projection.point_index, codes, mean_and_std
-    )
-
-
-def to_image(values: np.ndarray, point_index: np.ndarray, fill: float) -> np.ndarray:
-    """The value of each pixel's point: ``values[point_index]``, and ``fill`` where it is empty.
-
-    Args:
-        values: (N,) of any dtype, for example uint8 labels.
-        point_index: (H,W) int32 of a projection of these N points.
-        fill: the value of empty pixels.
-
-    Returns:
-        (H,W) of the dtype of ``values``.
-    """
-    values = np.ascontiguousarray(values)
-    image = np.full(point_index.shape, fill, dtype=values.dtype)
-    _gather(values, point_index, image)
-    return image
-
-
-def _as_points(points: np.ndarray) -> np.ndarray:
-    if points.ndim != 2 or points.shape[1] < 4:
-        raise ValueError(f"points must be (N,4): x, y, z, intensity; found {points.shape}")
-    return np.ascontiguousarray(points, dtype=np.float32)
-
-
-def _warn_once(sensor: Sensor, reason: str) -> None:
-    """Tell once per sensor and process: every scan of a data set would say the same."""
-    if (sensor.name, sensor.row_rule) in _warned:
-        return
-    _warned.add((sensor.name, sensor.row_rule))
-    _log.warning(
-        "sensor %s: rows by %s are not possible: %s; rows come from the inclination instead "
-        "(set the rows to 'inclination' to choose that)",
-        sensor.name,
-        sensor.row_rule,
-        reason,
-    )
 
 
 def _check_beams(beams: np.ndarray, num_points: int, sensor: Sensor) -> None:
@@ -228,128 +95,144 @@ def _check_beams(beams: np.ndarray, num_points: int, sensor: Sensor) -> None:
         )
 
 
-@kernel
-def _quarter_turns(x: float, y: float) -> float:
-    """Grows with the azimuth from 0 straight ahead, through 1 on the left, to 4: no arctangent."""
-    if y >= 0.0:
-        return y / (x + y) if x >= 0.0 else 1.0 - x / (y - x)
-    return 2.0 - y / (-x - y) if x < 0.0 else 3.0 + x / (x - y)
+_ARCTANGENT = (0.99999611, -0.33317368, 0.19807812, -0.1323333, 0.07962347, -0.03360406, 0.00681174)
+_C0, _C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(c) for c in _ARCTANGENT)
+"""Odd polynomial nearest to the arctangent on [0,1] in the largest error, 2.5e-7 rad."""
+
+ANGLE_ERROR = 3e-6
+"""What the approximation and the formulas in float32 may differ by, in rad, with a wide margin:
+the approximation is right to 6e-7, the formulas and their rounding to as much again."""
+
+_SMALL = np.float32(1e-30)
 
 
 @kernel
-def count_turns(points: np.ndarray, beams: np.ndarray) -> int:
-    """Write the turn (N,) that each point belongs to, and return how many turns there are."""
-    turn = 0
-    last = 0.0
-    for i in range(points.shape[0]):
-        x, y = float(points[i, 0]), float(points[i, 1])
-        if math.isfinite(x) and math.isfinite(y) and (x != 0.0 or y != 0.0):
-            azimuth = _quarter_turns(x, y)
-            # Beams begin and end within a quarter turn of straight ahead unless they saw nothing
-            # there, hence the limits: a fall by one quarter is a new beam, and a rise by more than
-            # three is jitter of its first points back over the line ahead.
-            if azimuth < last - 1.0:
-                turn += 1
-            elif azimuth > last + 3.0 and turn > 0:
-                turn -= 1
-            last = azimuth
-        beams[i] = turn
-    return turn + 1
+def approximate_azimuth(y: Any, x: Any) -> Any:
+    """The arctangent of y / x in all four quadrants, without a branch: it can be vectorised.
+
+    Right to 6e-7 rad for finite arguments of which one at least is 1e-15 or more.
+    """
+    across, along = abs(y), abs(x)
+    larger = across if across > along else along
+    smaller = along if across > along else across
+    t = smaller / (larger + _SMALL)
+    s = t * t
+    angle = t * (_C0 + s * (_C1 + s * (_C2 + s * (_C3 + s * (_C4 + s * (_C5 + s * _C6))))))
+    angle = _QUARTER_TURN - angle if across > along else angle
+    angle = _PI - angle if x < _ZERO else angle
+    return -angle if y < _ZERO else angle
+
+
+def _columns(flat: np.ndarray, depth: np.ndarray, width: int) -> np.ndarray:
+    """(N,) int32 by the azimuth of points that are laid flat: x y z intensity x y z ..."""
+    col = np.empty(len(depth), dtype=np.int32)
+    _sure_columns(flat, np.float32(width), col)
+    _remaining_columns(flat, depth, width, col)
+    return col
+
+
+def _rows(flat: np.ndarray, depth: np.ndarray, sensor: Sensor) -> np.ndarray:
+    """(N,) int32 by the inclination likewise."""
+    up, down = math.radians(sensor.fov_up_deg), math.radians(sensor.fov_down_deg)
+    fov_down, fov = np.float32(down), np.float32(up - down)
+    row = np.empty(len(depth), dtype=np.int32)
+    _sure_rows(flat, np.float32(sensor.height), fov_down, fov, row)
+    _remaining_rows(flat, depth, sensor.height, fov_down, fov, row)
+    return row
 
 
 @kernel
-def _project(
-    points: np.ndarray,
-    beams: np.ndarray | None,
-    columns: np.ndarray | None,
-    row_of_beam: np.ndarray,
-    height: int,
-    width: int,
-    fov_down: np.float32,
-    fov: np.float32,
-    min_range: np.float32,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    # All in float32, like the tools of the literature, so that borders fall where theirs do.
-    n = points.shape[0]
-    rows, cols = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
-    depths = np.empty(n, dtype=np.float32)
-    point_index = np.full((height, width), np.int32(-1), dtype=np.int32)
-    float_height, float_width = np.float32(height), np.float32(width)
-    for i in range(n):
-        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+def _measure(points: np.ndarray, min_range: np.float32, depths: np.ndarray) -> None:
+    """The distance of each point, 0 where it is no place."""
+    for i in range(depths.shape[0]):
+        x, y, z = points[4 * i], points[4 * i + 1], points[4 * i + 2]
         depth = math.sqrt(x * x + y * y + z * z)
         # False for NaN as well. An overflow to infinity is not a place either.
-        if not (_ZERO < depth < np.inf and depth >= min_range and math.isfinite(points[i, 3])):
-            rows[i], cols[i], depths[i] = -1, -1, _ZERO
-            continue
-        if columns is None:
-            # Cut to whole numbers towards zero: as good as floor where negative ones become 0.
-            col = int(_HALF * (_ONE - math.atan2(y, x) / _PI) * float_width)
-            col = min(max(col, 0), width - 1)
-        else:
-            col = int(columns[i])
-        if beams is None:
-            # Rounding may leave the ratio just outside the domain of the arcsine.
-            inclination = math.asin(min(max(z / depth, -_ONE), _ONE))
-            row = int((_ONE - (inclination - fov_down) / fov) * float_height)
-            row = min(max(row, 0), height - 1)
-        else:
-            row = int(row_of_beam[beams[i]])
-        rows[i], cols[i], depths[i] = row, col, depth
-        owner = point_index[row, col]
-        if owner < 0 or depth < depths[owner]:
-            point_index[row, col] = i
-    return rows, cols, depths, point_index
+        place = (depth > _ZERO) & (depth < _INFINITY) & (depth >= min_range)
+        place &= abs(points[4 * i + 3]) < _INFINITY
+        depths[i] = depth if place else _ZERO
 
 
 @kernel
-def _fill_image(
+def _sure_columns(points: np.ndarray, width: np.float32, cols: np.ndarray) -> None:
+    """Columns, -1 so near to the border of two that only the formula can tell."""
+    per_rad, middle = -_HALF * width / _PI, _HALF * width
+    inside = _HALF - np.float32(ANGLE_ERROR / (2.0 * math.pi)) * width
+    for i in range(cols.shape[0]):
+        x, y = points[4 * i], points[4 * i + 1]
+        col = approximate_azimuth(y, x) * per_rad + middle
+        col = col if col > _ZERO else _ZERO  # NaN too, which belongs to a point that is no place
+        col = col if col < width else width
+        whole = np.int32(col)
+        from_centre = abs(col - np.float32(whole) - _HALF)
+        sure = (from_centre < inside) & (x * x + y * y > _SMALL)
+        cols[i] = whole if sure else np.int32(-1)
+
+
+@kernel
+def _sure_rows(
     points: np.ndarray,
-    depth: np.ndarray,
-    point_index: np.ndarray,
-    codes: np.ndarray,
-    mean_and_std: np.ndarray,
-) -> np.ndarray:
-    height, width = point_index.shape
-    image = np.empty((codes.shape[0], height, width), dtype=np.float32)
-    # Raw channels of one row stay in the cache while they are normalised; from the last row up,
-    # so that the row below is at hand for the height step.
-    raw = np.zeros((len(CHANNELS), width), dtype=np.float32)
-    valid_below, z_below = np.zeros(width, dtype=np.float32), np.zeros(width, dtype=np.float32)
-    for row in range(height - 1, -1, -1):
-        for col in range(width):
-            i = point_index[row, col]
-            if i >= 0:
-                raw[_RANGE, col] = depth[i]
-                raw[_X, col], raw[_Y, col] = points[i, 0], points[i, 1]
-                raw[_Z, col], raw[_INTENSITY, col] = points[i, 2], points[i, 3]
-                raw[_VALID, col] = _ONE
-            else:
-                raw[_VALID, col] = _ZERO
-        for c in range(codes.shape[0]):
-            code = codes[c]
-            if code == _RANGE_STEP:
-                for col in range(width):
-                    step = raw[_RANGE, col] - raw[_RANGE, col - 1]  # column -1 is the last
-                    step = min(max(step, -_CLIP), _CLIP)
-                    raw[code, col] = step if raw[_VALID, col - 1] > _ZERO else _ZERO
-            elif code == _HEIGHT_STEP:
-                for col in range(width):
-                    step = min(max(raw[_Z, col] - z_below[col], -_CLIP), _CLIP)
-                    raw[code, col] = step if valid_below[col] > _ZERO else _ZERO
-            mean, std = mean_and_std[c, 0], mean_and_std[c, 1]
-            for col in range(width):
-                value = (raw[code, col] - mean) / std
-                image[c, row, col] = value if raw[_VALID, col] > _ZERO else _ZERO
-        valid_below[:] = raw[_VALID]
-        z_below[:] = raw[_Z]
-    return image
+    height: np.float32,
+    fov_down: np.float32,
+    fov: np.float32,
+    rows: np.ndarray,
+) -> None:
+    """Rows likewise; towards the vertical the formula's own error grows, so it decides there."""
+    per_rad, lowest = -height / fov, (_ONE + fov_down / fov) * height
+    inside = _HALF - np.float32(ANGLE_ERROR) * height / fov
+    for i in range(rows.shape[0]):
+        x, y, z = points[4 * i], points[4 * i + 1], points[4 * i + 2]
+        flat = x * x + y * y
+        row = approximate_azimuth(z, math.sqrt(flat)) * per_rad + lowest
+        row = row if row > -_ONE else -_ONE
+        row = row if row < height else height
+        whole = np.int32(row)
+        from_centre = abs(row - np.float32(whole) - _HALF)
+        sure = (from_centre < inside) & (z * z < flat) & (flat > _SMALL)
+        rows[i] = whole if sure else np.int32(-1)
 
 
 @kernel
-def _gather(values: np.ndarray, point_index: np.ndarray, image: np.ndarray) -> None:
-    for row in range(point_index.shape[0]):
-        for col in range(point_index.shape[1]):
-            i = point_index[row, col]
-            if i >= 0:
-                image[row, col] = values[i]
+def _remaining_columns(
+    points: np.ndarray, depths: np.ndarray, width: int, cols: np.ndarray
+) -> None:
+    for i in range(cols.shape[0]):
+        if cols[i] < 0 and depths[i] > _ZERO:
+            azimuth = math.atan2(points[4 * i + 1], points[4 * i])
+            # Cut to whole numbers towards zero: as good as floor where negative ones become 0.
+            col = int(_HALF * (_ONE - azimuth / _PI) * np.float32(width))
+            cols[i] = min(max(col, 0), width - 1)
+
+
+@kernel
+def _remaining_rows(
+    points: np.ndarray,
+    depths: np.ndarray,
+    height: int,
+    fov_down: np.float32,
+    fov: np.float32,
+    rows: np.ndarray,
+) -> None:
+    for i in range(rows.shape[0]):
+        if rows[i] < 0 and depths[i] > _ZERO:
+            # Rounding may leave the ratio just outside the domain of the arcsine.
+            inclination = math.asin(min(max(points[4 * i + 2] / depths[i], -_ONE), _ONE))
+            row = int((_ONE - (inclination - fov_down) / fov) * np.float32(height))
+            rows[i] = min(max(row, 0), height - 1)
+
+
+@kernel
+def _find_owners(
+    depths: np.ndarray, rows: np.ndarray, cols: np.ndarray, point_index: np.ndarray
+) -> None:
+    """The nearest point of each pixel; points that are no place lose row and column."""
+    width, owners = np.uint32(point_index.shape[1]), point_index.ravel()
+    nearest = np.full(owners.shape[0], _INFINITY, dtype=np.float32)
+    for i in range(depths.shape[0]):
+        depth = depths[i]
+        if depth == _ZERO:
+            rows[i], cols[i] = -1, -1
+            continue
+        pixel = np.uint32(rows[i]) * width + np.uint32(cols[i])
+        if depth < nearest[pixel]:
+            nearest[pixel], owners[pixel] = depth, i

@@ -18,6 +18,7 @@ from rangeseg.methods.base import (
 )
 from rangeseg.methods.components import bounding_boxes, grow
 from rangeseg.methods.confidence_bank import ConfidenceBank, true_class_confidence
+from rangeseg.methods.distributed import shared_divisor
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 from rangeseg.methods.sampling import draw_classes, draw_pixel
 from rangeseg.models import NetworkFactory
@@ -158,4 +159,4 @@ class Ael(TeacherMethod[AelSettings]):
         weight = kept * confidence.square() * class_weights[pseudo_labels]
         loss = F.cross_entropy(logits.float(), pseudo_labels, reduction="none")
         loss = loss * (confidence >= self.settings.confidence)
-        return (weight * loss).sum() / weight.sum().clamp(min=1e-6)
+        return (weight * loss).sum() / shared_divisor(weight.sum()).clamp(min=1e-6)

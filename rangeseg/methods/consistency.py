@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rangeseg.methods.base import UnsupervisedSettings
+from rangeseg.methods.distributed import shared_divisor
 from rangeseg.methods.losses import masked_cross_entropy, masked_squared_error
 
 
@@ -50,7 +51,8 @@ def consistency_loss(
     valid = valid & (confidence > 0)
     confident = (confidence >= settings.confidence) & valid
     if settings.confidence_mode == "per_batch":
-        keep = (confident.sum() / valid.sum().clamp(min=1)).expand_as(confidence)
+        share = shared_divisor(confident.sum()) / shared_divisor(valid.sum()).clamp(min=1)
+        keep = share.expand_as(confidence)
     else:
         keep = confident.float()
     if settings.loss == "cross_entropy":

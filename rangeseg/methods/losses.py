@@ -2,6 +2,9 @@
 
 One reduction everywhere: sum over classes, mean over valid pixels. Published weights assume other
 reductions (an MSE averaged over K classes with weight w is ours with w/K).
+
+Where several processes train together, the mean is over the pixels of all of them, see
+``shared_divisor``; only the Lovász term, which sorts the pixels, is each process's own.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.methods.distributed import shared_divisor
 from rangeseg.models.blocks import pad_azimuth
 
 
@@ -37,7 +41,7 @@ def masked_cross_entropy(
     loss = F.cross_entropy(logits.float(), target, reduction="none")
     weight = class_weights[target] * counts
     loss = loss * weight if keep is None else loss * weight * keep
-    return loss.sum() / weight.sum().clamp(min=1e-6)
+    return loss.sum() / shared_divisor(weight.sum()).clamp(min=1e-6)
 
 
 def soft_cross_entropy(
@@ -54,7 +58,7 @@ def soft_cross_entropy(
     """
     loss = F.cross_entropy(logits.float(), target, weight=class_weights, reduction="none")
     weight = (target * class_weights[:, None, None]).sum(dim=1) * valid
-    return (loss * valid * keep).sum() / weight.sum().clamp(min=1e-6)
+    return (loss * valid * keep).sum() / shared_divisor(weight.sum()).clamp(min=1e-6)
 
 
 def masked_squared_error(p: Tensor, q: Tensor, valid: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -68,7 +72,7 @@ def masked_squared_error(p: Tensor, q: Tensor, valid: Tensor, keep: Tensor | Non
     """
     distance = (p - q).square().sum(dim=1) * valid
     distance = distance if keep is None else distance * keep
-    return distance.sum() / valid.sum().clamp(min=1)
+    return distance.sum() / shared_divisor(valid.sum()).clamp(min=1)
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
@@ -94,12 +98,13 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     # A pixel that does not count has error 0 and sorts last, where it changes nothing.
     errors = (truth.float() - probabilities).abs() * counts
     errors, order = errors.sort(dim=1, descending=True)
-    hits = truth.gather(1, order).float()
-    counted = counts[order].float()
+    hits = truth.gather(1, order)
+    misses = counts[order] & ~hits
     total = hits.sum(dim=1, keepdim=True)
-    intersection = total - hits.cumsum(dim=1)
-    union = total + (counted - hits).cumsum(dim=1)
-    jaccard = 1.0 - intersection / union.clamp(min=1.0)
+    # Whole numbers: a GPU adds up floats in whatever order.
+    intersection = total - hits.cumsum(dim=1, dtype=torch.int32)
+    union = total + misses.cumsum(dim=1, dtype=torch.int32)
+    jaccard = 1.0 - intersection / union.clamp(min=1)
     steps = torch.cat([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], dim=1)
     present = (total[:, 0] > 0).float()
     return ((errors * steps).sum(dim=1) * present).sum() / present.sum().clamp(min=1.0)
@@ -136,7 +141,7 @@ def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     # 2PR / (P + R) with precision P = shared / predicted and recall R = shared / true size.
     f1 = 2.0 * shared / (predicted.sum(dim=(2, 3)) + size).clamp(min=1.0)
     present = size > 0
-    return ((1.0 - f1) * present).sum() / present.sum().clamp(min=1)
+    return ((1.0 - f1) * present).sum() / shared_divisor(present.sum()).clamp(min=1)
 
 
 def _boundary(share: Tensor, counts: Tensor) -> Tensor:

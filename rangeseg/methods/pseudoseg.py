@@ -16,6 +16,7 @@ from rangeseg.methods.base import (
     UnsupervisedSettings,
     evaluating,
 )
+from rangeseg.methods.distributed import shared_divisor
 from rangeseg.methods.losses import masked_cross_entropy, soft_cross_entropy
 from rangeseg.methods.mixing import Fields
 from rangeseg.models import NetworkFactory
@@ -149,4 +150,4 @@ def window_loss(scores: Tensor, present: Tensor, known: Tensor) -> Tensor:
         known: (B,n) bool.
     """
     loss = F.binary_cross_entropy_with_logits(scores, present.float(), reduction="none").mean(1)
-    return (loss * known).sum() / known.sum().clamp(min=1)
+    return (loss * known).sum() / shared_divisor(known.sum()).clamp(min=1)

@@ -108,7 +108,7 @@ def read_stamp(root: Path) -> Stamp | None:
     """
     path = root / STAMP
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
     except FileNotFoundError:
         if root.is_dir() and any(root.iterdir()):
             raise DataError(
@@ -118,13 +118,15 @@ def read_stamp(root: Path) -> Stamp | None:
         return None
     except NotADirectoryError:
         raise DataError(f"{root} is not a folder: choose another root") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): choose another root") from None
     try:
         content: dict[str, Any] = json.loads(text)
         version = content["version"]
         if version == SIMULATION_VERSION:
             settings = SimulationSettings(**content["settings"])
             return Stamp(settings, bool(content["complete"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path} is damaged ({type(error).__name__}): choose another root, or remove this one"
         ) from None

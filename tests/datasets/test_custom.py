@@ -19,7 +19,8 @@ from rangeseg.engine.inference import EvaluateSettings, Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.backprojection import nearest_point
-from rangeseg.geometry.projection import beam_rows, to_image
+from rangeseg.geometry.channels import to_image
+from rangeseg.geometry.rows import beam_rows
 from rangeseg.models import ModelSettings, build_network
 from tests.datasets.own_scans import (
     BEAMS,

@@ -8,14 +8,9 @@ import pytest
 
 from rangeseg.datasets.base import Scan
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.range_images import (
-    RangeImages,
-    RangeImageSettings,
-    StepSampler,
-    class_frequencies,
-    collate,
-)
+from rangeseg.datasets.range_images import RangeImages, RangeImageSettings, class_frequencies
 from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.datasets.training_scans import LoadedSample, StepSampler, collate
 from rangeseg.errors import DataError
 from rangeseg.geometry.augmentation import AugmentationSettings
 from tests.data_tools.kitti_layout import write_root
@@ -128,10 +123,12 @@ def test_no_two_samples_share_a_stream_and_seeds_differ() -> None:
 
 def test_collate_keeps_the_kinds_apart_and_passes_an_error_on() -> None:
     rng = np.random.default_rng(0)
+    images = make_images()
     samples = [
-        make_images().training_sample(make_scan(k), rng, STILL, 0.0) for k in (True, False, False)
+        LoadedSample(images.training_sample(make_scan(k), rng, STILL, 0.0), [])
+        for k in (True, False, False)
     ]
-    labelled, unlabelled = collate(samples)  # type: ignore[misc, arg-type]
+    labelled, unlabelled = collate(samples).fields  # type: ignore[union-attr]
     assert labelled["image"].shape == (1, 8, 16, 128)
     assert unlabelled["image"].shape == (2, 8, 16, 128)
     error = DataError("damaged")

@@ -18,12 +18,9 @@ from rangeseg.datasets.statistics import (
     measure_scans,
 )
 from rangeseg.errors import DataError
-from rangeseg.geometry.projection import (
-    CHANNELS,
-    beam_rows,
-    make_range_image,
-    project_points,
-)
+from rangeseg.geometry.channels import CHANNELS, make_range_image
+from rangeseg.geometry.projection import project_points
+from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_32E, HDL_64E, RowRule, Sensor
 from tests.datasets.own_scans import (
     BEAMS,

@@ -14,7 +14,8 @@ from rangeseg.methods.base import Method
 
 from ..methods.conftest import make_task, small_fidnet
 
-IDENTITY = Identity("cps", "fidnet", 4, ("range", "x"), 4)
+SETTINGS = {"model.name": "fidnet", "model.width": 4, "range_image.channels": ("range", "x")}
+IDENTITY = Identity("cps", ("road", "car", "tree", "pole"), "a1b2", SETTINGS)
 CPU = torch.device("cpu")
 
 
@@ -42,10 +43,12 @@ def test_what_is_saved_comes_back(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "supervised"}, "belongs to method cps, but .* asks for supervised"),
-        ({"num_classes": 16}, "belongs to num_classes 4, but .* asks for 16"),
-        ({"width": 128}, "belongs to width 4"),
-        ({"channels": ("range",)}, "belongs to channels"),
+        ({"method": "supervised"}, "belongs to method 'cps', but .* asks for 'supervised'"),
+        ({"classes": ("road", "car", "pole", "tree")}, "belongs to classes .*'tree', 'pole'"),
+        ({"labelled": "c3d4"}, "belongs to labelled 'a1b2', but .* asks for 'c3d4'"),
+        ({"settings": SETTINGS | {"model.width": 128}}, r"belongs to model\.width 4, .* for 128"),
+        ({"settings": SETTINGS | {"range_image.channels": ()}}, r"range_image\.channels"),
+        ({"settings": {"model.name": "fidnet"}}, r"belongs to model\.width 4, .* for None"),
     ],
 )
 def test_another_network_is_refused(saved: Path, change: dict, message: str) -> None:

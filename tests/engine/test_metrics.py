@@ -57,3 +57,17 @@ def test_images_count_like_points() -> None:
 
 def test_nothing_evaluated_is_zero() -> None:
     assert ConfusionMatrix(3).miou("nuscenes") == 0.0
+
+
+def test_counts_go_beyond_32_bits() -> None:
+    """A validation split of SemanticKITTI has half a billion points, all sequences five."""
+    matrix = ConfusionMatrix(2)
+    points = np.zeros(1 << 24, np.uint8)
+    before = (1 << 31) - 5
+    matrix.counts[0, 0] = before
+    matrix.update(points, points)
+    assert matrix.counts.dtype == np.int64
+    assert matrix.counts[0, 0] == before + (1 << 24)
+    assert matrix.iou()[0] == 1.0
+    matrix.counts[1, 1] = matrix.counts[0, 1] = matrix.counts[1, 0] = 1 << 40
+    assert matrix.iou()[1] == pytest.approx(1 / 3, rel=1e-12)

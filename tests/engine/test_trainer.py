@@ -117,7 +117,8 @@ def test_a_loss_that_is_not_finite_stops_the_training(
         "--set", "train.steps=30", "--set", "train.clip_norm=1e30", method="supervised",
     )  # fmt: skip
     assert code == 1
-    assert "became nan at or before step" in capsys.readouterr().err
+    assert "was no longer finite in step" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "last.pt").exists()
 
 
 def test_the_labels_of_unlabelled_scans_do_not_matter(

@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from rangeseg.geometry import projection
-from rangeseg.geometry.projection import beam_rows
+from rangeseg.geometry import rows
+from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_32E, HDL_64E, Sensor
 
 FOUR = Sensor("four", 4, 4, 36, fov_up_deg=5, fov_down_deg=-20, row_rule="scan_order")
@@ -14,7 +14,7 @@ FOUR = Sensor("four", 4, 4, 36, fov_up_deg=5, fov_down_deg=-20, row_rule="scan_o
 
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projection, "_warned", set())
+    monkeypatch.setattr(rows, "_warned", set())
 
 
 def turns(*azimuths_deg: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +60,7 @@ def test_another_number_of_rows_falls_back_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     points, _ = turns(around(), around(), around())
-    with caplog.at_level(logging.WARNING, logger="rangeseg.geometry.projection"):
+    with caplog.at_level(logging.WARNING, logger="rangeseg.geometry.rows"):
         assert beam_rows(points, FOUR) is None
         assert beam_rows(points, FOUR) is None
         assert beam_rows(points, FOUR.resized(2, 18)) is None
@@ -73,7 +73,7 @@ def test_another_number_of_rows_falls_back_with_one_warning(
 
 def test_each_sensor_warns_for_itself(caplog: pytest.LogCaptureFixture) -> None:
     points, _ = turns(around())
-    with caplog.at_level(logging.WARNING, logger="rangeseg.geometry.projection"):
+    with caplog.at_level(logging.WARNING, logger="rangeseg.geometry.rows"):
         assert beam_rows(points, FOUR) is None
         assert beam_rows(points, HDL_64E) is None
     assert len(caplog.records) == 2
@@ -90,7 +90,7 @@ def test_ring_is_taken_as_it_is_or_missed_with_one_warning(
     found = beam_rows(points, HDL_32E, ring=beams)
     np.testing.assert_array_equal(found, beams)
     assert found.dtype == np.int32
-    with caplog.at_level(logging.WARNING, logger="rangeseg.geometry.projection"):
+    with caplog.at_level(logging.WARNING, logger="rangeseg.geometry.rows"):
         assert beam_rows(points, HDL_32E) is None
         assert beam_rows(points, HDL_32E) is None
     assert [record.levelname for record in caplog.records] == ["WARNING"]

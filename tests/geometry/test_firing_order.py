@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rangeseg.geometry import projection as projection_module
+from rangeseg.geometry import rows as rows_module
 from rangeseg.geometry.augmentation import AugmentationSettings, augment_points
 from rangeseg.geometry.firing_order import firing_beams, firing_columns
-from rangeseg.geometry.projection import beam_rows, project_points
+from rangeseg.geometry.projection import project_points
+from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_32E, Sensor
 
 BEAMS, FIRINGS = 8, 48
@@ -111,7 +112,7 @@ def test_an_augmented_scan_still_loses_nothing_but_its_dropped_points() -> None:
 def test_other_orders_fall_back_with_a_warning(
     broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(projection_module, "_warned", set())
+    monkeypatch.setattr(rows_module, "_warned", set())
     points = firing_by_firing()
     points = {
         "a point less": points[1:],

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from rangeseg.errors import ConfigError
-from rangeseg.geometry.projection import (
-    CHANNELS,
-    STEP_CLIP_M,
-    Projection,
-    make_range_image,
-    project_points,
-    to_image,
-)
+from rangeseg.geometry.channels import CHANNELS, STEP_CLIP_M, make_range_image, to_image
+from rangeseg.geometry.projection import Projection, project_points
 from rangeseg.geometry.sensor import HDL_64E, Sensor
 from tests.geometry.test_projection import cloud
 

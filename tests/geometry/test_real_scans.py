@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from rangeseg.datasets.base import Scan
-from rangeseg.geometry import projection as projection_module
+from rangeseg.geometry import rows as rows_module
 from rangeseg.geometry.backprojection import nearest_label, own_pixel
-from rangeseg.geometry.projection import beam_rows, project_points, to_image
+from rangeseg.geometry.channels import to_image
+from rangeseg.geometry.projection import project_points
+from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_32E, HDL_64E, RowRule
 from tests.benchmarks.round_trip import read_scans, round_trip
 
@@ -82,7 +84,7 @@ def test_kitti_by_scan_order_loses_few_points(scans: list[Scan]) -> None:
 def test_pandaset_has_no_rows_by_scan_order(
     real_data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(projection_module, "_warned", set())
+    monkeypatch.setattr(rows_module, "_warned", set())
     paths = sorted((real_data / "pandaset_semkitti").glob("sequences/*/velodyne/*.bin"))
     assert len(paths) >= 4
     with caplog.at_level(logging.WARNING):

@@ -1,0 +1,112 @@
+"""Scans that cannot be read: the end of the work, or counted, named and left out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Literal
+
+from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.errors import DataError
+
+OnBadScan = Literal["fail", "skip"]
+
+RECORD = "bad_scans.jsonl"
+"""In the folder of a run: a line for each scan that its training left out."""
+
+_MOST = 100  # one scan in so many may be bad
+
+_log = logging.getLogger(__name__)
+
+
+class BadScans:
+    """What is done about bad scans in one piece of work, and which ones there were.
+
+    With ``skip`` each is warned of once. As long as there are at most 1 % of the scans (and one of
+    two to a hundred) the work goes on without them; more are no accident, but a wrong folder or a
+    broken disk, and end it.
+
+    Args:
+        policy: ``fail`` raises the first one.
+        scans: how many the work is about.
+
+    Attributes:
+        skipped: scan id -> what is wrong with it.
+    """
+
+    def __init__(self, policy: OnBadScan, scans: int) -> None:
+        self.policy, self.scans = policy, scans
+        self.skipped: dict[str, str] = {}
+        self._record: Path | None = None
+
+    @property
+    def most(self) -> int:
+        """How many scans may be skipped."""
+        return min(max(1, self.scans // _MOST), self.scans - 1)
+
+    def keep_in(self, record: Path) -> None:
+        """Keep the skipped scans in a file, for a resumed run and its other processes."""
+        self._record = record
+        recorded = self._recorded()
+        for scan_id in self.skipped.keys() - recorded.keys():
+            self._append(scan_id)
+        self.skipped |= recorded
+
+    def read(self, source: ScanSource, scan_id: str, with_labels: bool = True) -> Scan | None:
+        """A scan, or None if it is to be skipped.
+
+        Raises:
+            DataError: see ``add``.
+        """
+        try:
+            return source.read_scan(scan_id, with_labels)
+        except DataError as error:
+            self.add(scan_id, error)
+            return None
+
+    def add(self, scan_id: str, error: DataError) -> None:
+        """Count a scan that could not be read; one that is known is not counted again.
+
+        Raises:
+            DataError: the policy is to fail, or too many were skipped.
+        """
+        if self.policy == "fail":
+            raise error
+        if scan_id in self.skipped:
+            return
+        self.skipped |= self._recorded()
+        if scan_id not in self.skipped:
+            self.skipped[scan_id] = str(error)
+            self._append(scan_id)
+        _log.warning("skipped scan %s: %s", scan_id, error)
+        if len(self.skipped) > self.most:
+            raise DataError(
+                f"{len(self.skipped)} of {self.scans} scans cannot be read, of which at most "
+                f"{self.most} may be skipped; the last one: {error}. "
+                "`rangeseg-data check` lists all of them",
+                error.kind,
+            )
+
+    def report(self) -> dict[str, str]:
+        """The skipped scans, sorted by id, with what is wrong with each."""
+        return dict(sorted((self._recorded() | self.skipped).items()))
+
+    def _recorded(self) -> dict[str, str]:
+        """What the file keeps; a line that a kill cut short is left out."""
+        if self._record is None or not self._record.is_file():
+            return {}
+        recorded = {}
+        for line in self._record.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+                recorded[str(entry["scan"])] = str(entry["error"])
+            except (ValueError, LookupError, TypeError):
+                continue
+        return recorded
+
+    def _append(self, scan_id: str) -> None:
+        if self._record is not None:
+            line = json.dumps({"scan": scan_id, "error": self.skipped[scan_id]})
+            with self._record.open("a", encoding="utf-8") as file:
+                file.write(f"\n{line}\n")  # behind what a kill may have cut short

@@ -1,0 +1,140 @@
+"""What the network reads of each pixel: the channels of a range image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rangeseg.errors import ConfigError, unknown_name
+from rangeseg.geometry.kernel import as_points, kernel
+from rangeseg.geometry.projection import Projection
+
+CHANNELS = ("range", "x", "y", "z", "intensity", "valid", "range_step", "height_step")
+"""What an image can show of each pixel; ``make_range_image`` says what they are."""
+
+STEP_CLIP_M = 1.0
+"""Steps between neighbouring pixels are clipped to ± this: beyond it, it is simply an edge."""
+
+_RANGE, _X, _Y, _Z, _INTENSITY, _VALID, _RANGE_STEP, _HEIGHT_STEP = range(len(CHANNELS))
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_CLIP = np.float32(STEP_CLIP_M)
+
+
+def make_range_image(
+    points: np.ndarray,
+    projection: Projection,
+    channels: Sequence[str],
+    statistics: Mapping[str, tuple[float, float]],
+) -> np.ndarray:
+    """What the network reads: chosen channels, normalised, exactly 0 where no point is.
+
+    ``range``, ``x``, ``y``, ``z`` in metres, ``intensity`` and ``valid`` (1) are those of the
+    pixel's point. ``range_step`` is the range less that of the pixel to the left (around the
+    seam), ``height_step`` is z less that of the pixel below: centimetres that the scaling of the
+    range would hide. Steps are clipped to ±STEP_CLIP_M, and 0 where the neighbour is empty.
+
+    Args:
+        points: (N,4) float32, those that were projected.
+        projection: of these points.
+        channels: C names out of CHANNELS, in the order wanted.
+        statistics: channel -> (mean, standard deviation) before normalisation; a channel that is
+            not in it stays as it is.
+
+    Returns:
+        (C,H,W) float32.
+
+    Raises:
+        ConfigError: an unknown channel, or a standard deviation that is not positive.
+    """
+    for channel in channels:
+        if channel not in CHANNELS:
+            raise unknown_name("channel", channel, CHANNELS)
+    mean_and_std = np.array([statistics.get(channel, (0.0, 1.0)) for channel in channels])
+    mean_and_std = mean_and_std.astype(np.float32).reshape(-1, 2)
+    if not (mean_and_std[:, 1] > 0.0).all():
+        wrong = channels[int(np.argmin(mean_and_std[:, 1] > 0.0))]
+        raise ConfigError(
+            f"statistics of channel '{wrong}': the standard deviation must be positive, "
+            f"found {statistics[wrong][1]}"
+        )
+    if len(points) != len(projection.depth):
+        raise ValueError(f"{len(points)} points, but the projection of {len(projection.depth)}")
+    codes = np.array([CHANNELS.index(channel) for channel in channels], dtype=np.int64)
+    return _fill_image(
+        np.ascontiguousarray(as_points(points)[:, :4]).ravel(),
+        projection.depth,
+        projection.point_index,
+        codes,
+        mean_and_std,
+    )
+
+
+def to_image(values: np.ndarray, point_index: np.ndarray, fill: float) -> np.ndarray:
+    """The value of each pixel's point: ``values[point_index]``, and ``fill`` where it is empty.
+
+    Args:
+        values: (N,) of any dtype, for example uint8 labels.
+        point_index: (H,W) int32 of a projection of these N points.
+        fill: the value of empty pixels.
+
+    Returns:
+        (H,W) of the dtype of ``values``.
+    """
+    values = np.ascontiguousarray(values)
+    image = np.full(point_index.shape, fill, dtype=values.dtype)
+    _gather(values, point_index, image)
+    return image
+
+
+@kernel
+def _fill_image(
+    points: np.ndarray,
+    depth: np.ndarray,
+    point_index: np.ndarray,
+    codes: np.ndarray,
+    mean_and_std: np.ndarray,
+) -> np.ndarray:
+    height, width = point_index.shape
+    image = np.empty((codes.shape[0], height, width), dtype=np.float32)
+    # Raw channels of one row stay in the cache while they are normalised; from the last row up,
+    # so that the row below is at hand for the height step.
+    raw = np.zeros((len(CHANNELS), width), dtype=np.float32)
+    valid_below, z_below = np.zeros(width, dtype=np.float32), np.zeros(width, dtype=np.float32)
+    for row in range(height - 1, -1, -1):
+        for col in range(width):
+            i = point_index[row, col]
+            if i >= 0:
+                raw[_RANGE, col] = depth[i]
+                raw[_X, col], raw[_Y, col] = points[4 * i], points[4 * i + 1]
+                raw[_Z, col], raw[_INTENSITY, col] = points[4 * i + 2], points[4 * i + 3]
+                raw[_VALID, col] = _ONE
+            else:
+                raw[_VALID, col] = _ZERO
+        for c in range(codes.shape[0]):
+            code = codes[c]
+            if code == _RANGE_STEP:
+                for col in range(width):
+                    step = raw[_RANGE, col] - raw[_RANGE, col - 1]  # column -1 is the last
+                    step = min(max(step, -_CLIP), _CLIP)
+                    raw[code, col] = step if raw[_VALID, col - 1] > _ZERO else _ZERO
+            elif code == _HEIGHT_STEP:
+                for col in range(width):
+                    step = min(max(raw[_Z, col] - z_below[col], -_CLIP), _CLIP)
+                    raw[code, col] = step if valid_below[col] > _ZERO else _ZERO
+            mean, std = mean_and_std[c, 0], mean_and_std[c, 1]
+            for col in range(width):
+                value = (raw[code, col] - mean) / std
+                image[c, row, col] = value if raw[_VALID, col] > _ZERO else _ZERO
+        valid_below[:] = raw[_VALID]
+        z_below[:] = raw[_Z]
+    return image
+
+
+@kernel
+def _gather(values: np.ndarray, point_index: np.ndarray, image: np.ndarray) -> None:
+    for row in range(point_index.shape[0]):
+        for col in range(point_index.shape[1]):
+            i = point_index[row, col]
+            if i >= 0:
+                image[row, col] = values[i]

@@ -1,0 +1,219 @@
+"""A training batch as a method's student gets it: what it sees, and what it is taught.
+
+No method has to help. The scans of a batch get one more image channel, the number of their scan:
+nothing perturbs it, whatever mixes pixels carries it along, and it is taken off before a network
+sees it. So it tells of each pixel of the student's images which scan it comes from. Mixing never
+moves a pixel, so what is known of that scan at the same place is known of the pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rangeseg.building import build_method, identity, open_source
+from rangeseg.config import RunConfig
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.range_images import RangeImages, class_frequencies
+from rangeseg.datasets.splits import labelled_and_unlabelled
+from rangeseg.datasets.training_scans import SampleKey, StepSampler
+from rangeseg.engine.checkpoint import load_checkpoint
+from rangeseg.engine.device import to_device
+from rangeseg.engine.trainer import class_weights
+from rangeseg.errors import ConfigError
+from rangeseg.methods.base import Method, StepContext, TrainingBatch
+from rangeseg.methods.mixing import Fields
+from rangeseg.methods.perturbation import StrongPerturbation
+from rangeseg.models.network import Network
+
+
+@dataclass(frozen=True)
+class StudentBatch:
+    """One step of a training, for people to look at.
+
+    Attributes:
+        scans: id of each scan, and whether it is labelled; number 1 stands first.
+        depth: (B,H,W) float32 metres that the student sees.
+        origin: (B,H,W) uint8 number of the scan that each pixel comes from; 0 where there is no
+            echo, or where the perturbation dropped it.
+        taught: (B,H,W) uint8: the truth of pixels from labelled scans, elsewhere the class that
+            the method's own network predicts for the pixel's scan; IGNORE where there is neither.
+        confidence: (B,H,W) float32 of the predicted classes; 1 for the truth.
+        threshold: of the method's settings, below which a prediction is not learnt; 0 for none.
+    """
+
+    scans: list[tuple[str, bool]]
+    depth: np.ndarray
+    origin: np.ndarray
+    taught: np.ndarray
+    confidence: np.ndarray
+    threshold: float
+
+
+def student_batch(
+    config: RunConfig, checkpoint: Path | None, step: int, device: torch.device
+) -> StudentBatch:
+    """What the student of a run gets in a step.
+
+    The step's scans, crops, augmentation and random draws are those of the training.
+
+    Args:
+        config: of the run.
+        checkpoint: of the run; None takes networks that have learnt nothing, whose predictions
+            mean nothing.
+        step: from 0 on.
+        device: where the networks run.
+
+    Raises:
+        ConfigError: the images have no range, or the method has no unlabelled scan to learn from.
+        DataError: a scan cannot be read.
+        CheckpointError: the checkpoint does not fit.
+    """
+    channels = config.range_image.channels
+    if "range" not in channels:
+        raise ConfigError(f"a batch is shown by its ranges, and {', '.join(channels)} has none")
+    source = open_source(config)
+    run = config.run
+    labelled, unlabelled = labelled_and_unlabelled(source, run.labels, run.seed)
+    weights = torch.ones(source.info.label_map.num_classes)
+    if config.train.class_weights != "none":
+        weights = class_weights(torch.from_numpy(class_frequencies(source, labelled)))
+    torch.manual_seed(run.seed)
+    method = build_method(config, source, weights)
+    if method.uses_unlabelled and not unlabelled:
+        raise ConfigError(f"{run.method} learns from unlabelled scans: take fewer --labels")
+    if checkpoint is not None:
+        owner = identity(config, source, labelled)
+        load_checkpoint(checkpoint, owner, method, torch.device("cpu"))
+    others = unlabelled if method.uses_unlabelled else []
+    sampler = StepSampler(
+        labelled, others, config.train.batch_size, run.seed, range(step, step + 1)
+    )
+    images = RangeImages(source.info, config.range_image)
+    statistics = images.channel_statistics
+    method.perturb = StrongPerturbation(
+        config.train.perturbation, (*channels, NUMBER), (*statistics, (0.0, 1.0))
+    )
+    to_device(method, device).train()
+    keys = next(iter(sampler))
+    read = [_numbered(number, key, source, images, config) for number, key in enumerate(keys, 1)]
+    witness = Witness(method)
+    generator = torch.Generator(device)
+    generator.manual_seed(run.seed * 1_000_003 + step)  # as the trainer does
+    method(_batch(read, keys, device), StepContext(step, config.train.steps, generator))
+    place = channels.index("range")
+    threshold = float(getattr(method.settings, "confidence", 0.0))
+    return _told(witness, read, keys, place, statistics[place], threshold)
+
+
+NUMBER = "number"
+"""The additional channel."""
+
+
+class Witness:
+    """Listens to the networks of a method: what its student sees, what they predict.
+
+    Attributes:
+        seen: images (B,C+1,H,W) of the student's forwards that are learnt from, in their order.
+        predicted: number of a scan -> probabilities (K,H,W) of the last prediction without a
+            gradient of that scan alone, which is what pseudo-labels are made of.
+    """
+
+    def __init__(self, method: Method[Any]) -> None:
+        self.seen: list[Tensor] = []
+        self.predicted: dict[int, Tensor] = {}
+        for network in method.modules():
+            if isinstance(network, Network):
+                self._listen(network, network is method.student)
+
+    def _listen(self, network: Network, is_student: bool) -> None:
+        encode, classify = network.encode, network.classify
+        numbers = torch.empty(0)
+
+        def encode_and_tell(image: Tensor) -> list[Tensor]:
+            nonlocal numbers
+            numbers = image[:, -1]
+            if is_student and torch.is_grad_enabled():
+                self.seen.append(image.detach().cpu())
+            return encode(image[:, :-1].contiguous(memory_format=torch.channels_last))
+
+        def classify_and_tell(embedding: Tensor) -> Tensor:
+            logits = classify(embedding)
+            if not torch.is_grad_enabled():
+                self._keep(numbers, logits)
+            return logits
+
+        network.encode = encode_and_tell  # type: ignore[method-assign]
+        network.classify = classify_and_tell  # type: ignore[method-assign]
+
+    def _keep(self, numbers: Tensor, logits: Tensor) -> None:
+        probabilities = logits.float().softmax(dim=1).cpu()
+        for scan, each in zip(numbers, probabilities, strict=True):
+            found = scan.unique()
+            found = found[found > 0]
+            if len(found) == 1:
+                self.predicted[int(found)] = each
+
+
+def _numbered(
+    number: int, key: SampleKey, source: ScanSource, images: RangeImages, config: RunConfig
+) -> Fields:
+    """The sample of a key as tensors, with the scan's number as the last channel."""
+    scan = source.read_scan(key.scan_id, with_labels=key.labelled)
+    rng = np.random.default_rng(key.seed)
+    sample = images.training_sample(scan, rng, config.train.augmentation, key.window)
+    fields = {name: torch.from_numpy(array) for name, array in sample.items()}
+    fields["image"] = torch.cat([fields["image"], number * fields["valid"][None].float()])
+    return fields
+
+
+def _batch(read: list[Fields], keys: list[SampleKey], device: torch.device) -> TrainingBatch:
+    kinds: list[Fields | None] = []
+    for labelled in (True, False):
+        chosen = [
+            fields for fields, key in zip(read, keys, strict=True) if key.labelled is labelled
+        ]
+        kinds.append(
+            {name: torch.stack([f[name] for f in chosen]).to(device) for name in chosen[0]}
+            if chosen
+            else None
+        )
+    assert kinds[0] is not None
+    return TrainingBatch(kinds[0], kinds[1])
+
+
+def _told(
+    witness: Witness, read: list[Fields], keys: list[SampleKey], range_channel: int,
+    statistics: tuple[float, float], threshold: float,
+) -> StudentBatch:  # fmt: skip
+    """What the witness saw, pixel by pixel put together from the scans."""
+    images = torch.cat(witness.seen)
+    origin = images[:, -1].round().to(torch.uint8)
+    taught = torch.full(origin.shape, IGNORE, dtype=torch.uint8)
+    confidence = torch.zeros(origin.shape)
+    for number, (fields, key) in enumerate(zip(read, keys, strict=True), 1):
+        here = origin == number
+        if key.labelled:
+            known, sure = fields["labels"], torch.ones(fields["valid"].shape)
+        elif number in witness.predicted:
+            sure, classes = witness.predicted[number].max(dim=0)
+            known = classes.to(torch.uint8)
+        else:
+            continue
+        taught = torch.where(here, known, taught)
+        confidence = torch.where(here, sure, confidence)
+    mean, std = statistics
+    return StudentBatch(
+        [(key.scan_id, key.labelled) for key in keys],
+        (images[:, range_channel] * std + mean).numpy(),
+        origin.numpy(),
+        taught.numpy(),
+        confidence.numpy(),
+        threshold,
+    )

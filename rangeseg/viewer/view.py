@@ -1,0 +1,142 @@
+"""``rangeseg view``: what was asked for, and which of the rooms answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rangeseg.building import open_source
+from rangeseg.config import load_config, load_run_config
+from rangeseg.engine.checkpoint import CHECKPOINT
+from rangeseg.engine.device import choose_device
+from rangeseg.errors import ConfigError
+from rangeseg.pictures import save_picture
+from rangeseg.runs import CONFIG, plan_run
+from rangeseg.viewer.batch import student_batch
+from rangeseg.viewer.batch_sheet import batch_sheet
+from rangeseg.viewer.colours import check_mode
+from rangeseg.viewer.pictures import save_scans
+from rangeseg.viewer.scans import check_data, open_views
+from rangeseg.viewer.window import show_window
+
+VIDEO_SCANS = 50
+"""In a GIF, unless the user says how many: all frames are in memory, and in the file."""
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """What ``rangeseg view`` was asked for.
+
+    Attributes:
+        target: the folder of a run or of predictions, or a configuration.
+        overrides: ``key=value`` for a configuration.
+        predictions: a folder of predictions beside a configuration.
+        split: whose scans; None takes that of the target.
+        scans: which of them; empty for all.
+        count: how many at most.
+        mode: by what points are coloured; None for the most telling one there is.
+        side_by_side: truth beside prediction.
+        hide_ignored: leave out points whose true class is ignored.
+        point_size: in pixels.
+        min_confidence: from which a prediction would be a pseudo-label.
+        device: where networks run.
+        save: a PNG, or a folder of them.
+        video: a GIF; with neither, a window opens.
+    """
+
+    target: Path
+    overrides: list[str]
+    predictions: Path | None
+    split: str | None
+    scans: list[str]
+    count: int | None
+    mode: str | None
+    side_by_side: bool
+    hide_ignored: bool
+    point_size: float
+    min_confidence: float
+    device: str
+    save: Path | None
+    video: Path | None
+
+
+def view_scans(request: ViewRequest, panel: bool, say: Callable[[str], None]) -> None:
+    """Show scans in a window, or write pictures of them.
+
+    Args:
+        request: which scans, and how.
+        panel: range-image strips instead of points.
+        say: takes lines for the user.
+
+    Raises:
+        ConfigError: options are wrong or do not go together.
+        RangesegError: scans cannot be read, or nothing can be drawn.
+    """
+    out, count = request.video or request.save, request.count
+    if request.video is not None and request.video.suffix.lower() != ".gif":
+        raise ConfigError(f"--video {request.video}: name a .gif")
+    if request.save is not None and request.save.suffix.lower() not in ("", ".png"):
+        raise ConfigError(f"--save {request.save}: name a .png or a folder")
+    if panel and out is None:
+        raise ConfigError("--panel makes a picture: say where with --save strips.png")
+    if not 0 <= request.min_confidence <= 1:
+        raise ConfigError(f"--min-confidence {request.min_confidence}: give 0 to 1")
+    if count is not None and count < 1:
+        raise ConfigError(f"--count {count}: give a number from 1 on")
+    if request.video is not None and count is None and not request.scans:
+        count = VIDEO_SCANS
+    views = open_views(
+        request.target, request.overrides, request.predictions, request.split,
+        request.min_confidence, choose_device(request.device),
+    ).chosen(request.scans, count)  # fmt: skip
+    mode = check_mode(request.mode or ("prediction" if views.predicted else "truth"), views)
+    if request.side_by_side:
+        check_mode("prediction", views)
+    if out is None:
+        show_window(views, mode, request.side_by_side, request.point_size, say)
+        return
+    written = save_scans(
+        views, out, mode, request.side_by_side, panel, request.hide_ignored, request.point_size
+    )
+    more = f" and {len(written) - 1} more" if len(written) > 1 else ""
+    say(f"picture: {written[0]}{more}")
+
+
+def view_batch(
+    request: ViewRequest, method: str | None, labels: str, seed: int, say: Callable[[str], None]
+) -> None:
+    """Write a picture of a training batch as the student of a method gets it.
+
+    Args:
+        request: of which the target (a run or a configuration), the device and ``save`` count.
+        method: with a configuration.
+        labels: as for ``train``, with a configuration.
+        seed: of the training, with a configuration.
+        say: takes lines for the user.
+
+    Raises:
+        ConfigError: options are wrong or do not go together.
+        RangesegError: scans or the checkpoint cannot be read.
+    """
+    save = request.save
+    if save is None or save.suffix.lower() != ".png":
+        raise ConfigError("--batch makes a picture: say where with --save batch.png")
+    checkpoint = None
+    if request.target.is_dir():
+        if method is not None or request.overrides:
+            raise ConfigError("--method and --set go with a configuration: a run has its own")
+        if not (request.target / CONFIG).is_file():
+            raise ConfigError(f"{request.target} holds no {CONFIG}, so it is no run")
+        config, checkpoint = load_run_config(request.target / CONFIG), request.target / CHECKPOINT
+    elif method is None:
+        raise ConfigError("--batch with a configuration needs --method, e.g. --method cutmix_seg")
+    else:
+        config = plan_run(load_config(request.target, request.overrides), method, labels, seed)
+    check_data(config)
+    step = config.train.steps - 1  # whatever rises during a training has risen
+    batch = student_batch(config, checkpoint, step, choose_device(request.device))
+    trained = "" if checkpoint else " · networks without training: their predictions mean nothing"
+    title = f"{config.run.method} · what the student sees and is taught{trained}"
+    save_picture(save, batch_sheet(batch, title, open_source(config).info.label_map))
+    say(f"picture: {save}")

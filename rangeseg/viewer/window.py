@@ -1,0 +1,307 @@
+"""The window: scans one after the other, by keys."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rangeseg.errors import ConfigError, RangesegError
+from rangeseg.pictures import EMPTY, Legend, save_picture
+from rangeseg.viewer.ahead import LoadAhead
+from rangeseg.viewer.canvas import Canvas
+from rangeseg.viewer.colours import (
+    MODES,
+    check_mode,
+    describe,
+    mode_legend,
+    point_colours,
+    shown_mode,
+    visible_points,
+)
+from rangeseg.viewer.hud import Hud, overlay
+from rangeseg.viewer.libraries import FaultyLibraries, explain
+from rangeseg.viewer.pictures import scene_sheet
+from rangeseg.viewer.scans import ScanView, ScanViews
+from rangeseg.viewer.x11 import find_window, has_display, set_title
+
+HELP = (
+    ("n, b", "next, previous scan; hold to run"),
+    ("PgDn, PgUp", "10 scans on, back"),
+    ("Home, End", "first, last scan"),
+    ("1, 2, 3", "truth, prediction, error"),
+    ("4, 5, 6, 7", "intensity, range, confidence, pseudo-label coverage"),
+    ("s", "truth and prediction side by side"),
+    ("i", "hide or show ignored points"),
+    ("l", "legend"),
+    ("p", "picture into this folder"),
+    ("r", "camera as at the start"),
+    ("+, -", "larger, smaller points"),
+    ("mouse", "drag to turn, with Ctrl to move, wheel to zoom"),
+    ("h, q", "this help, quit"),
+)
+KEYS: dict[str | int, str] = {
+    "N": "next", "B": "previous", "S": "side", "I": "ignored", "L": "legend", "P": "picture",
+    "H": "help", "Q": "quit", "R": "reset", 266: "back", 267: "on", 268: "first", 269: "last",
+    **{str(number + 1): mode for number, mode in enumerate(MODES)},
+}  # fmt: skip
+"""Key, as GLFW numbers it or as a letter -> what it does."""
+
+FAR = 10
+"""Scans that PgUp and PgDn skip."""
+
+SIZE = (940, 720)
+"""Width and height of a window: two fit on a screen."""
+
+IDLE_SECONDS = 0.005
+
+
+def show_window(
+    views: ScanViews, mode: str, side_by_side: bool, point_size: float, say: Callable[[str], None]
+) -> None:
+    """Show scans until the user leaves.
+
+    Args:
+        views: the scans.
+        mode: by what points are coloured at first.
+        side_by_side: begin with truth and prediction.
+        point_size: in pixels.
+        say: takes a line for each scan and mode, and of what keys did.
+
+    Raises:
+        ConfigError: there is no display.
+        FaultyLibraries: open3d cannot draw.
+        RangesegError: the first scan cannot be read.
+    """
+    if not has_display():
+        raise ConfigError(
+            "there is no display to open a window on: add --save scan.png or --video scans.gif, "
+            "which need none"
+        )
+    try:
+        import open3d
+    except (ImportError, OSError) as error:
+        raise FaultyLibraries(explain(str(error))) from None
+    with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):
+        window = Window(open3d, views, mode, point_size, say)
+        try:
+            if side_by_side:
+                window.do("side")
+            window.run()
+        finally:
+            window.close()
+
+
+class Window:
+    """One or two canvases that show a scan, and what the keys do to them.
+
+    Args:
+        open3d: the module.
+        views: the scans.
+        mode: by what points are coloured at first.
+        point_size: in pixels.
+        say: takes lines for the user.
+        visible: False draws into memory, for tests.
+    """
+
+    def __init__(
+        self,
+        open3d: Any,
+        views: ScanViews,
+        mode: str,
+        point_size: float,
+        say: Callable[[str], None],
+        visible: bool = True,
+    ) -> None:
+        self._o3d, self._views, self._say, self._visible = open3d, views, say, visible
+        self.mode, self.number = mode, 0
+        self.hide_ignored, self.legend, self.help = False, True, False
+        self._point_size = point_size
+        self._scans = LoadAhead(self._load, len(views.scan_ids))
+        self.view = self._scans.get(0)
+        self._canvases: list[_Pane] = []
+        self._waiting: list[str] = []
+        self._open = True
+        self._add_canvas()
+        self._refresh()
+
+    def run(self) -> None:
+        """Draw and answer keys until the user leaves."""
+        while self._open:
+            alive = [pane.canvas.visualizer.poll_events() for pane in self._canvases]
+            if not all(alive):
+                return
+            waiting, self._waiting = self._waiting, []
+            for action in waiting:
+                self.do(action)
+            self._link()
+            for pane in self._canvases:
+                pane.hud.follow()
+                if pane.canvas.changed:
+                    pane.canvas.visualizer.update_renderer()
+                    pane.canvas.changed = False
+            time.sleep(IDLE_SECONDS)
+
+    def do(self, action: str) -> None:
+        """What a key stands for; see KEYS."""
+        try:
+            if action in MODES:
+                self.mode = check_mode(action, self._views)
+                self._refresh()
+            elif action in ("next", "previous", "on", "back", "first", "last"):
+                self._go(action)
+            elif action == "picture":
+                self._save()
+            elif action == "side":
+                self._toggle_side()
+            elif action == "quit":
+                self._open = False
+            elif action == "reset":
+                for pane in self._canvases:
+                    pane.canvas.look_from_start()
+            else:
+                self._toggle(action)
+        except RangesegError as error:  # the window stays, with what it showed
+            self._say(f"{error}")
+
+    def draw(self) -> list[np.ndarray]:
+        """The picture (H,W,3) uint8 of each canvas, without text."""
+        for pane in self._canvases:
+            pane.hud.show(None)
+        pictures = [pane.canvas.draw() for pane in self._canvases]
+        self._write()
+        return pictures
+
+    def close(self) -> None:
+        """Close the windows."""
+        self._scans.close()
+        for pane in self._canvases:
+            pane.canvas.close()
+        self._canvases = []
+
+    def _load(self, number: int) -> ScanView:
+        return self._views.read(self._views.scan_ids[number])
+
+    def _modes(self) -> list[str]:
+        """What each canvas shows."""
+        if len(self._canvases) < 2:
+            return [self.mode]
+        return ["truth", "prediction" if self.mode == "truth" else self.mode]
+
+    def _go(self, action: str) -> None:
+        last = len(self._views.scan_ids) - 1
+        steps = {"next": 1, "previous": -1, "on": FAR, "back": -FAR}
+        number = {"first": 0, "last": last}.get(action, self.number + steps.get(action, 0))
+        number = min(max(number, 0), last)
+        if number == self.number:
+            self._say(f"{self._views.scan_ids[number]} is the {'last' if number else 'first'} scan")
+            return
+        self.view = self._scans.get(number, number - self.number)
+        self.number = number
+        self._refresh()
+
+    def _toggle(self, action: str) -> None:
+        if action == "ignored":
+            self.hide_ignored = not self.hide_ignored
+            self._say(f"ignored points {'hidden' if self.hide_ignored else 'shown'}")
+            self._refresh(quiet=True)
+            return
+        if action == "legend":
+            self.legend = not self.legend
+        if action == "help":
+            self.help = not self.help
+            if self.help:
+                self._say("\n".join(f"{keys:12}{meaning}" for keys, meaning in HELP))
+        self._write()
+
+    def _toggle_side(self) -> None:
+        check_mode("prediction", self._views)
+        if len(self._canvases) == 2:
+            self._canvases.pop().canvas.close()
+        else:
+            self._add_canvas()
+        self._refresh()
+
+    def _add_canvas(self) -> None:
+        number = len(self._canvases)
+        title = f"rangeseg {os.getpid()}.{number}"
+        try:
+            canvas = Canvas(
+                self._o3d, title, EMPTY, *SIZE, number * SIZE[0], self._visible
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise FaultyLibraries(explain(str(error))) from None
+        canvas.set_point_size(self._point_size)
+        for key, action in KEYS.items():
+            code = ord(key) if isinstance(key, str) else key
+            canvas.visualizer.register_key_callback(code, self._key(action))
+        window = find_window(title) if self._visible else None
+        self._canvases.append(_Pane(canvas, Hud(self._o3d, canvas), window))
+
+    def _key(self, action: str) -> Callable[[Any], bool]:
+        def pressed(visualizer: Any) -> bool:
+            # A key that is held repeats faster than a slow machine draws: no queue of steps.
+            if action not in self._waiting:
+                self._waiting.append(action)
+            return False
+
+        return pressed
+
+    def _refresh(self, quiet: bool = False) -> None:
+        """Show the scan by the modes, and say so."""
+        label_map = self._views.source.info.label_map
+        visible = visible_points(self.view, self.hide_ignored)
+        new = [pane for pane in self._canvases if not pane.canvas.has_cloud]
+        for pane, mode in zip(self._canvases, self._modes(), strict=True):
+            colours = point_colours(shown_mode(mode, self.view), self.view, label_map)
+            pane.canvas.show(self.view.scan.points[visible, :3], colours[visible])
+        if new and len(self._canvases) == 2:
+            new[0].canvas.follow(self._canvases[0].canvas)
+        self._write()
+        if not quiet:
+            self._say(" | ".join(self._titles()))
+
+    def _titles(self) -> list[str]:
+        return [describe(mode, self.view) for mode in self._modes()]
+
+    def _write(self) -> None:
+        """Title, legend and help into the windows."""
+        for pane, mode, title in zip(self._canvases, self._modes(), self._titles(), strict=True):
+            if pane.window is not None:
+                set_title(pane.window, f"rangeseg · {title}")
+            lines = [f"{self.number + 1}/{len(self._views.scan_ids)} · {title}"]
+            legend: Legend = []
+            if self.legend and not self.help:
+                shown = shown_mode(mode, self.view)
+                legend = mode_legend(shown, self.view, self._views.source.info.label_map)
+            lines += ["\t".join(pair) for pair in HELP] if self.help else ["h: help"]
+            pane.hud.show(overlay(lines, legend))
+
+    def _link(self) -> None:
+        """Where one of two cameras has been moved, the other goes there too."""
+        if len(self._canvases) < 2:
+            return
+        for moved, other in (self._canvases, self._canvases[::-1]):
+            if moved.canvas.has_moved():
+                other.canvas.follow(moved.canvas)
+                return
+
+    def _save(self) -> None:
+        name = f"{self.view.scan.scan_id.replace('/', '_')}_{self.mode}"
+        path, number = Path(f"rangeseg_{name}.png"), 1
+        while path.exists():
+            number += 1
+            path = Path(f"rangeseg_{name}_{number}.png")
+        save_picture(path, scene_sheet(self.draw(), self._modes(), self.view, self._views))
+        self._say(f"picture: {path}")
+
+
+class _Pane:
+    """A canvas with the text in it, and its X11 window where there is one."""
+
+    def __init__(self, canvas: Canvas, hud: Hud, window: int | None) -> None:
+        self.canvas, self.hud, self.window = canvas, hud, window

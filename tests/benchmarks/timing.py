@@ -1,0 +1,64 @@
+"""Times of functions against each other, in one process and in turn."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def medians(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The median CPU seconds of each function.
+
+    They take turns, so that what else the machine does hits all of them alike. CPU time is what
+    the process itself has used: another one beside it does not count.
+
+    Args:
+        functions: name -> what is timed; each is called three times before.
+        repeats: rounds.
+    """
+    # The C library keeps freed memory from the first large array on; a loader has made a batch by
+    # then. Without it every fresh page would cost more than what is written to it.
+    np.empty(31 << 20, dtype=np.uint8).fill(0)
+    for function in functions.values():
+        for _ in range(3):
+            function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.process_time()
+            function()
+            seconds[name].append(time.process_time() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of the same keys as a Markdown table."""
+    cells = [[str(key) for key in rows[0]]]
+    cells += [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    for number, line in enumerate(cells):
+        print("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |")
+        if number == 0:
+            print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
+
+
+def benchmark_parser(module: str, description: str, repeats: int) -> argparse.ArgumentParser:
+    """A parser with what all benchmarks take."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.benchmarks.{module}")
+    parser.description = description
+    parser.add_argument("--repeats", type=int, default=repeats, help=f"rounds (default {repeats})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON too")
+    return parser
+
+
+def write_json(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The rows of a table as JSON, where a file was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(list(rows), indent=1) + "\n")

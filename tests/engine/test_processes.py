@@ -1,0 +1,289 @@
+"""Several processes do what one would, only sooner."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rangeseg.cli import main
+from rangeseg.datasets.training_scans import SampleKey, StepSampler
+from rangeseg.engine.batch_norm import synchronise_batch_norms
+from rangeseg.engine.device import to_device
+from rangeseg.engine.processes import agree, gather, on_first, process_number, share, wrapped
+from rangeseg.engine.trainer import _descend, _seed
+from rangeseg.methods import METHODS
+from rangeseg.methods.base import Method, StepContext, TrainingBatch
+from rangeseg.runs import load_run
+
+from ..methods.conftest import (
+    NO_PERTURBATION,
+    make_batch,
+    make_task,
+    small_cenet,
+    small_fidnet,
+)
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="PyTorch without distributed"
+)
+CPU = torch.device("cpu")
+STEPS = 4
+# Without random draws, so that it does not matter which process draws: method and settings.
+DRAWLESS: dict[str, tuple[str, dict[str, Any]]] = {
+    "supervised": ("supervised", {}),
+    "squared error": ("mean_teacher", {"weight": 50.0, "confidence": 0.3}),
+    "pseudo-labels": (
+        "mean_teacher",
+        {"loss": "cross_entropy", "confidence": 0.3, "confidence_mode": "per_pixel"},
+    ),
+    "soft pseudo-labels": ("pseudoseg", {"confidence": 0.3}),
+}
+
+
+def make(name: str, drawless: bool, **settings: Any) -> Method[Any]:
+    """The same method in every process."""
+    torch.manual_seed(0)
+    task = make_task()
+    if drawless:
+        task = make_task(labelled="plain", perturbation=NO_PERTURBATION, lovasz_weight=0.0)
+    network = small_cenet if name == "supervised" else small_fidnet
+    method = METHODS[name](network, task, METHODS[name].Settings(**settings))
+    for module in method.modules():  # else the teacher says the same everywhere
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return method.train()
+
+
+def part_of(batch: TrainingBatch, number: int, parts: int) -> TrainingBatch:
+    def cut(fields: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: field.chunk(parts)[number].contiguous() for name, field in fields.items()}
+
+    assert batch.unlabelled is not None
+    return TrainingBatch(cut(batch.labelled), cut(batch.unlabelled))
+
+
+def uneven_batch() -> TrainingBatch:
+    """Four scans of each kind; the first two have far fewer valid pixels."""
+    batch = make_batch(scans=4)
+    assert batch.unlabelled is not None
+    for fields in (batch.labelled, batch.unlabelled):
+        fields["valid"][:2, 5:] = False
+        fields["image"] = fields["image"] * fields["valid"][:, None]
+    batch.labelled["labels"][~batch.labelled["valid"]] = 255
+    return batch
+
+
+def one_step(case: str) -> dict[str, Tensor]:
+    """Gradients and running statistics after a backward on this process's part of the batch."""
+    name, settings = DRAWLESS[case]
+    method = make(name, drawless=True, **settings)
+    if torch.distributed.is_initialized():
+        number, parts = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    else:
+        number, parts = 0, 1
+    synchronise_batch_norms(method, CPU)
+    batch = part_of(uneven_batch(), number, parts)
+    assert batch.unlabelled is not None
+    if name != "pseudoseg":  # which computes in float32 inside, as all losses do
+        method.double()
+        for fields in (batch.labelled, batch.unlabelled):
+            fields["image"] = fields["image"].double()
+    context = StepContext(90, 100, torch.Generator().manual_seed(number))
+    model = wrapped(method)  # it must outlive the backward
+    losses = model(batch, context)
+    torch.stack(list(losses.values())).sum().backward()
+    found = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
+    found |= {n: b for n, b in method.named_buffers() if "running" in n}
+    return {n: value.clone() for n, value in found.items()}
+
+
+def few_steps(name: str) -> dict[str, Tensor]:
+    """The state of a method that was trained for some steps."""
+    method = make(name, drawless=False, **({} if name == "supervised" else {"ramp_start": 0.3}))
+    synchronise_batch_norms(method, CPU)
+    to_device(method, CPU)
+    optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2, fused=True)
+    model = wrapped(method)
+    number, parts = process_number(), torch.distributed.get_world_size()
+    for step in range(STEPS):
+        generator = torch.Generator().manual_seed(_seed(0, step))
+        context = StepContext(step, STEPS, generator)
+        losses = model(part_of(make_batch(step, scans=4), number, parts), context)
+        _descend(optimiser, losses, method.trained_networks(), 1.0)
+        method.after_step(context)
+    return method.state_dict()
+
+
+def process(number: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
+    )
+    found: dict[str, Any] = {
+        "gradients": {case: one_step(case) for case in DRAWLESS},
+        "states": {name: few_steps(name) for name in METHODS},
+        "draws": [_seed(0, step) % (1 << 32) for step in range(10)],
+        "agreed": agree(number, 5 - number),
+        "first": on_first(lambda: number),
+        "gathered": gather({number}),
+        "share": share(list(range(7))),
+    }
+    torch.save(found, f"{folder}/{number}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two processes found."""
+    folder = tmp_path_factory.mktemp("two")
+    torch.multiprocessing.spawn(process, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"{number}.pt", weights_only=False) for number in range(2)]
+
+
+@pytest.mark.parametrize("case", DRAWLESS)
+def test_gradients_are_those_of_one_process(two: list[dict[str, Any]], case: str) -> None:
+    """Losses are float32 whatever the network is; its own sums are float64 here."""
+    alone = one_step(case)
+    for found in (each["gradients"][case] for each in two):
+        assert found.keys() == alone.keys()
+        gradients = [n for n in alone if "running" not in n]
+        a, b = (torch.cat([x[n].flatten() for n in gradients]) for x in (alone, found))
+        relative = float((a - b).norm() / a.norm())
+        print(f"{case}: gradients differ by {relative:.1e}, relative to their norm")
+        assert relative < 1e-5
+        for name in alone.keys() - set(gradients):
+            torch.testing.assert_close(found[name], alone[name])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_all_processes_end_with_the_same_state(two: list[dict[str, Any]], name: str) -> None:
+    first, second = (each["states"][name] for each in two)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+    assert not torch.equal(first["student.classifier.weight"], few_initial(name))
+
+
+def few_initial(name: str) -> Tensor:
+    weight = make(name, drawless=False).state_dict()["student.classifier.weight"]
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def test_processes_draw_apart_and_agree(two: list[dict[str, Any]]) -> None:
+    assert not set(two[0]["draws"]) & set(two[1]["draws"])
+    assert two[0]["draws"] == [_seed(0, step) for step in range(10)]  # as one process alone
+    for found in two:
+        assert found["agreed"] == [1, 5]
+        assert found["first"] == 0
+        assert found["gathered"] == [{0}, {1}]
+    assert sorted(two[0]["share"] + two[1]["share"]) == list(range(7))
+
+
+def test_one_process_needs_no_other() -> None:
+    method = make("supervised", drawless=True)
+    before = copy.deepcopy(method)
+    synchronise_batch_norms(method, CPU)
+    assert wrapped(method) is method
+    assert [type(m) for m in method.modules()] == [type(m) for m in before.modules()]
+    assert (agree(3, 4), gather(5), share([1, 2]), process_number()) == ([3, 4], [5], [1, 2], 0)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_processes_share_the_scans_of_a_step(parts: int) -> None:
+    def keys(part: tuple[int, int]) -> list[list[SampleKey]]:
+        lists = ([f"l{i}" for i in range(5)], [f"u{i}" for i in range(50)])
+        return list(StepSampler(*lists, 6, 1, range(3, 40), part))
+
+    for step, *shares in zip(keys((0, 1)), *(keys((i, parts)) for i in range(parts)), strict=True):
+        labelled = [key for each in shares for key in each if key.labelled]
+        unlabelled = [key for each in shares for key in each if not key.labelled]
+        assert labelled + unlabelled == step
+        assert {len(each) for each in shares} == {12 // parts}
+
+
+def torchrun(*words: str) -> list[str]:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return [*launch, "-m", "rangeseg", *words]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_the_commands_under_torchrun(tiny_config: list[str], tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "predictions"
+    words = ["train", *tiny_config, "--set", "train.batch_size=4", "--set", "train.workers=1"]
+    words += ["--method", "ael", "--labels", "20%", "--out", str(run)]
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mIoU on val (3 scans)") == 1
+    assert done.stderr.count("evaluate val: 2/2 scan") == 1
+    assert {p.name for p in run.iterdir()} == {
+        "config.yaml", "labelled.txt", "last.pt", "metrics.jsonl", "result.json",
+    }  # fmt: skip
+    shared = json.loads((run / "result.json").read_text())
+    assert main(["evaluate", str(run)]) == 0
+    alone = json.loads((run / "result.json").read_text())
+    for key in ("protocol", "miou", "iou", "scans"):
+        assert shared[key] == alone[key]
+
+    words = ["predict", str(run), "--split", "train", "--out", str(out)]
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("predictions of 20 scans") == 1
+    _, source, predictor = load_run(run, CPU)
+    scan_ids = source.scan_ids("train")
+    assert len(list(out.rglob("*.label"))) == len(scan_ids) == 20
+    for prediction in predictor.predict(source, scan_ids[:3], with_labels=False):
+        written = np.fromfile(
+            out / source.prediction_file(prediction.scan.scan_id, "train"), np.uint32
+        )
+        np.testing.assert_array_equal(source.info.label_map.to_train(written), prediction.points)
+
+
+def test_a_dying_process_ends_all_with_one_line_and_fewer_go_on(
+    tiny_config: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ["train", *tiny_config, "--set", "train.batch_size=4", "--set", "train.steps=60"]
+    words += ["--method", "pcr", "--labels", "20%", "--out", str(run)]
+    launcher = subprocess.Popen(
+        torchrun(*words), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 90
+    while not (run / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    _, stderr = launcher.communicate(timeout=90)
+    assert launcher.returncode != 0
+    errors = [line for line in stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "another process of this run has ended" in errors[0]
+    assert "--resume goes on" in errors[0]
+    before = torch.load(run / "last.pt", weights_only=True)["step"]
+    assert 0 < before < 60
+    assert main([*words, "--resume"]) == 0
+    assert torch.load(run / "last.pt", weights_only=True)["step"] == 60
+
+
+def test_a_fault_of_all_is_said_once_and_nothing_is_written(
+    tiny_config: list[str], tmp_path: Path
+) -> None:
+    words = ["train", *tiny_config, "--method", "supervised", "--labels", "20%"]
+    words += ["--out", str(tmp_path / "run")]
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, env=ENVIRONMENT)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "train.batch_size=2 is what all 2 processes together take in a step" in errors[0]
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,39 @@
+"""Whatever a file holds: it works, or ends in one of our errors that names the file."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.targets import Target, make_targets
+
+NAMES = (
+    ".bin", ".label", ".pcd.bin", "lidarseg .bin", "index", ".npy", "split list", "configuration",
+    "run's configuration", "simulation stamp", "checkpoint",
+)  # fmt: skip
+EXAMPLES = 200  # of each: 2,200 in all
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
+    targets = make_targets(tmp_path_factory.mktemp("fuzz"))
+    return {target.name: target for target in targets}
+
+
+def test_every_target_is_tried(targets: dict[str, Target]) -> None:
+    assert tuple(targets) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_works_or_is_refused(name: str, targets: dict[str, Target]) -> None:
+    # The same examples every time: new faults are found by the benchmark, not by luck.
+    @settings(
+        max_examples=EXAMPLES, derandomize=True, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(st.data())
+    def try_out(data: st.DataObject) -> None:
+        targets[name].try_out(data.draw(targets[name].contents))
+
+    try_out()

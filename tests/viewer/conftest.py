@@ -1,0 +1,55 @@
+"""Fixtures of the viewer: a run that was trained for a moment, and whether open3d can draw."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from rangeseg.cli import main
+from rangeseg.viewer.libraries import missing_libraries
+
+CONFIG = Path(__file__).parents[2] / "configs" / "simulated.yaml"
+SMALL = [
+    "range_image.width=256", "range_image.crop_width=64", "model.width=4", "train.steps=4",
+    "train.batch_size=2", "methods.cutmix_seg.confidence=0.1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def drawing() -> None:
+    """open3d, and the system libraries it needs."""
+    if importlib.util.find_spec("open3d") is None:
+        pytest.skip("open3d is not installed")
+    if missing := missing_libraries():
+        pytest.skip(f"open3d needs {', '.join(missing)}: `rangeseg doctor` says what to install")
+
+
+@pytest.fixture(scope="session")
+def small_config(simulated_root: Path) -> list[str]:
+    """Words that name the simulated data and a small network."""
+    settings = [f"dataset.root={simulated_root}", *SMALL]
+    return [str(CONFIG), *[word for s in settings for word in ("--set", s)]]
+
+
+@pytest.fixture(scope="session")
+def run(small_config: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of CutMix-Seg."""
+    folder = tmp_path_factory.mktemp("viewed") / "run"
+    words = ["train", *small_config, "--method", "cutmix_seg", "--labels", "20%"]
+    assert main([*words, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def broken_library(folder: Path, name: str) -> dict[str, str]:
+    """An environment in which a system library cannot be loaded, as on a bare system."""
+    (folder / name).touch()
+    return {**os.environ, "LD_LIBRARY_PATH": str(folder)}

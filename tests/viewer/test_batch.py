@@ -1,0 +1,126 @@
+"""What a student gets: told for every method, and told truly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rangeseg.building import build_method, open_source
+from rangeseg.config import RunConfig, load_config
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.range_images import RangeImages
+from rangeseg.methods import METHODS
+from rangeseg.methods import rangemix as rangemix_module
+from rangeseg.runs import plan_run
+from rangeseg.viewer.batch import Witness, student_batch
+from rangeseg.viewer.batch_sheet import UNSURE, batch_sheet
+
+CPU = torch.device("cpu")
+STILL = [
+    "train.perturbation.scale=0", "train.perturbation.jitter=0", "train.perturbation.drop_pixels=0",
+    "train.perturbation.drop_patches=0",
+]  # fmt: skip
+
+
+def config_of(small_config: list[str], method: str, *more: str) -> RunConfig:
+    path, *words = small_config
+    return plan_run(load_config(Path(path), [*words[1::2], *more]), method, "20%", 0)
+
+
+def sample_depth(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Keeps the range channel of each sample that is made."""
+    kept: list[np.ndarray] = []
+    make = RangeImages.training_sample
+    place = config.range_image.channels.index("range")
+
+    def keep(self: RangeImages, *words: Any) -> Any:
+        sample = make(self, *words)
+        mean, std = self.channel_statistics[place]
+        kept.append(sample["image"][place] * std + mean)
+        return sample
+
+    monkeypatch.setattr(RangeImages, "training_sample", keep)
+    return kept
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_pixel_is_from_the_scan_that_is_named(
+    method: str, small_config: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without perturbation each pixel has the very range that its scan has there."""
+    config = config_of(small_config, method, *STILL)
+    scans = sample_depth(config, monkeypatch)
+    batch = student_batch(config, None, 3, CPU)
+    assert len(batch.scans) == len(scans) == (4 if METHODS[method].uses_unlabelled else 2)
+    assert len(batch.depth) == len(batch.origin) >= 2
+    assert set(np.unique(batch.origin)) - {0} <= set(range(1, len(scans) + 1))
+    for number, depth in enumerate(scans, 1):
+        here = batch.origin == number
+        assert here.any(), f"scan {number} is nowhere"
+        expected = np.broadcast_to(depth, here.shape)
+        np.testing.assert_allclose(batch.depth[here], expected[here], rtol=1e-5, atol=1e-4)
+    # Some image holds more than one scan, unless the method does not mix: all are strong here.
+    assert any(len(np.unique(image[image > 0])) > 1 for image in batch.origin)
+    taught = batch.taught != IGNORE
+    unlabelled = batch.origin > config.train.batch_size
+    assert taught[unlabelled].all(), "every unlabelled scan has a prediction"
+    assert (batch.confidence[unlabelled] > 0).all()
+    labelled = (batch.origin > 0) & ~unlabelled
+    assert (batch.confidence[labelled] == 1).all()
+
+
+def test_what_is_taught_is_what_the_loss_gets(
+    small_config: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RangeMix hands its mixed labels to one loss."""
+    told: list[tuple[torch.Tensor, torch.Tensor]] = []
+    loss = rangemix_module.masked_cross_entropy
+
+    def listen(logits: Any, labels: Any, valid: Any, weights: Any, sure: Any) -> Any:
+        told.append((labels.clone(), valid.clone()))
+        return loss(logits, labels, valid, weights, sure)
+
+    monkeypatch.setattr(rangemix_module, "masked_cross_entropy", listen)
+    batch = student_batch(config_of(small_config, "rangemix"), None, 3, CPU)
+    ((labels, valid),) = told
+    mixed = slice(2, None)  # after the labelled scans
+    np.testing.assert_array_equal(batch.origin[mixed] > 0, valid.numpy())
+    np.testing.assert_array_equal(batch.taught[mixed][valid.numpy()], labels[valid].numpy())
+
+
+def test_a_run_shows_its_trained_networks(run: Path, small_config: list[str]) -> None:
+    config = config_of(small_config, "cutmix_seg")
+    fresh = student_batch(config, None, 3, CPU)
+    trained = student_batch(config, run / "last.pt", 3, CPU)
+    assert fresh.scans == trained.scans
+    np.testing.assert_array_equal(fresh.origin, trained.origin)  # the same draws
+    assert not np.array_equal(fresh.confidence, trained.confidence)
+
+
+def test_listening_changes_nothing_but_the_last_channel(small_config: list[str]) -> None:
+    config = config_of(small_config, "cutmix_seg")
+    source = open_source(config)
+    torch.manual_seed(0)
+    method = build_method(config, source, torch.ones(19)).eval()
+    image = torch.randn(2, len(config.range_image.channels), 32, 64)
+    with torch.no_grad():
+        before = method.student(image)
+        Witness(method)
+        after = method.student(torch.cat([image, torch.ones(2, 1, 32, 64)], dim=1))
+    torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)
+
+
+def test_the_picture_has_a_row_for_each_image(small_config: list[str]) -> None:
+    batch = student_batch(config_of(small_config, "cutmix_seg"), None, 3, CPU)
+    info = open_source(config_of(small_config, "cutmix_seg")).info
+    picture = batch_sheet(batch, "t", info.label_map)
+    rows, (height, width) = len(batch.origin), batch.origin.shape[1:]
+    assert picture.shape[0] > rows * 10 * height  # 64 columns are shown six times as wide
+    assert picture.shape[1] > 4 * 6 * width
+    unsure = (batch.origin > 2) & (batch.confidence < batch.threshold)
+    shown = (picture == UNSURE).all(axis=2).sum()
+    assert 0 <= shown - unsure.sum() * 6 * 10 < 1000  # and once in the legend

@@ -1,0 +1,307 @@
+"""The window: its keys without a display, and a real one under Xvfb with real key presses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageGrab
+
+from rangeseg.errors import ConfigError, DataError
+from rangeseg.viewer.colours import MODES
+from rangeseg.viewer.scans import ScanView, ScanViews, open_views
+from rangeseg.viewer.window import KEYS, SIZE, Window, show_window
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def views(run: Path) -> ScanViews:
+    return open_views(run, [], None, "test", 0.2, CPU)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def window(
+    views: ScanViews, said: list[str], drawing: None, no_display: None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Window]:  # fmt: skip
+    import open3d
+
+    monkeypatch.chdir(tmp_path)
+    window = Window(open3d, views, "truth", 3.0, said.append, visible=False)
+    yield window
+    window.close()
+
+
+def test_every_mode_looks_different(window: Window, said: list[str]) -> None:
+    pictures = []
+    for mode in MODES:
+        window.do(mode)
+        assert said[-1].startswith(f"11/000000 · {mode} · mIoU ")
+        pictures.append(window.draw()[0].tobytes())
+    assert len(set(pictures)) == len(MODES)
+
+
+def test_scans_one_after_the_other_and_back(window: Window, said: list[str]) -> None:
+    first = window.draw()[0]
+    names = []
+    for action in ("next", "last", "next", "previous", "first", "on", "back"):
+        window.do(action)
+        names.append(said[-1].split(" · ")[0])
+    assert names == [
+        "11/000001", "12/000001", "12/000001 is the last scan", "12/000000", "11/000000",
+        "12/000001", "11/000000",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(window.draw()[0], first)
+
+
+def test_the_camera_stays_between_scans_and_modes(window: Window) -> None:
+    start = window.draw()[0]
+    (pane,) = window._canvases
+    control = pane.canvas.visualizer.get_view_control()
+    control.rotate(300.0, 50.0)
+    control.set_zoom(0.3)
+    turned = pane.canvas.view().extrinsic
+    for action in ("next", "range", "ignored", "legend", "help", "previous", "truth", "ignored"):
+        window.do(action)
+    np.testing.assert_allclose(pane.canvas.view().extrinsic, turned, atol=1e-6)
+    assert not np.array_equal(window.draw()[0], start)
+    window.do("reset")
+    np.testing.assert_array_equal(window.draw()[0], start)
+
+
+def test_ignored_points_come_and_go(window: Window) -> None:
+    before = window.draw()[0]
+    window.do("ignored")
+    hidden = window.draw()[0]
+    assert not np.array_equal(before, hidden)
+    window.do("ignored")
+    np.testing.assert_array_equal(window.draw()[0], before)
+
+
+def test_a_picture_has_the_points_and_a_legend_and_never_replaces_another(
+    window: Window, said: list[str], tmp_path: Path
+) -> None:
+    window.do("picture")
+    window.do("picture")
+    paths = sorted(tmp_path.glob("*.png"))
+    names = ["rangeseg_11_000000_truth.png", "rangeseg_11_000000_truth_2.png"]
+    assert [path.name for path in paths] == names
+    assert said[-1] == f"picture: {names[1]}"
+    with Image.open(paths[0]) as picture:
+        pixels = np.asarray(picture)
+    drawn = window.draw()[0]
+    assert pixels.shape[0] > drawn.shape[0] + 50
+    assert (pixels == (255, 0, 255)).all(axis=2).sum() > (drawn == (255, 0, 255)).all(axis=2).sum()
+
+
+def test_what_has_no_predictions_says_so_and_stays(
+    views: ScanViews, said: list[str], small_config: list[str], drawing: None, no_display: None
+) -> None:
+    import open3d
+
+    config, *settings = small_config
+    bare = open_views(Path(config), settings[1::2], None, "test", 0.9, CPU)
+    window = Window(open3d, bare, "truth", 2.0, said.append, visible=False)
+    try:
+        for action in ("error", "side"):
+            window.do(action)
+            assert "needs predictions" in said[-1]
+        assert window.mode == "truth"
+    finally:
+        window.close()
+
+
+def test_a_damaged_scan_is_a_line_and_the_window_stays(
+    views: ScanViews, said: list[str], drawing: None, no_display: None
+) -> None:
+    import open3d
+
+    def read(scan_id: str) -> ScanView:
+        if scan_id == views.scan_ids[1]:
+            raise DataError("000001.bin is cut short")
+        return views.read(scan_id)
+
+    faulty = ScanViews(views.source, views.images, "x", views.scan_ids, read, True, True)
+    window = Window(open3d, faulty, "truth", 2.0, said.append, visible=False)
+    try:
+        window.do("next")
+        assert said[-1] == "000001.bin is cut short"
+        assert window.number == 0
+        window.do("last")
+        assert window.number == 3
+    finally:
+        window.close()
+
+
+def test_a_step_does_not_wait_for_the_scan(
+    views: ScanViews, said: list[str], drawing: None, no_display: None
+) -> None:
+    """Reading takes half a second here; the step after a look at the scan takes none of it."""
+    import open3d
+
+    def read(scan_id: str) -> ScanView:
+        time.sleep(0.5)
+        return views.read(scan_id)
+
+    slow = ScanViews(views.source, views.images, "slow", views.scan_ids, read, True, True)
+    window = Window(open3d, slow, "truth", 2.0, said.append, visible=False)
+    try:
+        deadline = time.monotonic() + 60
+        while not window._scans.is_loaded(1):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        started = time.monotonic()
+        window.do("next")
+        assert time.monotonic() - started < 0.5
+        assert window.number == 1
+    finally:
+        window.close()
+
+
+def test_without_a_display_there_is_a_line(
+    views: ScanViews, no_display: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for display in (None, ":4711"):
+        if display is not None:
+            monkeypatch.setenv("DISPLAY", display)
+        with pytest.raises(ConfigError, match=r"there is no display .* add --save"):
+            show_window(views, "truth", False, 2.0, print)
+
+
+class Screen:
+    """A display of its own, and keys that are pressed on it."""
+
+    def __init__(self, number: int) -> None:
+        self.name = f":{number}"
+        self.environment = {**os.environ, "DISPLAY": self.name}
+        words = ["Xvfb", self.name, "-screen", "0", "1920x800x24", "-nolisten", "tcp"]
+        self.server = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+
+    def tool(self, *words: str) -> str:
+        done = subprocess.run(
+            ["xdotool", *words], env=self.environment, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout.strip()
+
+    def windows(self) -> list[str]:
+        return self.tool("search", "--onlyvisible", "--name", "^rangeseg · ").splitlines()
+
+    def titles(self) -> list[str]:
+        return [self.tool("getwindowname", window) for window in self.windows()]
+
+    def shot(self) -> np.ndarray:
+        return np.asarray(ImageGrab.grab(xdisplay=self.name))
+
+
+def wait_until(condition: object, what: str, seconds: float = 60.0) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def screen(drawing: None) -> Iterator[Screen]:
+    missing = [tool for tool in ("Xvfb", "xdotool") if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"no {' and no '.join(missing)}: apt-get install -y xvfb xdotool")
+    number = next(n for n in range(90, 200) if not Path(f"/tmp/.X11-unix/X{n}").exists())
+    screen = Screen(number)
+    wait_until(lambda: Path(f"/tmp/.X11-unix/X{number}").exists(), "Xvfb")
+    yield screen
+    screen.server.terminate()
+    screen.server.wait()
+
+
+@pytest.mark.display
+def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path) -> None:
+    """Opened as a user does; every key is pressed, and the screen is looked at after each."""
+    words = [sys.executable, "-m", "rangeseg", "view", str(run), "--split", "test"]
+    words += ["--point-size", "4", "--min-confidence", "0.2"]
+    viewer = subprocess.Popen(
+        words, env=screen.environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(screen.windows, "the window")
+        (window,) = screen.windows()
+        screen.tool("windowfocus", "--sync", window)
+        shots: dict[str, np.ndarray] = {}
+
+        def settled(name: str) -> None:
+            """The picture once it no longer changes."""
+            shots[name] = screen.shot()
+
+            def still() -> bool:
+                before, shots[name] = shots[name], screen.shot()
+                return np.array_equal(before, shots[name])
+
+            time.sleep(0.3)
+            wait_until(still, f"a still picture after {name}")
+
+        def press(key: str, title: str) -> None:
+            screen.tool("key", key)
+            wait_until(lambda: any(title in t for t in screen.titles()), f"{title} after {key}")
+            settled(key)
+
+        assert "11/000000 · prediction · mIoU " in screen.titles()[0]
+        settled("start")
+        press("n", "11/000001 · prediction")
+        press("b", "11/000000 · prediction")
+        for number, mode in enumerate(MODES, 1):
+            press(str(number), f"11/000000 · {mode}")
+        for key in ("i", "l", "h"):
+            before = screen.shot()
+            screen.tool("key", key)
+            wait_until(lambda b=before: not np.array_equal(b, screen.shot()), f"a change by {key}")
+            settled(key)
+        screen.tool("key", "h", "l", "1")
+        press("s", "· prediction")
+        assert len(screen.windows()) == 2
+        left, right = shots["s"][:, : SIZE[0]], shots["s"][:, SIZE[0] : 2 * SIZE[0]]
+        assert not np.array_equal(left, right)
+
+        # Turning one camera turns the other.
+        screen.tool("mousemove", "400", "400", "mousedown", "1")
+        for x in range(420, 620, 20):
+            screen.tool("mousemove", str(x), "420")
+        screen.tool("mouseup", "1")
+        for side in (slice(0, SIZE[0]), slice(SIZE[0], 2 * SIZE[0])):
+            was = shots["s"][:, side]
+            wait_until(lambda s=side, w=was: not np.array_equal(screen.shot()[:, s], w), "a turn")
+
+        screen.tool("key", "p")
+        picture = tmp_path / "rangeseg_11_000000_truth.png"
+        wait_until(picture.is_file, "the picture")
+        screen.tool("key", "q")
+        assert viewer.wait(timeout=60) == 0
+    finally:
+        viewer.kill()
+        lines, _ = viewer.communicate()
+    np.testing.assert_array_equal(shots["b"], shots["start"])
+    modes = [shots[str(number)].tobytes() for number in range(1, 8)]
+    assert len(set(modes)) == 7
+    np.testing.assert_array_equal(shots["2"], shots["start"])
+    assert not np.array_equal(shots["n"], shots["start"])
+    for mode in MODES:
+        assert f"11/000000 · {mode} · mIoU " in lines
+    assert f"picture: {picture.name}" in lines
+
+
+def test_every_key_does_something() -> None:
+    assert set(MODES) < set(KEYS.values())
+    assert len(set(KEYS.values())) == len(KEYS)
