@@ -69,7 +69,7 @@ def _check(source: ScanSource, arguments: argparse.Namespace) -> list[Part]:
     from rangeseg.datasets.check import check_dataset
     from rangeseg.datasets.splits import check_split, read_split
 
-    if not source.root.is_dir():  # a simulated data set would be made here, not checked
+    if not source.root.exists():  # a simulated data set would be made here, not checked
         raise DataError(f"{source.root} is not a folder: there is nothing to check", "missing")
     labelled = None
     if arguments.labels is not None:

@@ -59,9 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         first = error.errors()[0]
         raise ConfigError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
     source = open_dataset(arguments.dataset, arguments.root)
-    assert isinstance(source, SemanticKitti)
     if not source.root.is_dir():  # a simulated data set would be made here
         raise DataError(f"{source.root} is not a folder: there is nothing to draw from")
+    assert isinstance(source, SemanticKitti)
     scans = scribble_dataset(source, arguments.out, settings, arguments.workers)
     print(
         f"{arguments.out}: scribbles of {scans} training scans, drawn from full labels "

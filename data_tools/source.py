@@ -20,7 +20,8 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "root", metavar="ROOT", type=Path, nargs="?",
-        help="the data's folder (default: dataset.root of the configuration file)",
+        help="the data's folder, or the file that `pack` made of it "
+        "(default: dataset.root of the configuration file)",
     )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def _described(arguments: argparse.Namespace) -> int:
     from rangeseg.datasets.statistics import evenly_spaced, measure_images, measure_scans
 
     source = open_source(arguments)
-    if not source.root.is_dir():  # a simulated data set would be made here, not measured
+    if not source.root.exists():  # a simulated data set would be made here, not measured
         raise DataError(f"{source.root} is not a folder: there is nothing to measure")
     sensor = source.info.sensor
     if arguments.dataset.endswith((".yaml", ".yml")):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import Custom, Description
 from rangeseg.datasets.nuscenes import NuScenes
+from rangeseg.datasets.packed import Packed
 from rangeseg.datasets.semantic_kitti import ScribbleKitti, SemanticKitti
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.errors import ConfigError, unknown_name
@@ -25,13 +27,18 @@ def open_dataset(name: str, root: Path, description: Description | None = None) 
 
     Args:
         name: a key of DATASETS.
-        root: its folder.
+        root: its folder, or the file that it was packed into.
         description: of the data set ``custom``, and of no other.
 
     Raises:
         ConfigError: no such data set, or a description that is missing or superfluous.
         DataError: the root is not such a data set.
     """
+    source = _open_folder(name, root, description)
+    return Packed(root, name, source) if os.path.isfile(root) else source
+
+
+def _open_folder(name: str, root: Path, description: Description | None) -> ScanSource:
     if name not in DATASETS:
         raise unknown_name("data set", name, list(DATASETS))
     if name != "custom":

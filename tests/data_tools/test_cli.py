@@ -85,7 +85,7 @@ class TestProcess:
         assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize(
-        "command", ["check", "index", "scribble", "simulate", "split", "stats"]
+        "command", ["check", "index", "pack", "scribble", "simulate", "split", "stats"]
     )
     def test_help_imports_nothing_heavy(self, command: str) -> None:
         code = (

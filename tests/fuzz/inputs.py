@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import gzip
+import hashlib
 import io
+import itertools
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +17,8 @@ import numpy as np
 import torch
 import yaml
 from hypothesis import strategies as st
+
+from rangeseg.datasets.packed_index import FOOTER, MAGIC
 
 Bytes = st.SearchStrategy[bytes]
 
@@ -212,6 +217,40 @@ def trees(valid: Any) -> st.SearchStrategy[Any]:
         return tree
 
     return st.lists(change, min_size=1, max_size=3).map(replaced)
+
+
+def packs(valid: bytes) -> Bytes:
+    """Packs that are damaged, of which the index is another, or of which a scan is."""
+    start, length, _, _ = FOOTER.unpack(valid[-FOOTER.size :])
+    scans, index = valid[:start], json.loads(valid[start : start + length])
+    place = st.integers(len(MAGIC), start - 1)
+    code = st.sampled_from([0, 1, 2, 12, 40, 96, 191, 192, 222, 251, 252, 253, 254, 255])
+
+    def recoded(places: list[int], codes: list[int]) -> bytes:
+        changed, right = bytearray(scans), copy.deepcopy(index)
+        for where, byte in zip(places, codes, strict=False):
+            changed[where] = byte
+        for scan in itertools.chain(*right["sequences"].values()):
+            scan[5] = zlib.crc32(changed[scan[2] : scan[2] + scan[3]])
+        return sealed(bytes(changed), right)
+
+    return st.one_of(
+        damaged(valid),
+        trees(index).map(lambda tree: sealed(scans, tree)),
+        st.builds(
+            recoded,
+            st.lists(st.one_of(place, st.integers(len(MAGIC), len(MAGIC) + 11)), max_size=8),
+            st.lists(code, min_size=8, max_size=8),
+        ),
+        arbitrary().map(lambda content: MAGIC + content),
+    )
+
+
+def sealed(scans: bytes, index: Any) -> bytes:
+    """A pack of these bytes with an index whose checksum is right."""
+    text = json.dumps(index).encode()
+    digest = hashlib.sha256(text).digest()
+    return scans + text + FOOTER.pack(len(scans), len(text), digest, MAGIC)
 
 
 def checkpoints(valid: bytes) -> Bytes:

@@ -16,11 +16,13 @@ import torch
 
 from rangeseg.building import open_source
 from rangeseg.config import RunConfig, RunSettings, load_config, load_run_config
+from rangeseg.datasets import open_dataset
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import Custom, Description
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.nuscenes import NuScenes
 from rangeseg.datasets.nuscenes_index import FORMAT, index_path
+from rangeseg.datasets.packing import pack_dataset
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.simulated import Simulated
@@ -32,7 +34,7 @@ from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.geometry.sensor import RowRule
 from rangeseg.methods import METHODS
 from rangeseg.simulation.generate import STAMP, SimulationSettings, read_stamp
-from tests.datasets.own_scans import BEAMS, DESCRIPTION, turn
+from tests.datasets.own_scans import BEAMS, DESCRIPTION, turn, write_labels, write_points
 from tests.fuzz import inputs
 from tests.methods.conftest import CLASSES, make_task, small_fidnet
 
@@ -106,6 +108,7 @@ def make_targets(folder: Path) -> list[Target]:
         *_kitti(folder / "kitti"),
         *_nuscenes(folder / "nuscenes"),
         _npy(folder / "npy"),
+        _pack(folder / "pack"),
         _split(folder / "split"),
         *_configs(folder / "configs"),
         _simulation(folder / "simulation"),
@@ -225,6 +228,31 @@ def _npy(root: Path) -> Target:
         check_prediction(source, "01/000000", source.check_files("01/000000", False), predict)
 
     return Target(".npy", path, inputs.npy(points[:300]), read)
+
+
+def _pack(root: Path) -> Target:
+    layout = {"columns": 5, "ring_column": 4}
+    description = Description.model_validate(DESCRIPTION | {"layout": layout})
+    points, beams = turn()
+    points[5:9], points[9:12] = 0, np.nan
+    for sequence in ("01", "02", "03"):
+        write_points(root, f"{sequence}/000000", np.column_stack([points, beams])[:320])
+        write_labels(root, f"{sequence}/000000", np.resize([0, 7, 9], 320).astype(np.uint32))
+    path = root / "mine.pack"
+    pack_dataset(Custom(root, description), "custom", path)
+
+    def read() -> None:
+        source = open_dataset("custom", path, description)
+        predict = make_predictors(source, "ring")
+        for split in source.splits:
+            for scan_id in source.scan_ids(split):
+                size = source.check_files(scan_id, source.has_labels(scan_id))
+                check_prediction(source, scan_id, size, predict)
+                _check_inside(root / source.prediction_file(scan_id, split), root)
+                labels = source.read_scan(scan_id, source.has_labels(scan_id)).labels
+                assert labels is None or np.isin(labels, [0, 1, IGNORE]).all()
+
+    return Target("pack", path, inputs.packs(path.read_bytes()), read)
 
 
 def _split(root: Path) -> Target:

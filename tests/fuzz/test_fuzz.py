@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.fuzz.targets import Target, make_targets
 
 NAMES = (
-    ".bin", ".label", ".pcd.bin", "lidarseg .bin", "index", ".npy", "split list", "configuration",
-    "run's configuration", "simulation stamp", "checkpoint",
+    ".bin", ".label", ".pcd.bin", "lidarseg .bin", "index", ".npy", "pack", "split list",
+    "configuration", "run's configuration", "simulation stamp", "checkpoint",
 )  # fmt: skip
-EXAMPLES = 200  # of each: 2,200 in all
+EXAMPLES = 200  # of each: 2,400 in all
 
 
 @pytest.fixture(scope="module")

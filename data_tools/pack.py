@@ -1,0 +1,60 @@
+"""``rangeseg-data pack``: one small file of a whole data set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from data_tools.source import add_source, open_source
+from rangeseg.commandline import Commands, add_command
+from rangeseg.errors import ConfigError, DataError
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    pack = add_command(
+        commands, "pack", run,
+        summary="write a data set into one small file, for slow disks and for carrying it",
+        example="rangeseg-data pack semantic_kitti data/semantic_kitti --out kitti.pack\n"
+        "  rangeseg train configs/semantic_kitti.yaml --set dataset.root=kitti.pack "
+        "--method supervised --labels 10%",
+    )  # fmt: skip
+    add_source(pack)
+    pack.add_argument(
+        "--out", metavar="FILE", type=Path, required=True,
+        help="the file; it can be given wherever the data's folder can",
+    )  # fmt: skip
+    pack.add_argument(
+        "--split", nargs="+", metavar="NAME", help="only these splits (default: all that are there)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Pack a data set and say what became of it."""
+    from rangeseg.datasets import DATASETS
+    from rangeseg.datasets.packed import Packed
+    from rangeseg.datasets.packed_codec import COORDINATE_ERROR_M, INTENSITY_ERROR
+    from rangeseg.datasets.packing import Packable, pack_dataset
+
+    source = open_source(arguments)
+    if isinstance(source, Packed):
+        raise ConfigError(f"{source.root} is packed already: copy it, or pack the original data")
+    if not source.root.is_dir():  # a simulated data set would be made here
+        raise DataError(f"{source.root} is not a folder: there is nothing to pack")
+    assert isinstance(source, Packable)
+    name = next(name for name, kind in DATASETS.items() if type(source) is kind)
+    packing = pack_dataset(source, name, arguments.out, arguments.split)
+    print(
+        f"{arguments.out}: {packing.scans} scans of {len(packing.sequences)} sequences "
+        f"({', '.join(packing.splits)}), {packing.labelled} with labels, {packing.points:,} points"
+    )
+    for line in packing.left_out:
+        print(f"left out: {line}")
+    print(
+        f"size: {packing.packed_bytes:,} bytes, {packing.raw_bytes / packing.packed_bytes:.2f} "
+        f"times smaller than the files ({packing.raw_bytes:,} bytes)\n"
+        f"error: coordinates at most {1e3 * COORDINATE_ERROR_M:g} mm; intensities at most "
+        f"{INTENSITY_ERROR:.4f}, none where a scan has no more than 256 different ones\n"
+        f"sha256: {packing.sha256}"
+    )
+    return 0
