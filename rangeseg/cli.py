@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rangeseg.commandline import add_command, interrupted_code, make_parser, run_command
+from rangeseg.commandline import (
+    add_command,
+    add_config,
+    add_device,
+    interrupted_code,
+    make_parser,
+    run_command,
+)
+from rangeseg.compare_command import add_comparisons
 from rangeseg.view_command import add_view
 
 
@@ -42,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "train a method on a share of the labels, then evaluate it",
         "rangeseg train configs/simulated.yaml --method cutmix_seg --labels 1%",
     )  # fmt: skip
-    _add_config(train)
+    add_config(train)
     train.add_argument(
         "--method", required=True,
         help="supervised, cutmix_seg, rangemix ...: the README has all, a wrong name lists them",
@@ -55,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, help="default: runs/DATASET/METHOD/LABELS/seedN")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     _add_on_bad_scan(train)
-    _add_device(train)
+    add_device(train)
 
     evaluate = add_command(
         commands, "evaluate", _evaluate,
@@ -65,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run_folder", metavar="RUN", type=Path, help="the folder of a run")
     evaluate.add_argument("--split", help="default: evaluate.split of the run")
     _add_on_bad_scan(evaluate)
-    _add_device(evaluate)
+    add_device(evaluate)
 
     predict = add_command(
         commands, "predict", _predict,
@@ -86,42 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     predict.add_argument("--resume", action="store_true", help="keep the files that are there")
     _add_on_bad_scan(predict)
-    _add_device(predict)
+    add_device(predict)
 
-    compare = add_command(
-        commands, "compare", _compare,
-        "train methods on several ratios and seeds, what is missing of them, then report",
-        "rangeseg compare configs/simulated.yaml --labels 1% 10% --seeds 5 --split test",
-    )  # fmt: skip
-    _add_config(compare)
-    compare.add_argument(
-        "--methods", metavar="METHOD", nargs="+", default=["all"],
-        help="trained beside supervised plain and supervised strong (default: all)",
-    )  # fmt: skip
-    compare.add_argument(
-        "--labels", metavar="RATIO|FILE", nargs="+", required=True, help="as for train, any number"
-    )
-    compare.add_argument(
-        "--seeds", metavar="N", type=int, nargs="+", default=[5],
-        help="seeds 0 to N-1; one number, or one for each of --labels (default: 5)",
-    )  # fmt: skip
-    compare.add_argument("--split", help="default: evaluate.split of the configuration")
-    compare.add_argument("--jobs", type=int, help="runs at a time (default: one per core or GPU)")
-    compare.add_argument(
-        "--out", type=Path, default=Path("runs/compare"), help="default: %(default)s"
-    )
-    _add_device(compare)
-    _add_report_files(compare)
-
-    report = add_command(
-        commands, "report", _report,
-        "compare runs: mean ± std over seeds, gain over the supervised runs",
-        "rangeseg report runs/simulated --split test --html report.html",
-    )  # fmt: skip
-    report.add_argument("folders", metavar="RUNS", type=Path, nargs="+", help="searched for runs")
-    report.add_argument("--split", default="val", help="default: %(default)s")
-    _add_report_files(report)
-
+    add_comparisons(commands)
     add_view(commands)
 
     config = add_command(
@@ -129,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "check a configuration and print it with every default written out",
         "rangeseg config configs/simulated.yaml --set train.steps=2000",
     )  # fmt: skip
-    _add_config(config)
+    add_config(config)
 
     doctor = add_command(
         commands, "doctor", _doctor,
@@ -143,29 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file, see configs/")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-        help="change a setting, e.g. --set train.steps=2000 (again for more)",
-    )  # fmt: skip
-
-
 def _add_on_bad_scan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-bad-scan", choices=("fail", "skip"),
         help="skip: report a scan that cannot be read and leave it out, up to 1 %% of all "
         "(default: dataset.on_bad_scan, which is fail)",
     )  # fmt: skip
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (%(default)s)")
-
-
-def _add_report_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--html", metavar="FILE", type=Path, help="also write a page with plots")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="also write one line per run")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -201,7 +159,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from rangeseg.engine.processes import joined
-    from rangeseg.runs import evaluate_run
+    from rangeseg.trained import evaluate_run
 
     with joined(arguments.device) as device:
         result = evaluate_run(arguments.run_folder, arguments.split, device, arguments.on_bad_scan)
@@ -213,7 +171,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from rangeseg.engine.export import STAMP, ExportSettings
     from rangeseg.engine.processes import joined
     from rangeseg.errors import ConfigError
-    from rangeseg.runs import predict_run
+    from rangeseg.trained import predict_run
 
     least, out = arguments.min_confidence, arguments.out
     if least is not None and not 0 <= least <= 1:
@@ -238,50 +196,6 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(arguments: argparse.Namespace) -> int:
-    from rangeseg.compare import plan_comparison
-    from rangeseg.engine.report import check_report_files
-    from rangeseg.engine.trainer import Interrupted
-    from rangeseg.errors import DataError
-    from rangeseg.jobs import find_places, train_missing
-    from rangeseg.runs import read_result
-
-    check_report_files([arguments.html, arguments.csv])  # not after hours of training
-    places = find_places(arguments.device, arguments.jobs)
-    runs = plan_comparison(
-        arguments.config, arguments.overrides, arguments.methods, arguments.labels,
-        arguments.seeds, arguments.split, arguments.out,
-    )  # fmt: skip
-    try:
-        failed = train_missing(runs, places)
-    except Interrupted as stop:
-        print(f"stopped; {arguments.out} is saved: the same command goes on", file=sys.stderr)
-        return interrupted_code(stop)
-    results = [read_result(run.result) for run in runs if run not in failed]
-    if results:
-        _show_report(results, arguments)
-    if failed:
-        lines = [f"{run.title}: {fault} (see {run.log})" for run, fault in failed.items()]
-        head = f"{len(failed)} of {len(runs)} runs failed; the same command tries them again:"
-        raise DataError("\n  ".join([head, *lines]))
-    return 0
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    from rangeseg.engine.report import check_report_files
-    from rangeseg.errors import DataError
-    from rangeseg.runs import read_result, result_path
-
-    check_report_files([arguments.html, arguments.csv])
-    name = result_path(Path(), arguments.split).name
-    paths = sorted({path for folder in arguments.folders for path in folder.rglob(name)})
-    if not paths:
-        places = ", ".join(str(folder) for folder in arguments.folders)
-        raise DataError(f"no {name} in {places}: train and evaluate runs first")
-    _show_report([read_result(path) for path in paths], arguments)
-    return 0
-
-
 def _config(arguments: argparse.Namespace) -> int:
     from rangeseg.config import load_config
 
@@ -297,23 +211,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show_report(results: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    from rangeseg.engine.report import report, results_csv, write_report
-
-    print(report(results))
-    if arguments.html is not None:
-        from rangeseg.report_page import report_page
-
-        write_report(arguments.html, report_page(results))
-        print(f"\npage: {arguments.html}")
-    if arguments.csv is not None:
-        write_report(arguments.csv, results_csv(results))
-        print(f"\ntable: {arguments.csv}")
-
-
 def _print_result(result: dict[str, Any], folder: Path) -> None:
     from rangeseg.engine.report import markdown_table
-    from rangeseg.runs import result_path
+    from rangeseg.trained import result_path
 
     rows = [[n, "–" if v is None else f"{v:.1f}"] for n, v in result["iou"].items()]
     print(markdown_table(["class", "IoU %"], rows))

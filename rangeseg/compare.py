@@ -10,11 +10,12 @@ from rangeseg.building import open_source
 from rangeseg.config import Config, RunConfig, load_config, load_run_config
 from rangeseg.datasets.splits import labelled_and_unlabelled
 from rangeseg.engine.comparison import CONTROLS, row_name
-from rangeseg.engine.inference import scans_to_evaluate
+from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.errors import ConfigError
 from rangeseg.jobs import PlannedRun
 from rangeseg.methods import METHODS, find_method
-from rangeseg.runs import CONFIG, plan_run, run_folder
+from rangeseg.runs import plan_run, run_folder
+from rangeseg.trained import CONFIG
 
 OURS = ("train.labelled", "evaluate.split")
 """Settings that a comparison sets itself."""

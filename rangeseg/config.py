@@ -92,10 +92,10 @@ class RunConfig(Config):
         """Every setting of the run by its dotted key; of the methods, only the run's own.
 
         What is done about bad scans is left out: it changes nothing where there is none, and a run
-        that one has ended must be able to go on without it.
+        that one has ended must be able to go on without it. So are threads, which change nothing.
         """
         values = self.model_dump(mode="json", exclude={"methods"})
-        del values["dataset"]["on_bad_scan"]
+        del values["dataset"]["on_bad_scan"], values["evaluate"]["threads"]
         return _flat({**values, "methods": self.resolved_methods()})
 
     def of_the_weights(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class RunConfig(Config):
 
 _NOT_OF_THE_WEIGHTS = (
     "dataset.root", "dataset.description.sequences", "evaluate.", "run.labels",
-    "train.workers", "train.save_", "train.log_every", "train.tensorboard",
+    "train.workers", "train.save_", "train.log_every", "train.tensorboard", "train.validate_",
 )  # fmt: skip
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from rangeseg.building import open_source
+from rangeseg.colours import error_colours, label_colours, range_colours
 from rangeseg.config import load_config
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
@@ -22,9 +23,10 @@ from rangeseg.engine.journal import METRICS
 from rangeseg.engine.report import markdown_table
 from rangeseg.errors import ConfigError, DataError, RangesegError
 from rangeseg.geometry.channels import to_image
-from rangeseg.pictures import Panel, error_colours, label_colours, range_colours, save_overview
+from rangeseg.journey import draw_journey
+from rangeseg.pictures import Panel, save_overview
 from rangeseg.progress import Progress
-from rangeseg.runs import load_run, read_result, result_path
+from rangeseg.trained import load_run, read_result, result_path
 
 METHODS = ("supervised", "cutmix_seg")
 LABELS = "1%"
@@ -78,10 +80,10 @@ def run_demo(out: Path, steps: int | None = None) -> str:
         _train(path, overrides, missing, config.train.steps)
     results = {m: read_result(result_path(f, SPLIT)) for m, f in folders.items()}
 
-    picture = out / "overview.png"
-    if missing or not picture.is_file():
-        _draw(picture, folders, results)
-    return _report(out, picture, results)
+    overview, journey = out / "overview.png", out / "journey.png"
+    if missing or not (overview.is_file() and journey.is_file()):
+        _draw(overview, journey, folders, results)
+    return _report(out, results) + f"\npictures: {overview}, {journey}"
 
 
 def _train(path: Path, overrides: list[str], missing: dict[str, Path], steps: int) -> None:
@@ -145,8 +147,10 @@ def _last_step(path: Path) -> int:
         return 0
 
 
-def _draw(path: Path, folders: dict[str, Path], results: dict[str, dict[str, Any]]) -> None:
-    """The scan with the most classes: what the sensor saw, the truth, both predictions."""
+def _draw(
+    overview: Path, journey: Path, folders: dict[str, Path], results: dict[str, dict[str, Any]]
+) -> None:
+    """The scan with the most classes: range, truth, both predictions; and its way to the last."""
     predictions: dict[str, Prediction] = {}
     device = torch.device("cpu")
     scan_id = ""
@@ -179,7 +183,8 @@ def _draw(path: Path, folders: dict[str, Path], results: dict[str, dict[str, Any
         | {c for p in predictions.values() for c in np.unique(p.points)}
     )
     classes = [(info.label_map.names[c], info.label_map.colours[c]) for c in shown if c != IGNORE]
-    save_overview(path, f"rangeseg demo: simulated test scan {scan_id}", panels, classes)
+    save_overview(overview, f"rangeseg demo: simulated test scan {scan_id}", panels, classes)
+    draw_journey(journey, predictions[METHODS[-1]], info)
 
 
 def _richest(source: ScanSource) -> str:
@@ -194,7 +199,7 @@ def _richest(source: ScanSource) -> str:
     return max(source.scan_ids(SPLIT), key=classes)
 
 
-def _report(out: Path, picture: Path, results: dict[str, dict[str, Any]]) -> str:
+def _report(out: Path, results: dict[str, dict[str, Any]]) -> str:
     rows = []
     for method, result in results.items():
         miou = result["miou"]
@@ -212,5 +217,5 @@ def _report(out: Path, picture: Path, results: dict[str, dict[str, Any]]) -> str
         f"simulated street, {results[METHODS[0]]['scans']} {protocol['split']} scans, mIoU in "
         f"per cent (one seed: a look, not a proof; the README has the table over five)\n\n"
         f"{markdown_table(header, rows)}\n\n"
-        f"picture: {picture}\nruns:    {out / 'runs'}"
+        f"runs:     {out / 'runs'}"
     )

@@ -114,7 +114,7 @@ def _root(path: Path) -> str:
     try:
         config = load_config(path)
         root = config.dataset.root
-        if not root.is_dir():
+        if not root.exists():
             makes_itself = config.dataset.name == "simulated"
             remedy = (
                 "made on first use" if makes_itself else "copy it there, or --set dataset.root=DIR"

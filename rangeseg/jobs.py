@@ -23,7 +23,7 @@ from rangeseg.engine.device import choose_device
 from rangeseg.engine.processes import end_with_parent
 from rangeseg.engine.trainer import Interrupted
 from rangeseg.errors import ConfigError
-from rangeseg.runs import read_result, result_path
+from rangeseg.trained import read_result, result_path
 
 POLL_SECONDS = 0.2
 ONE_SIGNAL_SECONDS = 1.0

@@ -1,34 +1,22 @@
-"""Pictures for people: values as colours, and sheets of titled panels with a legend, as PNG."""
+"""Pictures for people: sheets of titled panels with a legend, as PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rangeseg.datasets.labels import IGNORE
+from rangeseg.colours import EMPTY, RIGHT, WRONG, Legend
 from rangeseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from PIL import ImageFont
 
-EMPTY = np.array([20, 20, 24], dtype=np.uint8)
-"""Colour of pixels without an echo, of ignored ones, and of the space around a point cloud."""
-
-WRONG = np.array([230, 60, 50], dtype=np.uint8)
-RIGHT = np.array([120, 125, 130], dtype=np.uint8)
-
 PAPER = np.array([34, 35, 40], dtype=np.uint8)
 INK = np.array([232, 233, 236], dtype=np.uint8)
-
-NEAREST_M, FARTHEST_M = 2.5, 60.0
-"""Ends of the scale of ranges."""
-
-Legend = Sequence[tuple[str, np.ndarray]]
-"""What each colour (3,) uint8 means."""
 
 
 @dataclass(frozen=True)
@@ -42,85 +30,6 @@ class Panel:
 
     title: str
     image: np.ndarray
-
-
-def range_colours(depth: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Ranges in metres as colours on a log scale: bright is near.
-
-    Args:
-        depth: any shape.
-        valid: the same shape, bool; elsewhere the colour is EMPTY.
-
-    Returns:
-        One more axis of 3, uint8.
-    """
-    reach = np.log(np.clip(depth, NEAREST_M, FARTHEST_M) / NEAREST_M)
-    # Not the darkest colours, which could not be told from EMPTY.
-    return _scale("viridis", 1.0 - 0.9 * reach / np.log(FARTHEST_M / NEAREST_M), valid)
-
-
-def intensity_colours(intensity: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Intensities in [0,1] as colours; their root, since most echoes are weak."""
-    return _scale("bone", 0.15 + 0.85 * np.sqrt(np.clip(intensity, 0.0, 1.0)), valid)
-
-
-def confidence_colours(confidence: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Probabilities as colours: dark blue is a guess, yellow is certain."""
-    return _scale("plasma", confidence, valid)
-
-
-def label_colours(labels: np.ndarray, valid: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Train ids as colours of their classes.
-
-    Args:
-        labels: any shape, uint8; IGNORE becomes EMPTY.
-        valid: the same shape, bool; elsewhere the colour is EMPTY.
-        colours: (K,3) uint8.
-    """
-    table = np.tile(EMPTY, (256, 1))
-    table[: len(colours)] = colours
-    return np.where(valid[..., None], table[labels], EMPTY)
-
-
-def error_colours(prediction: np.ndarray, labels: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Where a prediction is wrong (red), right (grey), or the truth is ignored (dark)."""
-    colours = np.where((prediction != labels)[..., None], WRONG, RIGHT)
-    known = valid & (labels != IGNORE)
-    return np.where(known[..., None], colours, EMPTY).astype(np.uint8)
-
-
-def missed_colours(
-    prediction: np.ndarray, labels: np.ndarray, valid: np.ndarray, colours: np.ndarray
-) -> np.ndarray:
-    """Grey where a prediction is right; elsewhere the colour of the class that was missed."""
-    right = (prediction == labels) & (labels != IGNORE) & valid
-    return np.where(right[..., None], RIGHT, label_colours(labels, valid, colours))
-
-
-def range_legend() -> Legend:
-    """Some ranges and their colours."""
-    metres = np.array([2.5, 5, 10, 20, 40, 60])
-    colours = range_colours(metres, np.ones(len(metres), dtype=bool))
-    return [(f"{m:g} m", c) for m, c in zip(metres, colours, strict=True)]
-
-
-def intensity_legend() -> Legend:
-    """Some intensities and their colours."""
-    values = np.array([0.0, 0.1, 0.25, 0.5, 1.0])
-    colours = intensity_colours(values, np.ones(len(values), dtype=bool))
-    return [(f"{v:g}", c) for v, c in zip(values, colours, strict=True)]
-
-
-def confidence_legend() -> Legend:
-    """Some confidences and their colours."""
-    values = np.array([0.0, 0.25, 0.5, 0.75, 0.9, 1.0])
-    colours = confidence_colours(values, np.ones(len(values), dtype=bool))
-    return [(f"{v:.0%}".replace("%", " %"), c) for v, c in zip(values, colours, strict=True)]
-
-
-def class_legend(classes: Iterable[int], names: Sequence[str], colours: np.ndarray) -> Legend:
-    """Names and colours of the given classes, IGNORE left out."""
-    return [(names[c], colours[c]) for c in sorted(set(map(int, classes)) - {IGNORE})]
 
 
 def enlarge(image: np.ndarray, width: int) -> np.ndarray:
@@ -138,7 +47,7 @@ def sheet(title: str, panels: Sequence[Panel], legend: Legend, columns: int = 1)
 
     Args:
         title: of all.
-        panels: of one size, row by row.
+        panels: of one width, row by row.
         legend: what the colours mean.
         columns: panels in a row.
 
@@ -147,21 +56,22 @@ def sheet(title: str, panels: Sequence[Panel], legend: Legend, columns: int = 1)
     """
     from PIL import Image, ImageDraw
 
-    height, width = panels[0].image.shape[:2]
+    width = panels[0].image.shape[1]
     full = columns * width + (columns - 1) * _MARGIN
     body, head = _font(full), _font(full, 1.3)
     line = int(body.size * 1.6)
     titled = line if any(panel.title for panel in panels) else 0
     below = legend_image(legend, full)
-    rows = -(-len(panels) // columns)
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    heights = [max(len(p.image) for p in row) + titled + _MARGIN for row in rows]
     top = _MARGIN + int(head.size * 1.9)
-    total = top + rows * (titled + height + _MARGIN) + len(below) + _MARGIN // 2
+    total = top + sum(heights) + len(below) + _MARGIN // 2
     canvas = Image.new("RGB", (full + 2 * _MARGIN, total), tuple(map(int, PAPER)))
     draw = ImageDraw.Draw(canvas)
     draw.text((_MARGIN, _MARGIN), _end(title, full, head), fill=tuple(map(int, INK)), font=head)
     for number, panel in enumerate(panels):
         left = _MARGIN + number % columns * (width + _MARGIN)
-        upper = top + number // columns * (titled + height + _MARGIN)
+        upper = top + sum(heights[: number // columns])
         text = _end(panel.title, width, body)
         draw.text((left, upper), text, fill=tuple(map(int, INK)), font=body)
         canvas.paste(Image.fromarray(panel.image), (left, upper + titled))
@@ -328,11 +238,3 @@ def _sized(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
     return font
-
-
-def _scale(name: str, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Values in [0,1] in the colours of one of matplotlib's maps; EMPTY where not valid."""
-    import matplotlib
-
-    colours = (matplotlib.colormaps[name](values)[..., :3] * 255).astype(np.uint8)
-    return np.where(valid[..., None], colours, EMPTY)

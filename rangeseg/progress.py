@@ -19,14 +19,15 @@ class Progress:
         initial: units done before, by a run that is now resumed.
 
     A terminal gets a tqdm bar. Anything else (a log file, CI) gets a line at the start, at most
-    one every ten seconds, and one at the end.
+    one every ten seconds with the time that is left, and one at the end.
     """
 
     SECONDS_BETWEEN_LINES = 10.0
 
     def __init__(self, description: str, total: int, unit: str = "it", initial: int = 0) -> None:
         self.description, self.total, self.unit = description, total, unit
-        self.done = initial
+        self.done = self._initial = initial
+        self._note = ""
         if not sys.stderr.isatty():
             print(f"{description}: {initial}/{total} {unit}", file=sys.stderr, flush=True)
         self._started = self._last_line = time.monotonic()
@@ -37,8 +38,9 @@ class Progress:
             )
 
     def update(self, amount: int = 1, note: str = "") -> None:
-        """Count ``amount`` more units; ``note`` stands behind the bar."""
+        """Count ``amount`` more units; ``note`` stands behind the bar until there is another."""
         self.done += amount
+        self._note = note or self._note
         if self._bar is not None:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
@@ -49,10 +51,17 @@ class Progress:
             if completed or now - self._last_line >= self.SECONDS_BETWEEN_LINES:
                 self._last_line = now
                 seconds = now - self._started
-                tail = f"  {note}" if note else ""
+                tail = f"  {self._note}" if self._note else ""
                 count = f"{self.done}/{self.total} {self.unit}"
-                line = f"{self.description}: {count}, {seconds:.0f} s{tail}"
+                line = f"{self.description}: {count}, {seconds:.0f} s{self._left(seconds)}{tail}"
                 print(line, file=sys.stderr, flush=True)
+
+    def _left(self, seconds: float) -> str:
+        """How long it will still take if it goes on as in these seconds."""
+        done, left = self.done - self._initial, self.total - self.done
+        if done <= 0 or left <= 0:
+            return ""
+        return f", about {_duration(seconds / done * left)} left"
 
     def __enter__(self) -> Progress:
         return self
@@ -65,3 +74,12 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _duration(seconds: float) -> str:
+    """As coarse as a guess is."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

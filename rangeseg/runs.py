@@ -1,18 +1,17 @@
-"""A run: a folder with its configuration, its training and its results."""
+"""A run: a folder with its configuration and its training."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rangeseg.building import build_method, identity, make_predictor, open_source
 from rangeseg.config import Config, RunConfig, RunSettings, load_run_config
-from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
+from rangeseg.datasets.bad_scans import RECORD, BadScans
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.range_images import RangeImages, class_frequencies
 from rangeseg.datasets.splits import (
@@ -25,26 +24,20 @@ from rangeseg.datasets.splits import (
 )
 from rangeseg.datasets.statistics import field_of_view_warning
 from rangeseg.datasets.training_scans import TrainingScans
-from rangeseg.engine.checkpoint import CHECKPOINT, PREVIOUS, load_checkpoint
-from rangeseg.engine.device import device_name
-from rangeseg.engine.export import (
-    ExportSettings,
-    export_predictions,
-    file_hash,
-    zip_submission,
-)
-from rangeseg.engine.inference import Predictor, evaluate, scans_to_evaluate
-from rangeseg.engine.journal import training_seconds
+from rangeseg.engine.checkpoint import PREVIOUS
+from rangeseg.engine.curves import draw_curves
+from rangeseg.engine.evaluation import scans_to_evaluate
+from rangeseg.engine.inference import Prediction
 from rangeseg.engine.processes import check_batch_size, on_first
 from rangeseg.engine.trainer import class_weights, train
-from rangeseg.errors import CheckpointError, ConfigError, DataError
+from rangeseg.engine.validation import SPLIT, Validation, scans_to_validate
+from rangeseg.errors import ConfigError
 from rangeseg.files import PARTIAL, write_file
 from rangeseg.methods import find_method
+from rangeseg.methods.base import Method
+from rangeseg.trained import CONFIG, LABELLED, evaluate_trained
 
 _log = logging.getLogger(__name__)
-
-CONFIG = "config.yaml"
-LABELLED = "labelled.txt"
 
 
 def plan_run(config: Config, method: str, labels: str, seed: int) -> RunConfig:
@@ -77,11 +70,6 @@ def run_folder(config: RunConfig) -> Path:
     plain = "_plain" if config.train.labelled == "plain" else ""
     labels = run.labels.replace("%", "pct") if is_ratio(run.labels) else Path(run.labels).stem
     return Path("runs") / config.dataset.name / (run.method + plain) / labels / f"seed{run.seed}"
-
-
-def result_path(folder: Path, split: str) -> Path:
-    """``result.json`` holds the validation result; other splits are named in the file."""
-    return folder / ("result.json" if split == "val" else f"result_{split}.json")
 
 
 def train_run(
@@ -135,140 +123,18 @@ def train_run(
         _log.warning("%s: %s", first.scan_id, warning)
     augmentation = config.train.augmentation
     scans = TrainingScans(source, images, augmentation, labelled, unlabelled, bad_scans)
+    title = str(run_folder(config).relative_to("runs"))  # wherever it is kept
     train(
         method, scans, labelled, unlabelled, config.train, identity(config, source, labelled),
-        folder, config.run.seed, device,
+        folder, config.run.seed, device, _validation(config, source, method, device),
+        lambda: draw_curves(folder, title),
     )  # fmt: skip
     predictor = make_predictor(config, source, method.predictor(), device)
-    result = _evaluate(config, folder, source, predictor, config.evaluate.split)
+    result = evaluate_trained(config, folder, source, predictor, config.evaluate.split)
+    on_val = config.evaluate.split == SPLIT
+    final = (config.train.steps, result["miou"]["point"]) if on_val else None
+    on_first(lambda: draw_curves(folder, title, final))
     on_first(lambda: (folder / PREVIOUS).unlink(missing_ok=True))
-    return result
-
-
-def evaluate_run(
-    folder: Path, split: str | None, device: torch.device, on_bad_scan: OnBadScan | None = None
-) -> dict[str, Any]:
-    """Evaluate a trained run.
-
-    Args:
-        folder: of the run.
-        split: None takes that of its configuration.
-        device: where the network runs.
-        on_bad_scan: None takes that of its configuration.
-
-    Returns:
-        The result; it is also written into the folder.
-
-    Raises:
-        ConfigError: the folder is no run, or there is no such split.
-        CheckpointError: its checkpoint is missing, damaged or not trained to the end.
-        DataError: scans cannot be read.
-    """
-    config, source, predictor = load_run(folder, device, on_bad_scan)
-    return _evaluate(config, folder, source, predictor, split or config.evaluate.split)
-
-
-def predict_run(
-    folder: Path,
-    settings: ExportSettings,
-    out: Path,
-    device: torch.device,
-    resume: bool,
-    pack: bool,
-    on_bad_scan: OnBadScan | None = None,
-) -> tuple[int, dict[str, str], Path | None]:
-    """Write the predictions of a trained run as files.
-
-    Args:
-        folder: of the run.
-        settings: which split, and what.
-        out: the folder of the files.
-        device: where the network runs.
-        resume: complete what an earlier call began.
-        pack: also make the archive that a benchmark's server takes.
-        on_bad_scan: None takes that of the run's configuration.
-
-    Returns:
-        The number of scans predicted; those that were skipped, with what is wrong with them; and
-        the archive if one was made.
-
-    Raises:
-        ConfigError: a submission with withheld labels, or see ``export_predictions``.
-        DataError: a submission without all scans.
-        RangesegError: see ``load_run``.
-    """
-    if pack and settings.min_confidence is not None:
-        raise ConfigError(
-            "--zip packs a submission, and no benchmark takes one whose labels --min-confidence "
-            "withholds: give one of the two"
-        )
-    config, source, predictor = load_run(folder, device, on_bad_scan)
-    origin: dict[str, Any] = {"run": str(folder.resolve())}
-    origin["checkpoint"] = file_hash(folder / CHECKPOINT)
-    origin |= config.evaluate.model_dump(exclude={"split", "batch_size"})
-    policy = config.dataset.on_bad_scan
-    scans, skipped = export_predictions(predictor, source, settings, out, origin, resume, policy)
-    if pack and skipped:
-        raise DataError(
-            f"{out} lacks the predictions of {len(skipped)} skipped scans "
-            f"({', '.join(list(skipped)[:3])}{', ...' if len(skipped) > 3 else ''}), and a "
-            "submission needs all: repair the scans, then the same command with --resume completes "
-            "and packs it"
-        )
-    archive = on_first(lambda: zip_submission(source, settings.split, out)) if pack else None
-    return scans, skipped, archive
-
-
-def load_run(
-    folder: Path, device: torch.device, on_bad_scan: OnBadScan | None = None
-) -> tuple[RunConfig, ScanSource, Predictor]:
-    """The configuration, the data and the trained network of a run.
-
-    Args:
-        folder: of the run.
-        device: where the network runs.
-        on_bad_scan: put into the configuration if it is not None.
-
-    Raises:
-        ConfigError: the folder is no run.
-        DataError: its data are not where they were.
-        CheckpointError: its checkpoint is missing, damaged or not trained to the end.
-    """
-    if not (folder / CONFIG).is_file():
-        raise ConfigError(f"{folder} holds no {CONFIG}, so it is no run: give the folder of a run")
-    config = load_run_config(folder / CONFIG)
-    if on_bad_scan is not None:
-        dataset = config.dataset.model_copy(update={"on_bad_scan": on_bad_scan})
-        config = config.model_copy(update={"dataset": dataset})
-    if not config.dataset.root.is_dir():  # the simulated data set would make itself anew
-        raise DataError(
-            f"{config.dataset.root}, the data of {folder}, is not there: copy it back, or change "
-            f"dataset.root in {folder / CONFIG}"
-        )
-    source = open_source(config)
-    method = build_method(config, source, torch.ones(source.info.label_map.num_classes))
-    path = folder / CHECKPOINT
-    labelled = read_split(folder / LABELLED)
-    step, _ = load_checkpoint(path, identity(config, source, labelled), method, device)
-    if step < config.train.steps:
-        raise CheckpointError(
-            f"{path} has {step} of {config.train.steps} steps: train the run to its end with "
-            "--resume first"
-        )
-    return config, source, make_predictor(config, source, method.predictor(), device)
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """A result that ``evaluate`` wrote.
-
-    Raises:
-        DataError: the file is missing or damaged.
-    """
-    try:
-        result: dict[str, Any] = json.loads(path.read_text())
-        result["miou"]["point"], result["run"]["method"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a result ({error!r}): evaluate the run again") from None
     return result
 
 
@@ -320,36 +186,24 @@ def _check_list(config: RunConfig, folder: Path, labelled: list[str]) -> None:
         )
 
 
-def _evaluate(
-    config: RunConfig, folder: Path, source: ScanSource, predictor: Predictor, split: str
-) -> dict[str, Any]:
-    result = evaluate(predictor, source, split, config.dataset.on_bad_scan)
-    trained = BadScans(config.dataset.on_bad_scan, 0)
-    trained.keep_in(folder / RECORD)
-    settings = config.comparable()
-    # How often is saved changes no figure; an exact order of sums is no other experiment.
-    for key in ("run.seed", "dataset.root", "train.save_minutes", "train.deterministic"):
-        del settings[key]
-    result["run"] = {
-        **config.run.model_dump(),
-        "labelled": config.train.labelled,
-        "labelled_scans": len(read_split(folder / LABELLED)),
-        "skipped_scans": trained.report(),
-        "steps": config.train.steps,
-        "batch_size": config.train.batch_size,
-        "device": device_name(predictor.device),
-        "train_seconds": training_seconds(folder),
-        # Runs with one fingerprint differ in nothing but the seed.
-        "fingerprint": hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12],
-    }
-    on_first(lambda: _write_result(result_path(folder, split), result))
-    return result
+def _validation(
+    config: RunConfig, source: ScanSource, method: Method[Any], device: torch.device
+) -> Validation | None:
+    """What looks at the mIoU during the training; None where it is not wanted or not possible."""
+    scan_ids = scans_to_validate(source, config.train.validate_scans)
+    if config.train.validate_every == 0 or not scan_ids:
+        return None
 
+    def draw(prediction: Prediction) -> np.ndarray:
+        from rangeseg.panel import prediction_panel
 
-def _write_result(path: Path, result: dict[str, Any]) -> None:
-    try:
-        write_file(path, json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror}): make room and evaluate the run again"
-        ) from None
+        return prediction_panel(prediction, source.info.label_map)
+
+    return Validation(
+        source,
+        scan_ids,
+        # A few scans hold too few bad ones for a limit: it is that of all.
+        BadScans(config.dataset.on_bad_scan, len(source.labelled_ids(SPLIT))),
+        lambda: make_predictor(config, source, method.predictor(), device),
+        draw if config.train.tensorboard else None,
+    )

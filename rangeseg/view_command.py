@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rangeseg.commandline import Commands, add_command
+from rangeseg.commandline import Commands, add_command, add_device
 
 
 def add_view(commands: Commands) -> None:
@@ -77,7 +77,7 @@ def add_view(commands: Commands) -> None:
         "--labels", metavar="RATIO|FILE", default="10%", help="as for train (default: 10%%)"
     )
     batches.add_argument("--seed", type=int, default=0, help="as for train (%(default)s)")
-    view.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (%(default)s)")
+    add_device(view)
 
 
 def _view(arguments: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ def test_train_evaluate_report(
     assert main(words) == 0
     assert "mIoU on val (3 scans): point" in capsys.readouterr().out
     assert {p.name for p in run.iterdir()} == {
-        "config.yaml", "labelled.txt", "last.pt", "metrics.jsonl", "result.json",
+        "config.yaml", "curves.png", "labelled.txt", "last.pt", "metrics.jsonl", "result.json",
     }  # fmt: skip
     result = json.loads((run / "result.json").read_text())
     assert result["protocol"]["split"] == "val"

@@ -44,7 +44,7 @@ def changed(**groups: object) -> dict:
     [
         (changed(trian={}), r"trian: unknown key \(did you mean 'train'\?\)"),
         (changed(train={"setps": 5}), r"train.setps: unknown key \(did you mean 'steps'\?\)"),
-        (changed(train={"zzz": 5}), r"train.zzz: unknown key \(known: augmentation, batch_size"),
+        (changed(train={"zzz": 5}), r"train.zzz: unknown key \(known: accumulate, activation"),
         (changed(train={"augmentation": {"flipp": 1}}), r"did you mean 'flip'\?"),
         (changed(train={"steps": "many"}), r"train.steps: .*valid integer.* \(found 'many'\)"),
         (changed(train={"steps": 0}), r"train.steps: .*greater than or equal to 1 \(found 0\)"),

@@ -70,3 +70,40 @@ def test_without_system_libraries_it_works_and_names_them(tmp_path: Path) -> Non
         "apt-get install -y --no-install-recommends libgl1 libusb-1.0-0"
     )
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names are those of Linux")
+def test_all_but_the_viewer_works_where_open3d_cannot_be_loaded(
+    tiny_config: list[str], tmp_path: Path
+) -> None:
+    """As on a bare system, whose loader does not find what open3d is linked with."""
+    pytest.importorskip("open3d")
+    environment = broken_library(tmp_path, "libEGL.so.1")
+    imported = python(["-c", "import open3d"], environment)
+    assert imported.returncode != 0
+    assert "libEGL.so.1" in imported.stderr
+    run, config = str(tmp_path / "run"), [*tiny_config, "--set", "train.validate_every=2"]
+    strips = str(tmp_path / "strips.png")
+    commands = [
+        ["train", *config, "--method", "cutmix_seg", "--labels", "10%", "--out", run],
+        ["evaluate", run, "--split", "test"],
+        ["view", run, "--panel", "--save", strips],
+        ["view", run, "--save", str(tmp_path / "points.png")],
+    ]
+    code = f"from rangeseg.cli import main; print([main(words) for words in {commands}])"
+    done = python(["-c", code], environment)
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 2]", done.stderr
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {
+        "result.json", "result_test.json", "curves.png",
+    }  # fmt: skip
+    assert Path(strips).is_file()
+    assert done.stderr.splitlines()[-1] == (
+        "error: open3d needs libEGL.so.1, which this system lacks: "
+        "apt-get install -y --no-install-recommends libegl1"
+    )
+
+
+def python(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=120
+    )

@@ -8,19 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rangeseg.colours import EMPTY, RIGHT, label_colours, missed_colours
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.errors import ConfigError
-from rangeseg.pictures import (
-    EMPTY,
-    RIGHT,
-    Panel,
-    enlarge,
-    label_colours,
-    missed_colours,
-    save_picture,
-    save_video,
-    sheet,
-)
+from rangeseg.pictures import Panel, enlarge, save_picture, save_video, sheet
 
 RNG = np.random.default_rng(0)
 

@@ -21,3 +21,40 @@ def test_a_note_alone_waits_its_turn(
     with Progress("count", 3, "scan") as progress:
         progress.update(0, note="still there")
     assert capsys.readouterr().err.splitlines()[1] == "count: 0/3 scan, 0 s  still there"
+
+
+def test_the_time_that_is_left_and_the_last_note(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a resume, what was done before says nothing of the pace."""
+    now = 1000.0
+    monkeypatch.setattr("rangeseg.progress.time.monotonic", lambda: now)
+    with Progress("train", 10_000, "step", initial=4_000) as progress:
+        for done, seconds, note in [(100, 20, "loss 2.0"), (900, 180, ""), (4999, 1000, "loss 1")]:
+            now += seconds
+            progress.update(done, note=note)
+        now += 1
+        progress.update()
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 4000/10000 step",
+        "train: 4100/10000 step, 20 s, about 20 min left  loss 2.0",
+        "train: 5000/10000 step, 200 s, about 17 min left  loss 2.0",
+        "train: 9999/10000 step, 1200 s, about 0 s left  loss 1",
+        "train: 10000/10000 step, 1201 s  loss 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.5, "50 s"), (3, "5 min"), (60, "1.6 h")],
+)
+def test_a_guess_is_coarse(
+    seconds: float, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("rangeseg.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr(Progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with Progress("train", 100, "step") as progress:
+        now = float(seconds)
+        progress.update()
+    assert f", about {said} left" in capsys.readouterr().err

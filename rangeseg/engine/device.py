@@ -20,7 +20,7 @@ def choose_device(name: str) -> torch.device:
         ConfigError: no such device on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _tuned(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -32,6 +32,13 @@ def choose_device(name: str) -> torch.device:
             f"device '{name}' is not there: PyTorch {torch.__version__} sees "
             f"{torch.cuda.device_count()} CUDA devices; use --device cpu, or install a CUDA build"
         )
+    return _tuned(device)
+
+
+def _tuned(device: torch.device) -> torch.device:
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as the convolutions have it anyway
+        torch.backends.cudnn.benchmark = True  # shapes do not change
     return device
 
 

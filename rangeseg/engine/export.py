@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import zipfile
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from pydantic import Field
 from rangeseg.datasets.bad_scans import BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.engine.inference import Predictor, skipped_by_all
+from rangeseg.engine.ahead import map_ahead, threads
+from rangeseg.engine.evaluation import scans_per_second, skipped_by_all
+from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.processes import on_first, share
 from rangeseg.errors import ConfigError
 from rangeseg.files import PARTIAL, write_file, writing
@@ -79,22 +83,18 @@ def export_predictions(
     with_confidence = settings.confidence or settings.min_confidence is not None
     done = len(own) - len(missing)
     bad_scans = BadScans(on_bad_scan, len(scan_ids))
-    with Progress(f"predict {settings.split}", len(own), "scan", initial=done) as progress:
-        for prediction in predictor.predict(source, missing, False, with_confidence, bad_scans):
-            confidence, file = prediction.confidence, files[prediction.scan.scan_id]
-            if settings.min_confidence is None:
-                encoded = source.encode_prediction(prediction.points)
-            else:
-                assert confidence is not None
-                sure = confidence >= settings.min_confidence
-                encoded = source.encode_labels(np.where(sure, prediction.points, IGNORE))
-            if settings.confidence:
-                assert confidence is not None
-                halves = confidence.astype("<f2").tobytes()
-                _write((out / "confidence" / file).with_suffix(".float16"), halves)
-            # Last: a scan counts as done once its labels are there.
-            _write(out / file, encoded.tobytes())
-            progress.update()
+    write = partial(_write_prediction, source, settings, out, files)
+    count, started = predictor.settings.threads, time.monotonic()
+    with (
+        Progress(f"predict {settings.split}", len(own), "scan", initial=done) as progress,
+        threads(count) as pool,
+        closing(
+            predictor.predict(source, missing, False, with_confidence, bad_scans)
+        ) as predictions,
+    ):
+        # A file takes its time to be safe on the disk.
+        for written, _ in enumerate(map_ahead(pool, write, predictions, ahead=count), start=1):
+            progress.update(note=f"{scans_per_second(written, started):.3g} scans/s")
     skipped = skipped_by_all(bad_scans)
     if settings.min_confidence is None:
         for name, text in source.submission_files(settings.split).items():
@@ -143,6 +143,28 @@ def file_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _write_prediction(
+    source: ScanSource,
+    settings: ExportSettings,
+    out: Path,
+    files: dict[str, str],
+    prediction: Prediction,
+) -> None:
+    confidence, file = prediction.confidence, files[prediction.scan.scan_id]
+    if settings.min_confidence is None:
+        encoded = source.encode_prediction(prediction.points)
+    else:
+        assert confidence is not None
+        sure = confidence >= settings.min_confidence
+        encoded = source.encode_labels(np.where(sure, prediction.points, IGNORE))
+    if settings.confidence:
+        assert confidence is not None
+        halves = confidence.astype("<f2").tobytes()
+        _write((out / "confidence" / file).with_suffix(".float16"), halves)
+    # Last: a scan counts as done once its labels are there.
+    _write(out / file, encoded.tobytes())
 
 
 def _write(path: Path, content: bytes | str) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from rangeseg.engine.pace import Pace
 from rangeseg.engine.processes import process_number
+from rangeseg.engine.validation import Validated
 from rangeseg.errors import CheckpointError, ConfigError, RangesegError
 from rangeseg.files import write_file
 from rangeseg.methods.distributed import all_reduce_sum, num_processes
@@ -25,13 +26,47 @@ METRICS = "metrics.jsonl"
 
 _NEVER = 1 << 62
 
+_NO_TERMS = {
+    "step", "seconds", "rate", "loss", "data_wait", "scans_per_second", "gpu_memory_gib",
+    "val_miou", "val_iou",
+}  # fmt: skip
+_NORM = "gradient_norm_"
+
 
 def training_seconds(run: Path) -> float | None:
-    """How long a run has trained, interruptions left out; None if its metrics are lost."""
+    """How long a run has trained; None if its metrics are lost.
+
+    Interruptions are left out, and so are the validations on the way.
+    """
     try:
         return float(json.loads((run / METRICS).read_text().splitlines()[-1])["seconds"])
     except (OSError, ValueError, LookupError):
         return None
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``, up to one that a kill cut short.
+
+    Each is of one step: ``step``, ``seconds`` of training so far (validations left out), ``rate``
+    of learning, ``loss`` and its terms, ``gradient_norm_0`` and so on; ``data_wait``,
+    ``scans_per_second`` and ``gpu_memory_gib``, see ``Pace.read``; and after a validation
+    ``val_miou`` and, by class, ``val_iou``, per cent.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    lines: list[dict[str, Any]] = []
+    for line in (run / METRICS).read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def loss_terms(line: Mapping[str, Any]) -> dict[str, float]:
+    """The terms of the loss in a line of ``metrics.jsonl``."""
+    return {k: v for k, v in line.items() if k not in _NO_TERMS and not k.startswith(_NORM)}
 
 
 class Watch:
@@ -83,6 +118,9 @@ class Journal:
         step: steps done; lines of later steps, which will be done again, are taken out.
         tensorboard: write curves too.
 
+    Attributes:
+        pace: the clock of this training.
+
     Raises:
         ConfigError: TensorBoard is not installed.
         CheckpointError: the file cannot be written.
@@ -90,20 +128,18 @@ class Journal:
 
     def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
         self._path, self._seconds_before = run / METRICS, 0.0
-        self._started = time.monotonic()
+        self.pace = Pace()
+        self._miou: float | None = None
         self._curves: SummaryWriter | None = None
         if process_number() > 0:
             return
         kept = []
         if step > 0 and self._path.is_file():
-            for line in self._path.read_text().splitlines():
-                try:
-                    values = json.loads(line)
-                except json.JSONDecodeError:  # the line that a kill cut short
-                    break
-                if values["step"] <= step:
-                    kept.append(line)
-                    self._seconds_before = values["seconds"]
+            for line in read_metrics(run):
+                if line["step"] <= step:
+                    kept.append(json.dumps(line))
+                    self._seconds_before = line["seconds"]
+                    self._miou = line.get("val_miou", self._miou)
         if tensorboard:
             self._curves = _curves(run / "tensorboard", step)
         try:
@@ -113,21 +149,38 @@ class Journal:
             raise self._unwritable(error) from None
 
     def record(
-        self, step: int, losses: Mapping[str, Tensor], norms: Mapping[str, Tensor], rate: float
+        self,
+        step: int,
+        losses: Mapping[str, Tensor],
+        norms: Mapping[str, Tensor],
+        rate: float,
+        validated: Validated | None = None,
     ) -> str:
-        """Write one line; returns the note for the progress bar.
+        """Write one line; returns the note for the progress bar. Every process must call it.
+
+        Args:
+            step: steps done.
+            losses: terms of the loss of this process.
+            norms: of the gradients.
+            rate: of learning.
+            validated: what a validation after this step found.
 
         Raises:
             CheckpointError: the disk is full.
         """
         means = all_reduce_sum(torch.stack([loss.detach().float() for loss in losses.values()]))
-        values = dict(zip(losses, (means / num_processes()).tolist(), strict=True))
-        total = sum(values.values())
-        values |= {name: float(value) for name, value in norms.items()}
+        terms = dict(zip(losses, (means / num_processes()).tolist(), strict=True))
+        total = sum(terms.values())
+        pace = self.pace.read()
+        scalars = {"loss": total, **terms, **{n: float(v) for n, v in norms.items()}, **pace}
         if process_number() > 0:
             return ""
-        seconds = round(self._seconds_before + time.monotonic() - self._started, 2)
-        line = {"step": step, "seconds": seconds, "rate": rate, "loss": total, **values}
+        if validated is not None:
+            self._miou = scalars["val_miou"] = validated.miou
+        seconds = round(self._seconds_before + self.pace.seconds, 2)
+        line: dict[str, Any] = {"step": step, "seconds": seconds, "rate": rate, **scalars}
+        if validated is not None:
+            line["val_iou"] = validated.iou
         try:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
@@ -135,9 +188,11 @@ class Journal:
         except OSError as error:
             raise self._unwritable(error) from None
         if self._curves is not None:
-            for name, value in (("loss", total), ("rate", rate), *values.items()):
+            for name, value in (("rate", rate), *scalars.items()):
                 self._curves.add_scalar(name, value, step)
-        return f"loss {total:.3f}"
+            if validated is not None:
+                _add_validation(self._curves, validated, step)
+        return _note(total, terms, self._miou, pace)
 
     def _unwritable(self, error: OSError) -> CheckpointError:
         return CheckpointError(
@@ -164,3 +219,28 @@ def _curves(folder: Path, step: int) -> SummaryWriter:
             "train.tensorboard needs TensorBoard: pip install 'rangeseg[tensorboard]'"
         ) from None
     return SummaryWriter(str(folder), purge_step=step)
+
+
+def _add_validation(curves: SummaryWriter, validated: Validated, step: int) -> None:
+    for name, value in validated.iou.items():
+        if value is not None:
+            curves.add_scalar(f"val_iou/{name}", value, step)
+    if validated.picture is not None:
+        curves.add_image("validation", validated.picture, step, dataformats="HWC")
+
+
+def _note(
+    total: float, terms: Mapping[str, float], miou: float | None, pace: Mapping[str, float]
+) -> str:
+    """What stands behind the progress bar: the most important first, a terminal may be narrow."""
+    note = f"loss {total:.3f}"
+    if len(terms) > 1:
+        note += f" ({', '.join(f'{name} {value:.3f}' for name, value in terms.items())})"
+    if miou is not None:
+        note += f", mIoU {miou:.1f}"
+    scans = pace["scans_per_second"]
+    note += f", {scans:.1f}" if scans < 10 else f", {scans:.0f}"
+    note += f" scans/s, wait {100 * pace['data_wait']:.0f} %"
+    if "gpu_memory_gib" in pace:
+        note += f", {pace['gpu_memory_gib']:.1f} GiB"
+    return note

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, model_validator
+from torch import Tensor
 
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.training_scans import StepSampler, TrainingScans, read_steps, training_loader
@@ -25,14 +25,19 @@ from rangeseg.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from rangeseg.engine.compiling import CompileMode, compiled
+from rangeseg.engine.descent import Descent
 from rangeseg.engine.device import Precision, autocast, make_deterministic, to_device
 from rangeseg.engine.journal import Journal, Watch
+from rangeseg.engine.pace import Pace
 from rangeseg.engine.processes import agree, on_first, process_number, wrapped
+from rangeseg.engine.validation import Validation
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.methods.base import Labelled, Method, StepContext, TrainingBatch
 from rangeseg.methods.distributed import num_processes
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import PerturbationSettings
+from rangeseg.models.network import Network
 from rangeseg.progress import Progress
 from rangeseg.settings import Settings
 
@@ -43,6 +48,7 @@ class TrainSettings(Settings):
     steps: int = Field(default=1000, ge=1)
     # labelled scans a step, and as many unlabelled; several processes share them
     batch_size: int = Field(default=4, ge=2)
+    accumulate: int = Field(default=1, ge=1)  # batches a step, whose gradients are averaged
     learning_rate: float = Field(default=5e-3, gt=0)  # the peak of OneCycle
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps before the peak
@@ -52,14 +58,27 @@ class TrainSettings(Settings):
     lovasz_weight: float = Field(default=0.0, ge=0)
     boundary_weight: float = Field(default=0.0, ge=0)
     precision: Precision = "auto"
+    compile: CompileMode = "none"  # of torch.compile; slow to start, and no gain on a CPU
+    activation_checkpointing: bool = False  # less GPU memory for more time
     workers: int = Field(default=0, ge=0)  # processes that load scans
     save_every: int = Field(default=200, ge=1)  # steps
     save_minutes: float = Field(default=10.0, gt=0)  # and after so long, if that is sooner
     log_every: int = Field(default=20, ge=1)  # steps
+    # Steps between looks at the mIoU, which only inform: nothing is chosen by them; 0: never.
+    validate_every: int = Field(default=500, ge=0)
+    validate_scans: int = Field(default=20, ge=1)  # of the split val, evenly spaced
     deterministic: bool = False  # exactly repeatable on a GPU too, and slower; a CPU always is
-    tensorboard: bool = False  # curves beside metrics.jsonl, in the run's folder tensorboard/
+    tensorboard: bool = False  # curves and pictures, in the run's folder tensorboard/
     augmentation: AugmentationSettings = AugmentationSettings()
     perturbation: PerturbationSettings = PerturbationSettings()
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> TrainSettings:
+        if self.activation_checkpointing and self.compile != "none":
+            raise ValueError(
+                "activation_checkpointing is for networks that are not compiled: set compile: none"
+            )
+        return self
 
 
 class Interrupted(KeyboardInterrupt):
@@ -90,6 +109,8 @@ def train(
     run: Path,
     seed: int,
     device: torch.device,
+    validation: Validation | None,
+    show: Callable[[], None],
 ) -> None:
     """Train a method; writes ``metrics.jsonl`` and ``last.pt`` into the run's folder.
 
@@ -106,6 +127,9 @@ def train(
         run: the folder, which exists.
         seed: of every random draw.
         device: where.
+        validation: evaluates the method every ``validate_every`` steps, but not after the last one;
+            None for never.
+        show: called by the first process when a validation has been recorded.
 
     Raises:
         DataError: a scan cannot be read and is not to be skipped.
@@ -118,73 +142,79 @@ def train(
         make_deterministic()
     synchronise_batch_norms(method, device)
     to_device(method, device).train()
-    optimiser = torch.optim.AdamW(
-        method.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        settings.learning_rate,
-        total_steps=settings.steps,
-        # PyTorch divides by the length of the warm-up less one step: keep it off zero.
-        pct_start=min(settings.warm_up * (1 + 1e-6), 1.0),
-    )
+    for network in method.modules():
+        if isinstance(network, Network):
+            network.activation_checkpointing = settings.activation_checkpointing
+    descent = Descent(
+        method, settings.steps, settings.learning_rate, settings.weight_decay, settings.warm_up,
+        settings.clip_norm,
+    )  # fmt: skip
     step = 0
     checkpoint = on_first(lambda: find_checkpoint(run))
     if checkpoint is not None:
         step, state = load_checkpoint(checkpoint, identity, method, device)
         with fitting(checkpoint):
-            optimiser.load_state_dict(state["optimiser"])
-            schedule.load_state_dict(state["schedule"])
+            descent.load_state_dict(state)
 
     def save() -> None:
-        state = {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
         if process_number() == 0:
-            save_checkpoint(run / CHECKPOINT, identity, step, method, state)
+            save_checkpoint(run / CHECKPOINT, identity, step, method, descent.state_dict())
 
     unlabelled = unlabelled if method.uses_unlabelled else []
-    part = (process_number(), num_processes())
-    steps = range(step, settings.steps)
-    sampler = StepSampler(labelled, unlabelled, settings.batch_size, seed, steps, part)
+    part, each = (process_number(), num_processes()), settings.accumulate
+    reads = range(each * step, each * settings.steps)
+    sampler = StepSampler(labelled, unlabelled, settings.batch_size, seed, reads, part)
     loader = training_loader(scans, sampler, settings.workers, device.type == "cuda")
     generator = torch.Generator(device)
-    networks = method.trained_networks()
     model, watch, saved, stop = wrapped(method), Watch(), time.monotonic(), 0
     with (
         Journal(run, step, settings.tensorboard) as journal,
         Progress(f"train {identity.method}", settings.steps, "step", initial=step) as progress,
+        compiled(method, settings.compile) as begin_batch,
+        closing(_batches(loader, scans.bad_scans, journal.pace, device)) as batches,
         _interruptible() as received,
     ):
-        for batch in _batches(loader, scans.bad_scans, device):
-            # One seed per step: what is drawn depends on the step alone, as in the sampler.
-            generator.manual_seed(_seed(seed, step))
+        while step < settings.steps:
             context = StepContext(step, settings.steps, generator)
-            with autocast(device, settings.precision):
-                losses = model(batch, context)
-            norms = _descend(optimiser, losses, networks, settings.clip_norm)
-            schedule.step()
+            parts = []
+            for number in range(each * step, each * (step + 1)):
+                # One seed per batch: what is drawn depends on it alone, as in the sampler.
+                generator.manual_seed(_seed(seed, number))
+                begin_batch()
+                with autocast(device, settings.precision):
+                    terms: dict[str, Tensor] = model(next(batches), context)
+                loss = torch.stack(list(terms.values())).sum() / each
+                loss.backward()  # type: ignore[no-untyped-call]
+                parts.append({name: term.detach() for name, term in terms.items()})
+            losses = {name: torch.stack([p[name] for p in parts]).mean() for name in parts[0]}
+            norms = descent.step()
             method.after_step(context)
             step += 1
             watch.look(step, {**losses, **norms})
+            ended = step == settings.steps
+            validated = None
+            if validation is not None and not ended and step % settings.validate_every == 0:
+                watch.check()  # it also waits for the GPU: the pause begins when the step is done
+                with journal.pace.paused():
+                    validated = validation.run(method)
 
             # A signal and the clock are looked at once: they may change at any moment.
             overdue = time.monotonic() - saved > 60 * settings.save_minutes
             stop, due = agree(received[0] if received else 0, overdue)
-            ended = step == settings.steps
-            recording = ended or step % settings.log_every == 0
+            recording = ended or validated is not None or step % settings.log_every == 0
             saving = ended or stop or due or step % settings.save_every == 0
             note = ""
             if recording or saving:
                 watch.check()
             if recording:
-                rate = optimiser.param_groups[0]["lr"]
-                note = journal.record(step, losses, norms, rate)
+                note = journal.record(step, losses, norms, descent.rate, validated)
             progress.update(note=note)
             if saving:
                 save()
                 saved = time.monotonic()
+            if validated is not None and process_number() == 0:
+                with journal.pace.paused():
+                    show()
             if stop:
                 break
         # No process ends before the checkpoint is there, and a signal may have come meanwhile.
@@ -193,36 +223,20 @@ def train(
         raise Interrupted(stop)
 
 
-def _seed(seed: int, step: int) -> int:
-    """Of the draws of a step in this process.
+def _seed(seed: int, batch: int) -> int:
+    """Of the draws for a batch in this process.
 
     The generator of a CPU takes 32 bits: multiples of the golden section keep the processes far
     apart in them.
     """
-    return seed * 1_000_003 + step + process_number() * 0x9E3779B1
+    return seed * 1_000_003 + batch + process_number() * 0x9E3779B1
 
 
-def _descend(
-    optimiser: torch.optim.Optimizer,
-    losses: dict[str, Tensor],
-    networks: list[nn.Module],
-    clip_norm: float,
-) -> dict[str, Tensor]:
-    """One step of the optimiser; returns the norm of each network's gradient before clipping."""
-    loss = torch.stack(list(losses.values())).sum()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norms = {
-        f"gradient_norm_{number}": torch.nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-        for number, network in enumerate(networks)
-    }
-    optimiser.step()
-    return norms
-
-
-def _batches(loader: Any, bad_scans: BadScans, device: torch.device) -> Iterator[TrainingBatch]:
+def _batches(
+    loader: Any, bad_scans: BadScans, pace: Pace, device: torch.device
+) -> Generator[TrainingBatch, None, None]:
     """The loader's batches on the device."""
-    for loaded in read_steps(loader, bad_scans):
+    for loaded in pace.fetch(read_steps(loader, bad_scans), device):
         moved: list[Fields] = [
             {name: field.to(device, non_blocking=True) for name, field in fields.items()}
             for fields in loaded

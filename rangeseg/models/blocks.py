@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -86,7 +86,7 @@ def upsample_azimuth(x: Tensor, factor: int) -> Tensor:
     return enlarged[..., factor:-factor]
 
 
-def full_resolution(features: list[Tensor]) -> Tensor:
+def full_resolution(features: Sequence[Tensor]) -> Tensor:
     """Enlarge (B,channels,H/s,W/s) to the size of the first one and concatenate all of them."""
     height = features[0].shape[2]
     return torch.cat([upsample_azimuth(f, height // f.shape[2]) for f in features], dim=1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from rangeseg.models.blocks import conv3x3, full_resolution, residual_stages, upsample_azimuth
-from rangeseg.models.network import Network
+from rangeseg.models.blocks import conv3x3, residual_stages, upsample_azimuth
+from rangeseg.models.network import StagedNetwork
 
 
-class CENet(Network):
+class CENet(StagedNetwork):
     """CENet: 3x3 convolutions where FIDNet has 1x1, Hardswish, and auxiliary heads.
 
     The stem sees a pixel's neighbours; the residual stages are FIDNet's; two 3x3 convolutions read
@@ -41,23 +41,6 @@ class CENet(Network):
         self.auxiliary_classifiers = nn.ModuleList(
             nn.Conv2d(width, num_classes, kernel_size=1) for _ in range(3)
         )
-
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """(B,C,H,W) -> stem (B,w,H,W) and four stages (B,w,H/s,W/s), s = 1, 2, 4, 8."""
-        features = [self.stem(image)]
-        for stage in self.stages:
-            features.append(stage(features[-1]))
-        return features
-
-    def decode(self, features: list[Tensor]) -> Tensor:
-        """Features of ``encode`` -> embedding (B,w,H,W)."""
-        embedding: Tensor = self.decoder(full_resolution(features))
-        return embedding
-
-    def classify(self, embedding: Tensor) -> Tensor:
-        """Embedding (B,w,H,W) -> logits (B,K,H,W)."""
-        logits: Tensor = self.classifier(embedding)
-        return logits
 
     def auxiliary(self, features: list[Tensor]) -> list[Tensor]:
         """Features of ``encode`` -> logits (B,K,H,W) of stages 2, 3 and 4, one by one."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
 
-from rangeseg.models.blocks import conv1x1, full_resolution, leaky_relu, residual_stages
-from rangeseg.models.network import Network
+from rangeseg.models.blocks import conv1x1, leaky_relu, residual_stages
+from rangeseg.models.network import StagedNetwork
 
 
-class FIDNet(Network):
+class FIDNet(StagedNetwork):
     """FIDNet ResNet34-point.
 
     A stem of 1x1 convolutions lifts every pixel like a point; four residual stages see its
@@ -45,20 +45,3 @@ class FIDNet(Network):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """(B,C,H,W) -> stem (B,4w,H,W) and four stages (B,w,H/s,W/s), s = 1, 2, 4, 8."""
-        features = [self.stem(image)]
-        for stage in self.stages:
-            features.append(stage(features[-1]))
-        return features
-
-    def decode(self, features: list[Tensor]) -> Tensor:
-        """Features of ``encode`` -> embedding (B,w,H,W)."""
-        embedding: Tensor = self.decoder(full_resolution(features))
-        return embedding
-
-    def classify(self, embedding: Tensor) -> Tensor:
-        """Embedding (B,w,H,W) -> logits (B,K,H,W)."""
-        logits: Tensor = self.classifier(embedding)
-        return logits

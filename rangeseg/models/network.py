@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from rangeseg.models.blocks import full_resolution
 
 
 class Network(nn.Module, ABC):
@@ -13,10 +20,13 @@ class Network(nn.Module, ABC):
     Attributes:
         feature_channels: channels of each of ``encode``'s features, shallow to deep.
         embedding_channels: channels of ``decode``'s embedding.
+        activation_checkpointing: while training, keep only what lies between the large parts and
+            compute the rest again for the backward: less memory, more time, the same gradients.
     """
 
     feature_channels: tuple[int, ...]
     embedding_channels: int
+    activation_checkpointing = False
 
     @abstractmethod
     def encode(self, image: Tensor) -> list[Tensor]:
@@ -37,3 +47,59 @@ class Network(nn.Module, ABC):
     def forward(self, image: Tensor) -> Tensor:
         """Range image (B,C,H,W) -> logits (B,K,H,W)."""
         return self.classify(self.decode(self.encode(image)))
+
+    def run_part(self, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """A large part of the network on its inputs, see ``activation_checkpointing``."""
+        if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
+            return part(*inputs)
+        output: Tensor = checkpoint(
+            part,
+            *inputs,
+            use_reentrant=False,
+            preserve_rng_state=False,  # nothing random in a network
+            context_fn=lambda: (nullcontext(), self._second_time()),
+        )
+        return output
+
+    @contextmanager
+    def _second_time(self) -> Iterator[None]:
+        """Batch norms have counted this batch when it came first."""
+        norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
+        before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+        for norm in norms:
+            assert norm.num_batches_tracked is not None
+            norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
+        try:
+            yield
+        finally:
+            for norm, (momentum, batches) in zip(norms, before, strict=True):
+                norm.momentum, norm.num_batches_tracked = momentum, batches
+
+
+class StagedNetwork(Network):
+    """A stem, stages that each read the one before, and a decoder of all at full resolution."""
+
+    stem: nn.Module
+    stages: nn.ModuleList
+    decoder: nn.Module
+    classifier: nn.Module
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """(B,C,H,W) -> the stem's feature and that of every stage, (B,channels,H/s,W/s)."""
+        features = [self.run_part(self.stem, image)]
+        for stage in self.stages:
+            features.append(self.run_part(stage, features[-1]))
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Features of ``encode`` -> embedding (B,embedding_channels,H,W)."""
+        return self.run_part(self._decode, *features)
+
+    def _decode(self, *features: Tensor) -> Tensor:
+        embedding: Tensor = self.decoder(full_resolution(features))
+        return embedding
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Embedding (B,embedding_channels,H,W) -> logits (B,K,H,W)."""
+        logits: Tensor = self.classifier(embedding)
+        return logits

@@ -6,20 +6,18 @@ import colorsys
 
 import numpy as np
 
-from rangeseg.datasets.labels import IGNORE, LabelMap
-from rangeseg.pictures import (
+from rangeseg.colours import (
     EMPTY,
     RIGHT,
     Legend,
-    Panel,
     class_legend,
     confidence_colours,
     confidence_legend,
-    enlarge,
     label_colours,
     range_colours,
-    sheet,
 )
+from rangeseg.datasets.labels import IGNORE, LabelMap
+from rangeseg.pictures import Panel, enlarge, sheet
 from rangeseg.viewer.batch import StudentBatch
 
 UNSURE = np.array([64, 68, 92], dtype=np.uint8)

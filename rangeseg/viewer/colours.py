@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rangeseg.datasets.labels import IGNORE, LabelMap
-from rangeseg.errors import ConfigError, unknown_name
-from rangeseg.pictures import (
+from rangeseg.colours import (
     RIGHT,
     Legend,
     class_legend,
@@ -19,6 +17,8 @@ from rangeseg.pictures import (
     range_colours,
     range_legend,
 )
+from rangeseg.datasets.labels import IGNORE, LabelMap
+from rangeseg.errors import ConfigError, unknown_name
 from rangeseg.viewer.scans import ScanView, ScanViews
 
 MODES = ("truth", "prediction", "error", "intensity", "range", "confidence", "coverage")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rangeseg.pictures import EMPTY, PAPER, Legend, legend_image, text_image
+from rangeseg.colours import EMPTY, Legend
+from rangeseg.pictures import PAPER, legend_image, text_image
 from rangeseg.viewer.canvas import Canvas
 
 DISTANCE_M = 1.0

@@ -7,24 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from rangeseg.datasets.labels import IGNORE
-from rangeseg.geometry.channels import to_image
-from rangeseg.pictures import (
+from rangeseg.colours import (
     EMPTY,
     RIGHT,
     Legend,
-    Panel,
     class_legend,
     confidence_colours,
-    enlarge,
     intensity_colours,
     label_colours,
     missed_colours,
     range_colours,
-    save_picture,
-    save_video,
-    sheet,
 )
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.geometry.channels import to_image
+from rangeseg.pictures import Panel, enlarge, save_picture, save_video, sheet
 from rangeseg.progress import Progress
 from rangeseg.viewer.colours import (
     describe,

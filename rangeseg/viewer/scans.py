@@ -19,7 +19,7 @@ from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.export import STAMP
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.runs import CONFIG, load_run
+from rangeseg.trained import CONFIG, load_run
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def check_data(config: Config) -> None:
     Raises:
         DataError: they are not.
     """
-    if not config.dataset.root.is_dir():
+    if not config.dataset.root.exists():
         raise DataError(
             f"{config.dataset.root}, the data of {config.dataset.name}, is not there: give its "
             "place with --set dataset.root=DIR"

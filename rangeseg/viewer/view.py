@@ -12,7 +12,8 @@ from rangeseg.engine.checkpoint import CHECKPOINT
 from rangeseg.engine.device import choose_device
 from rangeseg.errors import ConfigError
 from rangeseg.pictures import save_picture
-from rangeseg.runs import CONFIG, plan_run
+from rangeseg.runs import plan_run
+from rangeseg.trained import CONFIG
 from rangeseg.viewer.batch import student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
 from rangeseg.viewer.colours import check_mode

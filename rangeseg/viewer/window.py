@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from rangeseg.colours import EMPTY, Legend
 from rangeseg.errors import ConfigError, RangesegError
-from rangeseg.pictures import EMPTY, Legend, save_picture
+from rangeseg.pictures import save_picture
 from rangeseg.viewer.ahead import LoadAhead
 from rangeseg.viewer.canvas import Canvas
 from rangeseg.viewer.colours import (

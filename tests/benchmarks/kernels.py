@@ -42,7 +42,7 @@ def read_scan(path: Path | None) -> tuple[np.ndarray, np.ndarray]:
     """Points (N,4) float32 and raw labels (N,) uint32."""
     if path is None:
         settings = SimulationSettings(beams=64, columns=2048)
-        reading = simulate_scan(World(settings.seed, 0), 0, settings)
+        reading = simulate_scan(World(settings.seed, "00"), 0, settings)
         return reading.points.astype(np.float32), reading.labels.astype(np.uint32)
     points = np.fromfile(path, dtype="<f4").reshape(-1, 4)
     classes = (np.nan_to_num(points[:, 2]) * 2).astype(np.int64) % K

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.kills [--kills 30] [--seed 0]
 
-Trainings, evaluations, exports, archives and simulations of tiny size are killed, each once, and
-resumed. The table says for each what differs from one that was never killed: weights, banks,
-optimiser and schedule, metrics, result, every file; times are left out.
+Trainings, evaluations, exports, archives, simulations and packings of tiny size are killed, each
+once, and resumed. The table says for each what differs from one that was never killed: weights,
+banks, optimiser and schedule, metrics, result, every file; times are left out.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ TRAININGS = {
     "pcr, 2 workers": ["--method", "pcr", "--set", "train.workers=2"],
 }
 SIMULATION = ["--train-scans", "12", "--val-scans", "2", "--test-scans", "2", "--columns", "256"]
+_TIMES = ("seconds", "data_wait", "scans_per_second")  # in metrics.jsonl
 _TRIES = 5
 _START = "import sys; exec(f'from {sys.argv.pop(1)}.cli import main'); sys.exit(main())"
 
@@ -61,10 +62,10 @@ def _content(path: Path) -> bytes:
         return b"".join(_flat((state["step"], state["method"], state["training"])))
     if path.name == "metrics.jsonl":
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        return repr([{**line, "seconds": None} for line in lines]).encode()
+        return repr([{**line, **dict.fromkeys(_TIMES)} for line in lines]).encode()
     if path.name.startswith("result"):
         result = json.loads(path.read_text())
-        result["seconds"] = result["run"]["train_seconds"] = None
+        result["seconds"] = result["scans_per_second"] = result["run"]["train_seconds"] = None
         return json.dumps(result).encode()
     if path.name == "rangeseg_export.json":  # it names the folder of the run
         return json.dumps({**json.loads(path.read_text()), "run": None}).encode()
@@ -135,7 +136,7 @@ class Kills:
         self.whole: dict[str, Path] = {}
         self.places: list[Callable[[int], Kill]] = [
             self.training, self.checkpoint, self.evaluation, self.export, self.archive,
-            self.simulation,
+            self.simulation, self.packing,
         ]  # fmt: skip
 
     def run(self, count: int) -> list[Kill]:
@@ -210,6 +211,26 @@ class Kills:
         differs = difference(fingerprint(self.whole["simulation"]), fingerprint(out))
         return Kill("simulate", "simulation", done, differs)
 
+    def packing(self, number: int) -> Kill:
+        """While a pack has its temporary name."""
+        size = int(self.rng.integers(0, 500_000))
+
+        def command(out: Path) -> list[str]:
+            return ["data_tools", "pack", "simulated", str(self.data), "--out", str(out)]
+
+        def moment(out: Path) -> bool:
+            return _size(out.with_name(f"{out.name}.partial")) > size
+
+        if "pack" not in self.whole:
+            self.whole["pack"] = self.root / "pack" / "data.pack"
+            _quietly(data_main, command(self.whole["pack"])[1:])
+        out = self._kill(number, command, moment, "data.pack")
+        done = f"{_size(out.with_name(f'{out.name}.partial')) >> 10} KiB"
+        if not out.exists():  # it may be killed when it has just got its name
+            _quietly(data_main, command(out)[1:])
+        expected = fingerprint(self.whole["pack"].parent)
+        return Kill("pack", "packing", done, difference(expected, fingerprint(out.parent)))
+
     def _train(self, number: int, name: str, where: str, moment: Callable[[Path], bool]) -> Kill:
         def command(out: Path) -> list[str]:
             settings = [*SETTINGS, f"dataset.root={self.data}"]
@@ -277,6 +298,13 @@ class Kills:
 def _lines(path: Path) -> int:
     try:
         return path.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
     except OSError:
         return 0
 

@@ -37,7 +37,7 @@ AUGMENTATION = AugmentationSettings()
 def write_scans(root: Path) -> None:
     """A few simulated scans of 64x2048 rays as sequence 00."""
     settings = SimulationSettings(beams=64, columns=2048)
-    world = World(settings.seed, 0)
+    world = World(settings.seed, "00")
     for folder in ("velodyne", "labels"):
         (root / "sequences" / "00" / folder).mkdir(parents=True)
     for frame in range(BATCH):
@@ -78,7 +78,8 @@ def main() -> int:
             root = Path(folder)
             write_scans(root)
         source = SemanticKitti(root)
-        scan_ids = [i for i in source.scan_ids("train") if source.has_labels(i)][:BATCH]
+        present = source.sequence_ids("00") if arguments.root is None else source.scan_ids("train")
+        scan_ids = [scan_id for scan_id in present if source.has_labels(scan_id)][:BATCH]
         rows = measure(source, scan_ids, arguments.repeats)
     print(f"{len(scan_ids)} scans a batch, 64x2048, one thread, medians of {arguments.repeats}")
     print_table(rows)

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 
-def medians(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def medians(
+    functions: Mapping[str, Callable[[], object]], repeats: int, waits: bool = False
+) -> dict[str, float]:
     """The median CPU seconds of each function.
 
     They take turns, so that what else the machine does hits all of them alike. CPU time is what
@@ -22,7 +24,9 @@ def medians(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict
     Args:
         functions: name -> what is timed; each is called three times before.
         repeats: rounds.
+        waits: they wait for a device or for threads, so seconds of the wall clock are taken.
     """
+    clock = time.perf_counter if waits else time.process_time
     # The C library keeps freed memory from the first large array on; a loader has made a batch by
     # then. Without it every fresh page would cost more than what is written to it.
     np.empty(31 << 20, dtype=np.uint8).fill(0)
@@ -32,9 +36,9 @@ def medians(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
-            start = time.process_time()
+            start = clock()
             function()
-            seconds[name].append(time.process_time() - start)
+            seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 import torch
 
 from rangeseg.cli import main
+from rangeseg.config import load_run_config
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
-from rangeseg.engine.inference import Predictor, evaluate
+from rangeseg.engine.evaluation import evaluate
+from rangeseg.engine.inference import EvaluateSettings, Predictor
 from rangeseg.errors import DataError
-from rangeseg.runs import load_run
+from rangeseg.trained import load_run
+from tests.engine.test_ahead import running
 
 Capture = pytest.CaptureFixture[str]
 RAW_IDS = {10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81}
@@ -182,6 +186,55 @@ def test_an_interrupted_export_is_completed(
     assert first.stat().st_mtime_ns == untouched
     assert predict(run, out, "--resume", "--confidence") == 2
     assert "begun with confidence=False, now it is True" in error_of(capsys)
+
+
+def test_a_file_that_cannot_be_written_ends_it_behind_those_before(
+    run: Path, loaded: tuple[ScanSource, Predictor], tmp_path: Path, capsys: Capture
+) -> None:
+    source, _ = loaded
+    out = tmp_path / "predictions"
+    assert predict(run, out) == 0
+    files = [out / source.prediction_file(i, "test") for i in source.scan_ids("test")]
+    contents = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    in_the_way = files[2].with_name(files[2].name + ".partial")
+    in_the_way.mkdir()
+    assert predict(run, out, "--resume") == 2
+    assert f"{files[2]} cannot be written (Is a directory): make room" in error_of(capsys)
+    assert [file.read_bytes() for file in files[:2]] == contents[:2]
+    assert not files[2].exists()
+    assert not running()
+    in_the_way.rmdir()
+    assert predict(run, out, "--resume") == 0
+    assert [file.read_bytes() for file in files] == contents
+    assert not list(out.rglob("*.partial"))
+
+
+def test_threads_make_no_other_result(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    config, out = tmp_path / "run" / "config.yaml", tmp_path / "out"
+    text = config.read_text()
+    default = f"threads: {EvaluateSettings().threads}\n"
+    assert text.count(default) == 1
+    files, results = [], []
+    for count in (0, 3):
+        config.write_text(text.replace(default, f"threads: {count}\n"))
+        assert predict(tmp_path / "run", out, "--confidence", "--resume") == 0
+        found = sorted(out.rglob("*.label")) + sorted(out.rglob("*.float16"))
+        files.append([path.read_bytes() for path in found])
+        for path in found[:3] + found[4:6]:  # the next one completes it
+            path.unlink()
+        assert main(["evaluate", str(tmp_path / "run")]) == 0
+        result = json.loads((tmp_path / "run" / "result.json").read_text())
+        assert result.pop("scans_per_second") > 0
+        del result["seconds"]
+        results.append(result)
+    assert len(files[0]) == 8
+    assert files[0] == files[1]
+    assert results[0] == results[1]  # the fingerprint too
+    plans = [load_run_config(path).comparable() for path in (config, run / "config.yaml")]
+    assert plans[0] == plans[1]  # so the training may go on with other threads
 
 
 def test_wrong_words(run: Path, tmp_path: Path, capsys: Capture) -> None:

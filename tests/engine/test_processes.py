@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from rangeseg.cli import main
 from rangeseg.datasets.training_scans import SampleKey, StepSampler
 from rangeseg.engine.batch_norm import synchronise_batch_norms
+from rangeseg.engine.descent import Descent
 from rangeseg.engine.device import to_device
 from rangeseg.engine.processes import agree, gather, on_first, process_number, share, wrapped
-from rangeseg.engine.trainer import _descend, _seed
+from rangeseg.engine.trainer import _seed
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
-from rangeseg.runs import load_run
+from rangeseg.trained import load_run
 
 from ..methods.conftest import (
     NO_PERTURBATION,
@@ -112,14 +113,15 @@ def few_steps(name: str) -> dict[str, Tensor]:
     method = make(name, drawless=False, **({} if name == "supervised" else {"ramp_start": 0.3}))
     synchronise_batch_norms(method, CPU)
     to_device(method, CPU)
-    optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2, fused=True)
+    descent = Descent(method, STEPS, 1e-2, 1e-2, 0.3, 1.0)
     model = wrapped(method)
     number, parts = process_number(), torch.distributed.get_world_size()
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(_seed(0, step))
         context = StepContext(step, STEPS, generator)
         losses = model(part_of(make_batch(step, scans=4), number, parts), context)
-        _descend(optimiser, losses, method.trained_networks(), 1.0)
+        torch.stack(list(losses.values())).sum().backward()
+        descent.step()
         method.after_step(context)
     return method.state_dict()
 
@@ -229,7 +231,7 @@ def test_the_commands_under_torchrun(tiny_config: list[str], tmp_path: Path) -> 
     assert done.stdout.count("mIoU on val (3 scans)") == 1
     assert done.stderr.count("evaluate val: 2/2 scan") == 1
     assert {p.name for p in run.iterdir()} == {
-        "config.yaml", "labelled.txt", "last.pt", "metrics.jsonl", "result.json",
+        "config.yaml", "curves.png", "labelled.txt", "last.pt", "metrics.jsonl", "result.json",
     }  # fmt: skip
     shared = json.loads((run / "result.json").read_text())
     assert main(["evaluate", str(run)]) == 0

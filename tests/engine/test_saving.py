@@ -19,7 +19,7 @@ from rangeseg.cli import main
 from rangeseg.engine.journal import Journal, Watch
 from rangeseg.errors import RangesegError
 from rangeseg.files import write_file, writing
-from rangeseg.runs import load_run
+from rangeseg.trained import load_run
 
 from ..benchmarks.kills import Kills, difference, fingerprint
 
@@ -169,7 +169,7 @@ def test_a_full_disk_ends_with_one_line(
 
 def test_metrics_on_a_full_disk(tmp_path: Path) -> None:
     losses = {"supervised": torch.tensor(1.0)}
-    with Journal(tmp_path, 0, False) as journal, file_limit(100):
+    with Journal(tmp_path, 0, False) as journal, file_limit(150):
         journal.record(1, losses, {}, 0.1)
         said = r"metrics\.jsonl cannot be written \(File too large\): make room"
         with pytest.raises(RangesegError, match=said):

@@ -47,16 +47,48 @@ def test_a_seed_gives_the_same_weights_with_any_number_of_workers(
     assert a["miou"] == b["miou"]
 
 
+def test_a_step_of_two_batches_descends_the_mean_of_their_losses(
+    tiny_config: list[str], tmp_path: Path
+) -> None:
+    still = ["--set", "train.steps=2", "--set", "train.learning_rate=1e-30"]
+    train(tiny_config, tmp_path / "apart", *still, method="supervised")
+    together = ["--set", "train.steps=1", "--set", "train.accumulate=2"]
+    train(tiny_config, tmp_path / "together", *together, method="supervised")
+    first, second = metrics_of(tmp_path / "apart", "loss")
+    assert metrics_of(tmp_path / "together", "loss") == [pytest.approx((first + second) / 2)]
+    first, second = metrics_of(tmp_path / "apart", "gradient_norm_0")
+    (norm,) = metrics_of(tmp_path / "together", "gradient_norm_0")
+    assert abs(first - second) / 2 < norm < (first + second) / 2
+
+
+def test_activation_checkpointing_ends_at_the_same_weights(
+    tiny_config: list[str], tmp_path: Path
+) -> None:
+    assert train(tiny_config, tmp_path / "a") == 0
+    assert train(tiny_config, tmp_path / "b", "--set", "train.activation_checkpointing=true") == 0
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_activation_checkpointing_is_not_for_compiled_networks(
+    tiny_config: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ["--set", "train.activation_checkpointing=true", "--set", "train.compile=default"]
+    assert train(tiny_config, tmp_path / "run", *both) == 2
+    assert "set compile: none" in capsys.readouterr().err
+
+
 def test_another_seed_gives_others(tiny_config: list[str], tmp_path: Path) -> None:
     train(tiny_config, tmp_path / "a")
     train(tiny_config, tmp_path / "b", "--seed", "1")
     assert not same_weights(tmp_path / "a", tmp_path / "b")
 
 
-@pytest.mark.parametrize("method", ["cutmix_seg", "cps"])
+@pytest.mark.parametrize(("method", "batches"), [("cutmix_seg", 1), ("cps", 1), ("cutmix_seg", 2)])
 def test_a_stopped_run_ends_as_if_it_had_not_been(
-    tiny_config: list[str], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tiny_config: list[str], tmp_path: Path, method: str, batches: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    tiny_config = [*tiny_config, "--set", f"train.accumulate={batches}"]
     train(tiny_config, tmp_path / "whole", method=method)
 
     from rangeseg.engine import trainer

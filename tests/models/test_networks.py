@@ -1,5 +1,6 @@
 """The contract of every network, their sizes, and CENet's auxiliary heads."""
 
+import copy
 import subprocess
 import sys
 
@@ -75,6 +76,42 @@ def test_cenet_has_the_parameters_of_the_paper() -> None:
     heads = sum(p.numel() for n, p in network.named_parameters() if n.startswith("auxiliary"))
     assert heads == 3 * 2580
     assert count - heads == 6_774_228
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_activation_checkpointing_changes_the_memory_alone(
+    network: Network, precision: torch.dtype
+) -> None:
+    image = torch.randn(2, 6, 16, 64)
+    copies = [copy.deepcopy(network).train() for _ in range(2)]
+    copies[1].activation_checkpointing = True
+    kept = [_bytes_kept_for_the_backward(each, image, precision) for each in copies]
+    assert kept[1] < 0.5 * kept[0]
+    for (name, one), two in zip(copies[0].named_parameters(), copies[1].parameters(), strict=True):
+        if not name.startswith("auxiliary"):
+            torch.testing.assert_close(one.grad, two.grad, rtol=0, atol=0, msg=name)
+    for (name, one), two in zip(copies[0].named_buffers(), copies[1].buffers(), strict=True):
+        assert torch.equal(one, two), name
+    assert not torch.equal(copies[0].stem[0][1].running_mean, network.stem[0][1].running_mean)  # type: ignore[index]
+
+
+def _bytes_kept_for_the_backward(
+    network: Network, image: torch.Tensor, precision: torch.dtype
+) -> int:
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        kept[x.data_ptr()] = x
+        return x
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x),
+        torch.autocast("cpu", precision, enabled=precision != torch.float32),
+    ):
+        loss = network(image).float().square().mean()
+    size = sum(x.nbytes for x in kept.values())
+    loss.backward()
+    return size
 
 
 def test_only_cenet_has_auxiliary_heads() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rangeseg.colours import RIGHT
 from rangeseg.datasets.base import Scan
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.pictures import RIGHT
 from rangeseg.viewer.colours import (
     IGNORED,
     MODES,

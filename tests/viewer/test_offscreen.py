@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rangeseg.colours import EMPTY
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.pictures import EMPTY
 from rangeseg.viewer.libraries import FaultyLibraries, explain, missing_libraries
 from rangeseg.viewer.offscreen import OffscreenRenderer
 from tests.viewer.conftest import broken_library

@@ -1,0 +1,125 @@
+"""The mIoU on a few scans while a method is trained, without a trace in the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rangeseg.datasets.bad_scans import BadScans
+from rangeseg.datasets.base import ScanSource
+from rangeseg.engine.evaluation import scans_to_evaluate
+from rangeseg.engine.inference import Prediction, Predictor
+from rangeseg.engine.metrics import ConfusionMatrix
+from rangeseg.engine.processes import gather, process_number, share
+from rangeseg.errors import DataError
+from rangeseg.methods.base import Method
+
+SPLIT = "val"
+"""Never ``test``, whatever is evaluated after the training."""
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What a validation found.
+
+    Attributes:
+        miou: per cent, per point, with the data set's policy.
+        iou: per cent of each class, per point; None where it is absent.
+        picture: (H,W,3) uint8 of the first scan, or None where none was asked for.
+    """
+
+    miou: float
+    iou: dict[str, float | None]
+    picture: np.ndarray | None
+
+
+class Validation:
+    """Evaluates what a method in training would predict; processes share the scans.
+
+    It only informs: no weights are chosen and nothing is ended by it, and the weights come out bit
+    for bit as without it. Scans that are skipped are named by the evaluation after the training,
+    not by this.
+
+    Args:
+        source: the data set.
+        scan_ids: what ``scans_to_validate`` returned.
+        bad_scans: what is done about scans that cannot be read.
+        make_predictor: around the network that the method would have evaluated.
+        draw: makes the picture, of the first scan; None for no picture.
+    """
+
+    def __init__(
+        self,
+        source: ScanSource,
+        scan_ids: list[str],
+        bad_scans: BadScans,
+        make_predictor: Callable[[], Predictor],
+        draw: Callable[[Prediction], np.ndarray] | None,
+    ) -> None:
+        self.source, self.scan_ids, self.bad_scans = source, scan_ids, bad_scans
+        self.make_predictor, self.draw = make_predictor, draw
+
+    def run(self, method: Method[Any]) -> Validated:
+        """Evaluate once; every process must.
+
+        Args:
+            method: whose network is evaluated. It is left as it was found.
+
+        Raises:
+            DataError: a scan cannot be read and is not to be skipped.
+        """
+        info = self.source.info
+        matrix = ConfusionMatrix(info.label_map.num_classes)
+        picture: np.ndarray | None = None
+        with _undisturbed(method):
+            predictor, own = self.make_predictor(), share(self.scan_ids)
+            predicted = predictor.predict(self.source, own, bad_scans=self.bad_scans)
+            with closing(predicted) as predictions:
+                for prediction in predictions:
+                    assert prediction.scan.labels is not None
+                    matrix.update(prediction.points, prediction.scan.labels)
+                    if self.draw is not None and picture is None and process_number() == 0:
+                        picture = self.draw(prediction)
+        matrix.counts = np.sum(gather(matrix.counts), axis=0)
+        iou = {
+            name: None if np.isnan(value) else 100 * float(value)
+            for name, value in zip(info.label_map.names, matrix.iou(), strict=True)
+        }
+        return Validated(100 * matrix.miou(info.policy), iou, picture)
+
+
+def scans_to_validate(source: ScanSource, count: int) -> list[str]:
+    """Scans of the split ``val``, evenly spaced.
+
+    Args:
+        source: the data set.
+        count: how many, if there are so many.
+
+    Returns:
+        Their ids; none if the split has no labels.
+    """
+    try:
+        scan_ids = scans_to_evaluate(source, SPLIT)
+    except DataError:
+        return []
+    count = min(count, len(scan_ids))
+    return [scan_ids[(2 * i + 1) * len(scan_ids) // (2 * count)] for i in range(count)]
+
+
+@contextmanager
+def _undisturbed(method: nn.Module) -> Iterator[None]:
+    """Puts back the mode of every module, and the generators of random numbers."""
+    modes = {module: module.training for module in method.modules()}
+    device = next(method.parameters()).device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

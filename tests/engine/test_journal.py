@@ -1,0 +1,152 @@
+"""What a training writes of its steps: fields, note, pace, TensorBoard."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rangeseg.cli import main
+from rangeseg.engine.journal import Journal, loss_terms, read_metrics, training_seconds
+from rangeseg.engine.pace import Pace
+from rangeseg.engine.validation import Validated
+from rangeseg.methods.mixing import Fields
+
+CPU = torch.device("cpu")
+LOSSES = {"supervised": torch.tensor(1.1), "pseudo": torch.tensor(0.25)}
+NORMS = {"gradient_norm_0": torch.tensor(2.0)}
+FOUND = Validated(31.25, {"car": 50.0, "bus": None}, None)
+
+
+def steps(count: int, seconds: float = 0.0) -> Iterator[list[Fields]]:
+    """Two labelled and two unlabelled scans a step, each loaded for so long."""
+    for _ in range(count):
+        time.sleep(seconds)
+        yield [{"image": torch.zeros(2, 1)}, {"image": torch.zeros(2, 1)}]
+
+
+def test_a_training_that_waits_for_its_scans() -> None:
+    pace = Pace()
+    began = time.monotonic()
+    assert len(list(pace.fetch(steps(5, 0.02), CPU))) == 5
+    figures = pace.read()
+    passed = time.monotonic() - began
+    assert set(figures) == {"data_wait", "scans_per_second"}
+    assert 0.8 < figures["data_wait"] <= 1.0
+    assert 20 / passed <= figures["scans_per_second"] <= 20 / 0.1
+
+
+def test_a_training_that_computes() -> None:
+    pace = Pace()
+    list(pace.fetch(steps(1, 0.2), CPU))
+    pace.read()
+    for _ in pace.fetch(steps(5), CPU):
+        time.sleep(0.02)
+    figures = pace.read()  # of the time since it was last read
+    assert figures["data_wait"] < 0.2
+    assert figures["scans_per_second"] <= 20 / 0.1
+
+
+def test_a_pause_is_no_part_of_the_training() -> None:
+    pace = Pace()
+    for _ in pace.fetch(steps(5, 0.01), CPU):
+        with pace.paused():
+            time.sleep(0.05)
+    assert 0.05 <= pace.seconds < 0.25
+    figures = pace.read()
+    assert figures["data_wait"] > 0.5
+    assert figures["scans_per_second"] > 80
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_that_is_busy_does_not_wait() -> None:
+    """Although its host does; and one that is idle while the host waits does."""
+    device = torch.device("cuda")
+    matrix = torch.rand(4096, 4096, device=device)
+    for busy in (True, False):
+        pace = Pace()
+        for _ in pace.fetch(steps(5, 0.02), device):
+            for _ in range(100 if busy else 0):
+                matrix = matrix @ matrix.softmax(dim=0)
+        assert float(matrix.sum()) > 0  # as reading the losses does
+        figures = pace.read()
+        assert figures["gpu_memory_gib"] > 0.06
+        assert (figures["data_wait"] < 0.5) == busy
+
+
+def test_a_line_has_every_field_and_the_bar_what_matters(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0, False) as journal:
+        first = journal.record(1, LOSSES, NORMS, 0.1)
+        second = journal.record(2, LOSSES, NORMS, 0.1, FOUND)
+        third = journal.record(3, {"supervised": LOSSES["supervised"]}, NORMS, 0.1)
+    losses = "loss 1.350 (supervised 1.100, pseudo 0.250)"
+    assert first == f"{losses}, 0.0 scans/s, wait 0 %"
+    assert second == f"{losses}, mIoU 31.2, 0.0 scans/s, wait 0 %"
+    assert third == "loss 1.100, mIoU 31.2, 0.0 scans/s, wait 0 %"
+    lines = read_metrics(tmp_path)
+    assert list(lines[0]) == [
+        "step", "seconds", "rate", "loss", "supervised", "pseudo", "gradient_norm_0", "data_wait",
+        "scans_per_second",
+    ]  # fmt: skip
+    assert lines[1].items() >= {"val_miou": 31.25, "val_iou": {"car": 50.0, "bus": None}}.items()
+    assert "val_miou" not in lines[2]
+    assert [list(loss_terms(line)) for line in lines[1:]] == [
+        ["supervised", "pseudo"], ["supervised"],
+    ]  # fmt: skip
+
+
+def test_a_resumed_training_knows_what_was(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0, False) as journal:
+        for step in (1, 2, 3):
+            time.sleep(0.02)
+            journal.record(step, LOSSES, NORMS, 0.1, FOUND if step == 1 else None)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "sec']))
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    with Journal(tmp_path, 2, False) as journal:
+        assert "mIoU 31.2" in journal.record(3, LOSSES, NORMS, 0.1)
+    again = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert again[:2] == lines[:2]
+    assert len(again) == 3
+    seconds = training_seconds(tmp_path)
+    assert seconds is not None
+    assert seconds >= json.loads(lines[1])["seconds"] >= 0.04
+
+
+def test_seconds_do_not_count_validations(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0, False) as journal:
+        with journal.pace.paused():
+            time.sleep(0.3)
+        journal.record(1, LOSSES, NORMS, 0.1)
+    seconds = training_seconds(tmp_path)
+    assert seconds is not None
+    assert seconds < 0.25
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
+def test_tensorboard_shows_validations_and_a_picture(
+    tiny_config: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard", reason="pip install 'rangeseg[tensorboard]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = ["--method", "supervised", "--labels", "10%", "--out", str(tmp_path / "run")]
+    settings = ["train.tensorboard=true", "train.validate_every=2"]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    assert main(["train", *tiny_config, *words, *sets]) == 0
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    scalars = {
+        "loss", "rate", "supervised", "gradient_norm_0", "data_wait", "scans_per_second",
+        "val_miou", "val_iou/car", "val_iou/road",
+    }  # fmt: skip
+    assert scalars <= set(events.Tags()["scalars"])
+    found = [(event.step, event.value) for event in events.Scalars("val_miou")]
+    lines = [line for line in read_metrics(tmp_path / "run") if "val_miou" in line]
+    assert found == [(line["step"], np.float32(line["val_miou"])) for line in lines]
+    assert [event.step for event in events.Images("validation")] == [2, 4]
+    assert events.Images("validation")[0].width > 1000
