@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shlex
 import signal
@@ -11,11 +10,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import torch
 
@@ -23,6 +20,7 @@ from rangeseg.engine.device import choose_device
 from rangeseg.engine.processes import end_with_parent
 from rangeseg.engine.trainer import Interrupted
 from rangeseg.errors import ConfigError
+from rangeseg.signals import collected_signals
 from rangeseg.trained import read_result, result_path
 
 POLL_SECONDS = 0.2
@@ -146,7 +144,7 @@ def train_missing(runs: Sequence[PlannedRun], places: Sequence[Place]) -> dict[P
     free = list(reversed(places))
     children: list[_Child] = []
     failed: dict[PlannedRun, str] = {}
-    with _signals() as received:
+    with collected_signals(ONE_SIGNAL_SECONDS) as received:
         try:
             while children or (waiting and not received):
                 while waiting and free and not received:
@@ -249,23 +247,3 @@ def _stop(children: Sequence[_Child], kill: bool) -> None:
             child.kill()
         else:
             child.ask_to_end()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that none falls between a child's start and its list."""
-    received: list[int] = []
-    latest = -math.inf
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        nonlocal latest
-        before, latest = latest, time.monotonic()
-        if latest - before >= ONE_SIGNAL_SECONDS:
-            received.append(number)
-
-    previous = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"errors", "settings", "progress", "files", ""},
+    {"errors", "settings", "progress", "files", "signals", ""},
     {"geometry", "commandline"},
     {"simulation"},
     {"datasets"},

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -40,6 +38,7 @@ from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.network import Network
 from rangeseg.progress import Progress
 from rangeseg.settings import Settings
+from rangeseg.signals import collected_signals
 
 
 class TrainSettings(Settings):
@@ -172,7 +171,7 @@ def train(
         Progress(f"train {identity.method}", settings.steps, "step", initial=step) as progress,
         compiled(method, settings.compile) as begin_batch,
         closing(_batches(loader, scans.bad_scans, journal.pace, device)) as batches,
-        _interruptible() as received,
+        collected_signals() as received,
     ):
         while step < settings.steps:
             context = StepContext(step, settings.steps, generator)
@@ -244,19 +243,3 @@ def _batches(
         for fields in moved:
             fields["image"] = fields["image"].contiguous(memory_format=torch.channels_last)
         yield TrainingBatch(moved[0], moved[1] if len(moved) > 1 else None)
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying, so that a step is finished and saved."""
-    received: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    previous = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,6 +252,30 @@ def test_the_commands_under_torchrun(tiny_config: list[str], tmp_path: Path) -> 
             out / source.prediction_file(prediction.scan.scan_id, "train"), np.uint32
         )
         np.testing.assert_array_equal(source.info.label_map.to_train(written), prediction.points)
+
+
+def test_processes_skip_bad_scans_together(
+    tiny_config: list[str], simulated_root: Path, tmp_path: Path
+) -> None:
+    root, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(simulated_root, root)
+    unlabelled = [root / "sequences" / s / "velodyne" / "000000.bin" for s in ("05", "08")]
+    for path in unlabelled:
+        path.write_bytes(path.read_bytes()[:-5])
+    split = tmp_path / "mine.txt"
+    split.write_text("00/000000\n03/000001\n")
+    words = ["train", *tiny_config, "--set", f"dataset.root={root}", "--set", "train.batch_size=4"]
+    words += ["--set", "train.steps=12", "--method", "mean_teacher", "--labels", str(split)]
+    words += ["--on-bad-scan", "skip", "--out", str(run)]
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert "mIoU on val (2 scans, 1 skipped)" in done.stdout
+    result = json.loads((run / "result.json").read_text())
+    assert list(result["skipped_scans"]) == ["08/000000"]
+    assert list(result["run"]["skipped_scans"]) == ["05/000000"]
+    assert main(["evaluate", str(run)]) == 0
+    alone = json.loads((run / "result.json").read_text())
+    assert (alone["miou"], alone["run"]) == (result["miou"], result["run"])
 
 
 def test_a_dying_process_ends_all_with_one_line_and_fewer_go_on(
