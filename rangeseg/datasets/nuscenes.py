@@ -301,7 +301,8 @@ def _published(label_path: Path | None, scan_id: str) -> Path:
 
 def _ring(values: np.ndarray, path: Path) -> np.ndarray:
     """The beam (N,) int32, 0 the highest, of the file's ring (N,), which counts from the lowest."""
-    if not (values.min() >= 0 and values.max() < HDL_32E.beams):  # a NaN fails both
+    values = np.where(np.isfinite(values), values, np.inf)  # some NaN warn when compared
+    if values.min() < 0 or values.max() >= HDL_32E.beams:
         raise DataError(
             f"{path} names beams from {values.min():g} to {values.max():g}, but an HDL-32E has 0 "
             "to 31: check that it is a scan of LIDAR_TOP"

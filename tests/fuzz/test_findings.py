@@ -48,6 +48,17 @@ def own(root: Path, points: np.ndarray) -> tuple[ScanSource, str]:
     return source, "01/000000"
 
 
+@pytest.mark.parametrize("value", [np.nan, SIGNALLING_NAN, np.inf, -1.0, 32.0])
+def test_a_beam_that_is_none_is_refused(value: float, tmp_path: Path) -> None:
+    source, scan_id = nuscenes(tmp_path, turn(order="beams")[0])
+    path = source.paths(scan_id)[0]  # type: ignore[attr-defined]
+    values = np.fromfile(path, dtype="<f4").reshape(-1, 5)
+    values[7, 4] = value
+    values.tofile(path)
+    with pytest.raises(DataError, match="names beams from"):
+        source.read_scan(scan_id, with_labels=False)
+
+
 @pytest.mark.parametrize("write", [kitti, nuscenes, own])
 @pytest.mark.parametrize(
     "value", [np.nan, SIGNALLING_NAN, np.inf, -np.inf, 3e38, -3e38, 1e19, 1e-45, 0.0]
