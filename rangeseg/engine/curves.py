@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ def draw_curves(run: Path, title: str, final: tuple[int, float] | None = None) -
         lines = read_metrics(run)
         if lines:
             write_file(run / CURVES, _draw(lines, title, final))
+            gc.collect()  # a figure's parts know each other: Python would keep many figures
     except Exception as error:  # whatever a broken installation or a full disk raises
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         _log.warning("%s cannot be drawn (%s); the run goes on without", run / CURVES, said)

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.memory [--steps 2000] [--scans 2000]
 
-Trains with two loader processes and evaluates, on tiny scans, and looks at the resident size of
-each process every half second, from a tenth of the way on (progress is known every ten seconds).
+Trains with two loader processes and a validation every 100 steps, and evaluates, on tiny scans, and
+looks at the resident size of each process every half second, from a tenth of the way on (progress is
+known every ten seconds).
 Linux only.
 """
 
@@ -26,6 +27,7 @@ CONFIG = Path(__file__).parents[2] / "configs" / "simulated.yaml"
 SETTINGS = [
     "dataset.name=semantic_kitti", "range_image.rows=inclination", "range_image.width=256",
     "range_image.crop_width=64", "model.width=4", "train.batch_size=2", "train.workers=2",
+    "train.validate_every=100",
 ]  # fmt: skip
 
 
