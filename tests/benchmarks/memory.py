@@ -3,9 +3,8 @@
     python -m tests.benchmarks.memory [--steps 2000] [--scans 2000]
 
 Trains with two loader processes and a validation every 100 steps, and evaluates, on tiny scans, and
-looks at the resident size of each process every half second, from a tenth of the way on (progress is
-known every ten seconds).
-Linux only.
+looks at the resident size of each process every half second, from a tenth of the way on (progress
+is known every ten seconds). Linux only.
 """
 
 from __future__ import annotations
