@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,6 +16,8 @@ from rangeseg.datasets.published_lists import fingerprint
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.checkpoint import Identity
 from rangeseg.engine.inference import Predictor
+from rangeseg.engine.trainer import class_weights
+from rangeseg.errors import ConfigError
 from rangeseg.methods import find_method
 from rangeseg.methods.base import Method, Task
 from rangeseg.models import build_network
@@ -65,6 +68,33 @@ def build_method(config: RunConfig, source: ScanSource, weights: torch.Tensor) -
 
     name = config.run.method
     return find_method(name)(network, task, config.method_settings(name))
+
+
+def build_untrained(
+    config: RunConfig, source: ScanSource, unlabelled: Sequence[str], frequencies: np.ndarray
+) -> Method[Any]:
+    """The method of a run as its training begins: with the weights that its seed gives.
+
+    Args:
+        config: of the run.
+        source: the data set.
+        unlabelled: ids of the unlabelled scans.
+        frequencies: (K,) share of each class among the labelled points.
+
+    Raises:
+        ConfigError: the method learns from unlabelled scans, and there is none.
+    """
+    run = config.run
+    if find_method(run.method).uses_unlabelled and not unlabelled:
+        raise ConfigError(
+            f"{run.method} learns from unlabelled scans, but --labels {run.labels} leaves none: "
+            "take fewer labels, or --method supervised"
+        )
+    weights = torch.ones(len(frequencies))
+    if config.train.class_weights != "none":
+        weights = class_weights(torch.from_numpy(frequencies))
+    torch.manual_seed(run.seed)
+    return build_method(config, source, weights)
 
 
 def identity(config: RunConfig, source: ScanSource, labelled: Sequence[str]) -> Identity:

@@ -102,6 +102,10 @@ class RunConfig(Config):
         """The comparable settings that shape the weights; lists of scans are compared apart."""
         return {k: v for k, v in self.comparable().items() if not k.startswith(_NOT_OF_THE_WEIGHTS)}
 
+    def of_the_figures(self) -> dict[str, Any]:
+        """The comparable settings by which results differ, the seed and the place left out."""
+        return {k: v for k, v in self.comparable().items() if k not in _NOT_OF_THE_FIGURES}
+
     def _listed(self) -> list[str]:
         return [self.run.method]
 
@@ -109,6 +113,12 @@ class RunConfig(Config):
 _NOT_OF_THE_WEIGHTS = (
     "dataset.root", "dataset.description.sequences", "evaluate.", "run.labels",
     "train.workers", "train.save_", "train.log_every", "train.tensorboard", "train.validate_",
+)  # fmt: skip
+
+# How often is saved or validated changes no figure; an exact order of sums is no other experiment.
+_NOT_OF_THE_FIGURES = (
+    "run.seed", "dataset.root", "train.save_minutes", "train.deterministic",
+    "train.validate_every", "train.validate_scans",
 )  # fmt: skip
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -157,7 +157,7 @@ def _draw(
     for method, folder in folders.items():
         _, source, predictor = load_run(folder, device)
         scan_id = scan_id or _richest(source)
-        predictions[method] = next(predictor.predict(source, [scan_id]))
+        (predictions[method],) = predictor.predict(source, [scan_id])
     info = source.info
     first = predictions[METHODS[0]]
     assert first.scan.labels is not None

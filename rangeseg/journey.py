@@ -58,8 +58,8 @@ def draw_journey(path: Path, prediction: Prediction, info: DatasetInfo) -> None:
               enlarge(image, WIDTH)),
         Panel("3  the network's class for every pixel", enlarge(pixels, WIDTH)),
         Panel("4  taken back to every point: its class", above(predicted)),
-        Panel(f"5  against the truth: {right:.0%} of the points right (grey); where wrong, the "
-              "true class", above(missed)),
+        Panel(f"5  against the truth: {100 * right:.0f} % of the points right (grey); where wrong, "
+              "the true class", above(missed)),
     ]  # fmt: skip
     shown = np.union1d(prediction.points, scan.labels)
     legend = class_legend(shown, info.label_map.names, np.asarray(colours))

@@ -1,4 +1,4 @@
-"""One picture of a prediction beside the truth, as range images."""
+"""Everything known of a scan as range images below each other."""
 
 from __future__ import annotations
 
@@ -8,45 +8,69 @@ from rangeseg.colours import (
     EMPTY,
     RIGHT,
     class_legend,
+    confidence_colours,
+    intensity_colours,
     label_colours,
     missed_colours,
     range_colours,
 )
+from rangeseg.datasets.base import Scan
 from rangeseg.datasets.labels import IGNORE, LabelMap
-from rangeseg.engine.inference import Prediction
 from rangeseg.geometry.channels import to_image
+from rangeseg.geometry.projection import Projection
 from rangeseg.pictures import Panel, enlarge, sheet
 
 _WIDTH = 1280  # pixels
 
 
-def prediction_panel(prediction: Prediction, label_map: LabelMap) -> np.ndarray:
-    """Range, truth, prediction and error of a scan below each other.
+def range_panels(
+    title: str,
+    scan: Scan,
+    projection: Projection,
+    label_map: LabelMap,
+    prediction: np.ndarray | None = None,
+    confidence: np.ndarray | None = None,
+    miou: float | None = None,
+) -> np.ndarray:
+    """Range, intensity and, as far as they are known, truth, prediction, error and confidence.
 
     Args:
-        prediction: of a scan that was read with its labels.
+        title: of the picture.
+        scan: with its labels, if it has any.
+        projection: of its points.
         label_map: names and colours of the classes.
+        prediction: (N,) uint8 classes of the points, IGNORE where withheld.
+        confidence: (N,) float32 probabilities of these.
+        miou: of this scan, per cent.
 
     Returns:
         (H,W,3) uint8.
     """
-    scan, projection = prediction.scan, prediction.projection
-    assert scan.labels is not None
     index, valid = projection.point_index, projection.valid
-    depth = to_image(projection.depth, index, 0.0)
-    truth, found = (to_image(each, index, IGNORE) for each in (scan.labels, prediction.points))
+    depth, intensity = (to_image(v, index, 0.0) for v in (projection.depth, scan.points[:, 3]))
     panels = [
-        Panel("range (bright is near)", range_colours(depth, valid)),
-        Panel("truth", label_colours(truth, valid, label_map.colours)),
-        Panel("prediction", label_colours(found, valid, label_map.colours)),
-        Panel("error: wrong pixels in the colour of their true class",
-              missed_colours(found, truth, valid, label_map.colours)),
+        Panel("range (bright is near; the scan unrolled, straight ahead in the middle)",
+              range_colours(depth, valid)),
+        Panel("intensity", intensity_colours(intensity, valid)),
     ]  # fmt: skip
-    shown = np.union1d(truth[valid], found[valid])
-    legend = [
-        *class_legend(shown, label_map.names, label_map.colours),
-        ("right", RIGHT),
-        ("no echo / ignored", EMPTY),
-    ]
+    shown, marks = np.empty(0, dtype=np.uint8), [("no echo / ignored", EMPTY)]
+    truth = found = None
+    if scan.labels is not None:
+        truth = to_image(scan.labels, index, IGNORE)
+        panels.append(Panel("truth", label_colours(truth, valid, label_map.colours)))
+        shown = np.append(shown, truth[valid])
+    if prediction is not None:
+        found = to_image(prediction, index, IGNORE)
+        known = "" if miou is None else f" (mIoU {miou:.1f}, all points)"
+        panels.append(Panel(f"prediction{known}", label_colours(found, valid, label_map.colours)))
+        shown = np.append(shown, found[valid])
+    if truth is not None and found is not None:
+        wrong = missed_colours(found, truth, valid & (found != IGNORE), label_map.colours)
+        panels.append(Panel("error: wrong pixels in the colour of their true class", wrong))
+        marks.insert(0, ("right", RIGHT))
+    if confidence is not None:
+        colours = confidence_colours(to_image(confidence, index, 0.0), valid)
+        panels.append(Panel("confidence (dark blue is a guess, yellow is certain)", colours))
+    legend = [*class_legend(np.unique(shown), label_map.names, label_map.colours), *marks]
     large = [Panel(panel.title, enlarge(panel.image, _WIDTH)) for panel in panels]
-    return sheet(scan.scan_id, large, legend)
+    return sheet(title, large, legend)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rangeseg.building import build_method, identity, make_predictor, open_source
+from rangeseg.building import build_untrained, identity, make_predictor, open_source
 from rangeseg.config import Config, RunConfig, RunSettings, load_run_config
 from rangeseg.datasets.bad_scans import RECORD, BadScans
 from rangeseg.datasets.base import ScanSource
@@ -29,7 +29,7 @@ from rangeseg.engine.curves import draw_curves
 from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.engine.inference import Prediction
 from rangeseg.engine.processes import check_batch_size, on_first
-from rangeseg.engine.trainer import class_weights, train
+from rangeseg.engine.trainer import train
 from rangeseg.engine.validation import SPLIT, Validation, scans_to_validate
 from rangeseg.errors import ConfigError
 from rangeseg.files import PARTIAL, write_file
@@ -103,17 +103,7 @@ def train_run(
     used = labelled + unlabelled if find_method(config.run.method).uses_unlabelled else labelled
     bad_scans = BadScans(config.dataset.on_bad_scan, len(used))
     counted = on_first(lambda: class_frequencies(source, labelled, bad_scans=bad_scans))
-    frequencies = torch.from_numpy(counted)
-    weights = torch.ones(len(frequencies))
-    if config.train.class_weights != "none":
-        weights = class_weights(frequencies)
-    torch.manual_seed(config.run.seed)
-    method = build_method(config, source, weights)
-    if method.uses_unlabelled and not unlabelled:
-        raise ConfigError(
-            f"{config.run.method} learns from unlabelled scans, but --labels {config.run.labels} "
-            "leaves none: take fewer labels, or --method supervised"
-        )
+    method = build_untrained(config, source, unlabelled, counted)
     prepare = _check_list if begun else _begin
     on_first(lambda: prepare(config, folder, labelled))
     bad_scans.keep_in(folder / RECORD)
@@ -195,9 +185,10 @@ def _validation(
         return None
 
     def draw(prediction: Prediction) -> np.ndarray:
-        from rangeseg.panel import prediction_panel
+        from rangeseg.panel import range_panels
 
-        return prediction_panel(prediction, source.info.label_map)
+        scan, label_map = prediction.scan, source.info.label_map
+        return range_panels(scan.scan_id, scan, prediction.projection, label_map, prediction.points)
 
     return Validation(
         source,

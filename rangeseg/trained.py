@@ -13,9 +13,7 @@ from rangeseg.building import build_method, identity, make_predictor, open_sourc
 from rangeseg.config import RunConfig, load_run_config
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.splits import (
-    read_split,
-)
+from rangeseg.datasets.splits import read_split
 from rangeseg.engine.checkpoint import CHECKPOINT, load_checkpoint
 from rangeseg.engine.device import device_name
 from rangeseg.engine.evaluation import evaluate
@@ -189,14 +187,7 @@ def evaluate_trained(
     result = evaluate(predictor, source, split, config.dataset.on_bad_scan)
     trained = BadScans(config.dataset.on_bad_scan, 0)
     trained.keep_in(folder / RECORD)
-    settings = config.comparable()
-    # How often is saved or validated changes no figure; an exact order of sums is no other
-    # experiment.
-    for key in (
-        "run.seed", "dataset.root", "train.save_minutes", "train.deterministic",
-        "train.validate_every", "train.validate_scans",
-    ):  # fmt: skip
-        del settings[key]
+    settings = json.dumps(config.of_the_figures())
     result["run"] = {
         **config.run.model_dump(),
         "labelled": config.train.labelled,
@@ -207,7 +198,7 @@ def evaluate_trained(
         "device": device_name(predictor.device),
         "train_seconds": training_seconds(folder),
         # Runs with one fingerprint differ in nothing but the seed.
-        "fingerprint": hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12],
+        "fingerprint": hashlib.sha256(settings.encode()).hexdigest()[:12],
     }
     on_first(lambda: _write_result(result_path(folder, split), result))
     return result

@@ -178,7 +178,7 @@ def train(
             parts = []
             for number in range(each * step, each * (step + 1)):
                 # One seed per batch: what is drawn depends on it alone, as in the sampler.
-                generator.manual_seed(_seed(seed, number))
+                generator.manual_seed(batch_seed(seed, number))
                 begin_batch()
                 with autocast(device, settings.precision):
                     terms: dict[str, Tensor] = model(next(batches), context)
@@ -222,11 +222,15 @@ def train(
         raise Interrupted(stop)
 
 
-def _seed(seed: int, batch: int) -> int:
-    """Of the draws for a batch in this process.
+def batch_seed(seed: int, batch: int) -> int:
+    """The seed of what is drawn for a batch in this process.
 
     The generator of a CPU takes 32 bits: multiples of the golden section keep the processes far
     apart in them.
+
+    Args:
+        seed: of the training.
+        batch: its number, from 0 on.
     """
     return seed * 1_000_003 + batch + process_number() * 0x9E3779B1
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rangeseg.building import build_method, identity, open_source
+from rangeseg.building import build_untrained, identity, open_source
 from rangeseg.config import RunConfig
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
@@ -25,7 +25,7 @@ from rangeseg.datasets.splits import labelled_and_unlabelled
 from rangeseg.datasets.training_scans import SampleKey, StepSampler
 from rangeseg.engine.checkpoint import load_checkpoint
 from rangeseg.engine.device import to_device
-from rangeseg.engine.trainer import class_weights
+from rangeseg.engine.trainer import batch_seed
 from rangeseg.errors import ConfigError
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.methods.mixing import Fields
@@ -59,9 +59,9 @@ class StudentBatch:
 def student_batch(
     config: RunConfig, checkpoint: Path | None, step: int, device: torch.device
 ) -> StudentBatch:
-    """What the student of a run gets in a step.
+    """What the student of a run gets in a step, in the first batch of it if it has several.
 
-    The step's scans, crops, augmentation and random draws are those of the training.
+    The scans, crops, augmentation and random draws are those of the training.
 
     Args:
         config: of the run.
@@ -81,19 +81,14 @@ def student_batch(
     source = open_source(config)
     run = config.run
     labelled, unlabelled = labelled_and_unlabelled(source, run.labels, run.seed)
-    weights = torch.ones(source.info.label_map.num_classes)
-    if config.train.class_weights != "none":
-        weights = class_weights(torch.from_numpy(class_frequencies(source, labelled)))
-    torch.manual_seed(run.seed)
-    method = build_method(config, source, weights)
-    if method.uses_unlabelled and not unlabelled:
-        raise ConfigError(f"{run.method} learns from unlabelled scans: take fewer --labels")
+    method = build_untrained(config, source, unlabelled, class_frequencies(source, labelled))
     if checkpoint is not None:
         owner = identity(config, source, labelled)
         load_checkpoint(checkpoint, owner, method, torch.device("cpu"))
     others = unlabelled if method.uses_unlabelled else []
+    first = step * config.train.accumulate  # of the batches of the step
     sampler = StepSampler(
-        labelled, others, config.train.batch_size, run.seed, range(step, step + 1)
+        labelled, others, config.train.batch_size, run.seed, range(first, first + 1)
     )
     images = RangeImages(source.info, config.range_image)
     statistics = images.channel_statistics
@@ -105,7 +100,7 @@ def student_batch(
     read = [_numbered(number, key, source, images, config) for number, key in enumerate(keys, 1)]
     witness = Witness(method)
     generator = torch.Generator(device)
-    generator.manual_seed(run.seed * 1_000_003 + step)  # as the trainer does
+    generator.manual_seed(batch_seed(run.seed, first))
     method(_batch(read, keys, device), StepContext(step, config.train.steps, generator))
     place = channels.index("range")
     threshold = float(getattr(method.settings, "confidence", 0.0))

@@ -9,18 +9,10 @@ import numpy as np
 
 from rangeseg.colours import (
     EMPTY,
-    RIGHT,
     Legend,
-    class_legend,
-    confidence_colours,
-    intensity_colours,
-    label_colours,
-    missed_colours,
-    range_colours,
 )
-from rangeseg.datasets.labels import IGNORE
-from rangeseg.geometry.channels import to_image
-from rangeseg.pictures import Panel, enlarge, save_picture, save_video, sheet
+from rangeseg.panel import range_panels
+from rangeseg.pictures import Panel, save_picture, save_video, sheet
 from rangeseg.progress import Progress
 from rangeseg.viewer.colours import (
     describe,
@@ -163,36 +155,15 @@ def strips(view: ScanView, views: ScanViews) -> np.ndarray:
     Returns:
         (H,W,3) uint8.
     """
-    scan, label_map = view.scan, views.source.info.label_map
-    projection, rows = views.images.project(scan)
-    index, valid = projection.point_index, projection.valid
-    depth, intensity = (to_image(v, index, 0.0) for v in (projection.depth, scan.points[:, 3]))
-    panels = [
-        Panel("range (bright is near; the scan unrolled, straight ahead in the middle)",
-              range_colours(depth, valid)),
-        Panel("intensity", intensity_colours(intensity, valid)),
-    ]  # fmt: skip
-    shown, marks = np.empty(0, dtype=np.uint8), [("no echo / ignored", EMPTY)]
-    truth = prediction = None
-    if scan.labels is not None:
-        truth = to_image(scan.labels, index, IGNORE)
-        panels.append(Panel("truth", label_colours(truth, valid, label_map.colours)))
-        shown = np.append(shown, truth[valid])
-    if view.prediction is not None:
-        prediction = to_image(view.prediction, index, IGNORE)
-        title = "prediction" + ("" if view.miou is None else f" (mIoU {view.miou:.1f}, all points)")
-        panels.append(Panel(title, label_colours(prediction, valid, label_map.colours)))
-        shown = np.append(shown, prediction[valid])
-    if truth is not None and prediction is not None:
-        wrong = missed_colours(prediction, truth, valid & (prediction != IGNORE), label_map.colours)
-        panels.append(Panel("error: wrong pixels in the colour of their true class", wrong))
-        marks.insert(0, ("right", RIGHT))
-    if view.confidence is not None:
-        confidence = to_image(view.confidence, index, 0.0)
-        colours = confidence_colours(confidence, valid)
-        panels.append(Panel("confidence (dark blue is a guess, yellow is certain)", colours))
-    legend = [*class_legend(np.unique(shown), label_map.names, label_map.colours), *marks]
-    large = [Panel(panel.title, enlarge(panel.image, SIZE[0])) for panel in panels]
-    height, width = valid.shape
-    title = f"{views.title} · {scan.scan_id} · {height}x{width}, rows by {rows.replace('_', ' ')}"
-    return sheet(title, large, legend)
+    projection, rows = views.images.project(view.scan)
+    height, width = projection.valid.shape
+    size = f"{height}x{width}, rows by {rows.replace('_', ' ')}"
+    return range_panels(
+        f"{views.title} · {view.scan.scan_id} · {size}",
+        view.scan,
+        projection,
+        views.source.info.label_map,
+        view.prediction,
+        view.confidence,
+        view.miou,
+    )

@@ -157,7 +157,7 @@ def _of_run(
 
     def read(scan_id: str) -> ScanView:
         labelled = source.has_labels(scan_id)
-        found = next(iter(predictor.predict(source, [scan_id], labelled, True)))
+        (found,) = predictor.predict(source, [scan_id], labelled, True)
         assert found.confidence is not None
         covered = found.confidence >= min_confidence
         return _judged(ScanView(found.scan, found.points, found.confidence, covered), source)

@@ -25,32 +25,11 @@ from rangeseg.viewer.colours import (
     visible_points,
 )
 from rangeseg.viewer.hud import Hud, overlay
+from rangeseg.viewer.keys import HELP, KEYS
 from rangeseg.viewer.libraries import FaultyLibraries, explain
 from rangeseg.viewer.pictures import scene_sheet
 from rangeseg.viewer.scans import ScanView, ScanViews
 from rangeseg.viewer.x11 import find_window, has_display, set_title
-
-HELP = (
-    ("n, b", "next, previous scan; hold to run"),
-    ("PgDn, PgUp", "10 scans on, back"),
-    ("Home, End", "first, last scan"),
-    ("1, 2, 3", "truth, prediction, error"),
-    ("4, 5, 6, 7", "intensity, range, confidence, pseudo-label coverage"),
-    ("s", "truth and prediction side by side"),
-    ("i", "hide or show ignored points"),
-    ("l", "legend"),
-    ("p", "picture into this folder"),
-    ("r", "camera as at the start"),
-    ("+, -", "larger, smaller points"),
-    ("mouse", "drag to turn, with Ctrl to move, wheel to zoom"),
-    ("h, q", "this help, quit"),
-)
-KEYS: dict[str | int, str] = {
-    "N": "next", "B": "previous", "S": "side", "I": "ignored", "L": "legend", "P": "picture",
-    "H": "help", "Q": "quit", "R": "reset", 266: "back", 267: "on", 268: "first", 269: "last",
-    **{str(number + 1): mode for number, mode in enumerate(MODES)},
-}  # fmt: skip
-"""Key, as GLFW numbers it or as a letter -> what it does."""
 
 FAR = 10
 """Scans that PgUp and PgDn skip."""

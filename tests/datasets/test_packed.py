@@ -191,15 +191,6 @@ class TestEveryDataSet:
             packed.scan_ids("train")
 
 
-@pytest.fixture(scope="module")
-def kitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack of SemanticKITTI's layout."""
-    folder = tmp_path_factory.mktemp("packed")
-    source = open_dataset("semantic_kitti", write_root(folder / "kitti"))
-    pack(source, folder / "kitti.pack")
-    return folder / "kitti.pack"
-
-
 @pytest.mark.parametrize("name", ["scribble_kitti", "nuscenes", "simulated"])
 def test_another_data_set_is_refused(name: str, kitti: Path) -> None:
     packed = open_dataset(name, kitti)

@@ -17,19 +17,9 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import Description
 from rangeseg.datasets.packed_index import FOOTER, MAGIC
 from rangeseg.errors import DataError
-from tests.data_tools.kitti_layout import write_root
 from tests.datasets import own_scans
 from tests.datasets.test_packed import check_same, pack
 from tests.fuzz.inputs import sealed
-
-
-@pytest.fixture(scope="module")
-def kitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack of SemanticKITTI's layout."""
-    folder = tmp_path_factory.mktemp("packed")
-    source = open_dataset("semantic_kitti", write_root(folder / "kitti"))
-    pack(source, folder / "kitti.pack")
-    return folder / "kitti.pack"
 
 
 def read_all(source: ScanSource) -> None:

@@ -136,7 +136,6 @@ def test_seconds_do_not_count_validations(tmp_path: Path, clock: Clock) -> None:
 def test_tensorboard_shows_validations_and_a_picture(
     tiny_config: list[str], tmp_path: Path
 ) -> None:
-    pytest.importorskip("tensorboard", reason="pip install 'rangeseg[tensorboard]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     words = ["--method", "supervised", "--labels", "10%", "--out", str(tmp_path / "run")]

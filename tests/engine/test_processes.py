@@ -22,7 +22,7 @@ from rangeseg.engine.batch_norm import synchronise_batch_norms
 from rangeseg.engine.descent import Descent
 from rangeseg.engine.device import to_device
 from rangeseg.engine.processes import agree, gather, on_first, process_number, share, wrapped
-from rangeseg.engine.trainer import _seed
+from rangeseg.engine.trainer import batch_seed
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.trained import load_run
@@ -118,7 +118,7 @@ def few_steps(name: str) -> dict[str, Tensor]:
     model = wrapped(method)
     number, parts = process_number(), torch.distributed.get_world_size()
     for step in range(STEPS):
-        generator = torch.Generator().manual_seed(_seed(0, step))
+        generator = torch.Generator().manual_seed(batch_seed(0, step))
         context = StepContext(step, STEPS, generator)
         losses = model(part_of(make_batch(step, scans=4), number, parts), context)
         torch.stack(list(losses.values())).sum().backward()
@@ -135,7 +135,7 @@ def process(number: int, folder: str) -> None:
     found: dict[str, Any] = {
         "gradients": {case: one_step(case) for case in DRAWLESS},
         "states": {name: few_steps(name) for name in METHODS},
-        "draws": [_seed(0, step) % (1 << 32) for step in range(10)],
+        "draws": [batch_seed(0, step) % (1 << 32) for step in range(10)],
         "agreed": agree(number, 5 - number),
         "first": on_first(lambda: number),
         "gathered": gather({number}),
@@ -185,7 +185,7 @@ def few_initial(name: str) -> Tensor:
 
 def test_processes_draw_apart_and_agree(two: list[dict[str, Any]]) -> None:
     assert not set(two[0]["draws"]) & set(two[1]["draws"])
-    assert two[0]["draws"] == [_seed(0, step) for step in range(10)]  # as one process alone
+    assert two[0]["draws"] == [batch_seed(0, step) for step in range(10)]  # as one process alone
     for found in two:
         assert found["agreed"] == [1, 5]
         assert found["first"] == 0

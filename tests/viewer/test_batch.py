@@ -73,6 +73,16 @@ def test_every_pixel_is_from_the_scan_that_is_named(
     assert (batch.confidence[labelled] == 1).all()
 
 
+def test_a_step_of_several_batches_is_shown_by_its_first(small_config: list[str]) -> None:
+    """Two batches a step: step 3 begins with what would be step 6 of one."""
+    config = config_of(small_config, "cutmix_seg")
+    train = config.train.model_copy(update={"accumulate": 2})
+    two = student_batch(config.model_copy(update={"train": train}), None, 3, CPU)
+    one = student_batch(config, None, 6, CPU)
+    assert two.scans == one.scans
+    np.testing.assert_array_equal(two.origin, one.origin)
+
+
 def test_what_is_taught_is_what_the_loss_gets(
     small_config: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
