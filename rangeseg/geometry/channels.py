@@ -62,7 +62,7 @@ def make_range_image(
         raise ValueError(f"{len(points)} points, but the projection of {len(projection.depth)}")
     codes = np.array([CHANNELS.index(channel) for channel in channels], dtype=np.int64)
     return _fill_image(
-        np.ascontiguousarray(as_points(points)[:, :4]).ravel(),
+        np.ascontiguousarray(as_points(points)[:, :4]),
         projection.depth,
         projection.point_index,
         codes,
@@ -98,36 +98,34 @@ def _fill_image(
     height, width = point_index.shape
     image = np.empty((codes.shape[0], height, width), dtype=np.float32)
     # Raw channels of one row stay in the cache while they are normalised; from the last row up,
-    # so that the row below is at hand for the height step.
-    raw = np.zeros((len(CHANNELS), width), dtype=np.float32)
-    valid_below, z_below = np.zeros(width, dtype=np.float32), np.zeros(width, dtype=np.float32)
+    # so that the row below is at hand for the height step: two rows take turns.
+    raw = np.zeros((2, len(CHANNELS), width), dtype=np.float32)
     for row in range(height - 1, -1, -1):
+        here, below = raw[row % 2], raw[1 - row % 2]
         for col in range(width):
-            i = point_index[row, col]
-            if i >= 0:
-                raw[_RANGE, col] = depth[i]
-                raw[_X, col], raw[_Y, col] = points[4 * i], points[4 * i + 1]
-                raw[_Z, col], raw[_INTENSITY, col] = points[4 * i + 2], points[4 * i + 3]
-                raw[_VALID, col] = _ONE
+            if point_index[row, col] >= 0:
+                i = np.uint32(point_index[row, col])  # without a sign: not looked at from the end
+                here[_RANGE, col] = depth[i]
+                here[_X, col], here[_Y, col] = points[i, 0], points[i, 1]
+                here[_Z, col], here[_INTENSITY, col] = points[i, 2], points[i, 3]
+                here[_VALID, col] = _ONE
             else:
-                raw[_VALID, col] = _ZERO
+                here[_VALID, col] = _ZERO
         for c in range(codes.shape[0]):
             code = codes[c]
             if code == _RANGE_STEP:
                 for col in range(width):
-                    step = raw[_RANGE, col] - raw[_RANGE, col - 1]  # column -1 is the last
+                    step = here[_RANGE, col] - here[_RANGE, col - 1]  # column -1 is the last
                     step = min(max(step, -_CLIP), _CLIP)
-                    raw[code, col] = step if raw[_VALID, col - 1] > _ZERO else _ZERO
+                    here[code, col] = step if here[_VALID, col - 1] > _ZERO else _ZERO
             elif code == _HEIGHT_STEP:
                 for col in range(width):
-                    step = min(max(raw[_Z, col] - z_below[col], -_CLIP), _CLIP)
-                    raw[code, col] = step if valid_below[col] > _ZERO else _ZERO
+                    step = min(max(here[_Z, col] - below[_Z, col], -_CLIP), _CLIP)
+                    here[code, col] = step if below[_VALID, col] > _ZERO else _ZERO
             mean, std = mean_and_std[c, 0], mean_and_std[c, 1]
             for col in range(width):
-                value = (raw[code, col] - mean) / std
-                image[c, row, col] = value if raw[_VALID, col] > _ZERO else _ZERO
-        valid_below[:] = raw[_VALID]
-        z_below[:] = raw[_Z]
+                value = (here[code, col] - mean) / std
+                image[c, row, col] = value if here[_VALID, col] > _ZERO else _ZERO
     return image
 
 
