@@ -91,7 +91,7 @@ def _described(arguments: argparse.Namespace) -> int:
     _print_images(images, sensors)
     _print_classes(scans, source.info.label_map.names)
     block: dict[str, Any] = {"statistics": rounded(images.channels)}
-    if not isinstance(source, Custom):
+    if source.info.name != "custom":
         _print("measured; the data set knows its own")
     else:
         block = {"dataset": {"description": {"sensor": _suggested(scans), **block}}}

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+if sys.platform != "win32":
+    import fcntl
+
 PARTIAL = ".partial"
 """Ends the name of a file that is being written; one that is found was cut short."""
+
+
+LOCK = ".lock"
+"""An empty file in the folder that a process holds; one that is found holds nothing by itself."""
 
 
 def write_file(path: Path, content: bytes | memoryview | str) -> None:
@@ -49,3 +58,29 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             temporary.unlink()  # where the disk is full, half a file is in the way
         raise
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made, against other processes until the end of the block.
+
+    The hold ends with the process, however that ends, and is not inherited by its children. On a
+    disk whose file system knows no locks, and on Windows, nothing is held.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    with path.open("a") as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise BlockingIOError(error.errno, "in use", str(folder)) from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

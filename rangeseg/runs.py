@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from rangeseg.engine.processes import check_batch_size, on_first
 from rangeseg.engine.trainer import train
 from rangeseg.engine.validation import SPLIT, Validation, scans_to_validate
 from rangeseg.errors import ConfigError
-from rangeseg.files import PARTIAL, write_file
+from rangeseg.files import LOCK, PARTIAL, sole_user, write_file
 from rangeseg.methods import find_method
 from rangeseg.methods.base import Method
 from rangeseg.trained import CONFIG, LABELLED, evaluate_trained
@@ -91,7 +92,8 @@ def train_run(
 
     Raises:
         ConfigError: the folder is not empty and ``resume`` is not set, or it was begun with other
-            settings or labelled scans; or the method has no unlabelled scan to learn from.
+            settings or labelled scans, or another process trains in it; or the method has no
+            unlabelled scan to learn from.
         RangesegError: see ``train`` and ``evaluate``.
     """
     check_batch_size(config.train.batch_size)
@@ -104,28 +106,30 @@ def train_run(
     bad_scans = BadScans(config.dataset.on_bad_scan, len(used))
     counted = on_first(lambda: class_frequencies(source, labelled, bad_scans=bad_scans))
     method = build_untrained(config, source, unlabelled, counted)
-    prepare = _check_list if begun else _begin
-    on_first(lambda: prepare(config, folder, labelled))
-    bad_scans.keep_in(folder / RECORD)
-    images = RangeImages(source.info, config.range_image)
-    first = bad_scans.read(source, labelled[0], with_labels=False)
-    if first and (warning := field_of_view_warning(first.points, images.sensor)):
-        _log.warning("%s: %s", first.scan_id, warning)
-    augmentation = config.train.augmentation
-    scans = TrainingScans(source, images, augmentation, labelled, unlabelled, bad_scans)
-    title = str(run_folder(config).relative_to("runs"))  # wherever it is kept
-    train(
-        method, scans, labelled, unlabelled, config.train, identity(config, source, labelled),
-        folder, config.run.seed, device, _validation(config, source, method, device),
-        lambda: draw_curves(folder, title),
-    )  # fmt: skip
-    predictor = make_predictor(config, source, method.predictor(), device)
-    result = evaluate_trained(config, folder, source, predictor, config.evaluate.split)
-    on_val = config.evaluate.split == SPLIT
-    final = (config.train.steps, result["miou"]["point"]) if on_val else None
-    on_first(lambda: draw_curves(folder, title, final))
-    on_first(lambda: (folder / PREVIOUS).unlink(missing_ok=True))
-    return result
+    with ExitStack() as held:
+        on_first(lambda: _hold(folder, held))
+        prepare = _check_list if begun else _begin
+        on_first(lambda: prepare(config, folder, labelled))
+        bad_scans.keep_in(folder / RECORD)
+        images = RangeImages(source.info, config.range_image)
+        first = bad_scans.read(source, labelled[0], with_labels=False)
+        if first and (warning := field_of_view_warning(first.points, images.sensor)):
+            _log.warning("%s: %s", first.scan_id, warning)
+        augmentation = config.train.augmentation
+        scans = TrainingScans(source, images, augmentation, labelled, unlabelled, bad_scans)
+        title = str(run_folder(config).relative_to("runs"))  # wherever it is kept
+        train(
+            method, scans, labelled, unlabelled, config.train, identity(config, source, labelled),
+            folder, config.run.seed, device, _validation(config, source, method, device),
+            lambda: draw_curves(folder, title),
+        )  # fmt: skip
+        predictor = make_predictor(config, source, method.predictor(), device)
+        result = evaluate_trained(config, folder, source, predictor, config.evaluate.split)
+        on_val = config.evaluate.split == SPLIT
+        final = (config.train.steps, result["miou"]["point"]) if on_val else None
+        on_first(lambda: draw_curves(folder, title, final))
+        on_first(lambda: (folder / PREVIOUS).unlink(missing_ok=True))
+        return result
 
 
 def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
@@ -134,7 +138,7 @@ def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
     if not folder.exists():
         return False
     # What a run that was killed as it began may have left.
-    left = {LABELLED, LABELLED + PARTIAL, CONFIG + PARTIAL}
+    left = {LOCK, LABELLED, LABELLED + PARTIAL, CONFIG + PARTIAL}
     if folder.is_dir() and {p.name for p in folder.iterdir()} <= left:
         return False
     if not folder.is_dir():
@@ -155,17 +159,31 @@ def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
     return True
 
 
+def _hold(folder: Path, held: ExitStack) -> None:
+    """Make the folder and keep other processes from it until ``held`` is closed."""
+    try:
+        held.enter_context(sole_user(folder))
+    except BlockingIOError:
+        raise ConfigError(
+            f"another process trains in {folder}: wait for its end, or choose another --out"
+        ) from None
+    except OSError as error:
+        raise _no_folder(folder, error) from None
+
+
 def _begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:
     run = config.run
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / LABELLED).unlink(missing_ok=True)
         write_split(folder / LABELLED, labelled, f"labelled: {run.labels}, seed {run.seed}")
         write_file(folder / CONFIG, config.resolved())
     except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot be made ({error.strerror}): make room, or choose another --out"
-        ) from None
+        raise _no_folder(folder, error) from None
+
+
+def _no_folder(folder: Path, error: OSError) -> ConfigError:
+    reason = f"{folder} cannot be made ({error.strerror})"
+    return ConfigError(f"{reason}: make room, or choose another --out")
 
 
 def _check_list(config: RunConfig, folder: Path, labelled: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from threading import Lock
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from rangeseg.geometry.sensor import Sensor
 
 _log = logging.getLogger(__name__)
 _warned: set[tuple[str, str]] = set()
+_telling = Lock()
 
 
 def beam_rows(
@@ -58,9 +60,10 @@ def beam_rows(
 
 def _warn_once(sensor: Sensor, reason: str) -> None:
     """Tell once per sensor and process: every scan of a data set would say the same."""
-    if (sensor.name, sensor.row_rule) in _warned:
-        return
-    _warned.add((sensor.name, sensor.row_rule))
+    with _telling:  # threads meet their first scans at once
+        if (sensor.name, sensor.row_rule) in _warned:
+            return
+        _warned.add((sensor.name, sensor.row_rule))
     _log.warning(
         "sensor %s: rows by %s are not possible: %s; rows come from the inclination instead "
         "(set the rows to 'inclination' to choose that)",

@@ -249,7 +249,10 @@ def _make(
 def _write(path: Path, content: bytes) -> None:
     """Write a file that appears whole; leftovers of a killed writer are cleared away."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # a name that outlives a power cut must not outlive its content
     try:
         os.replace(temporary, path)
     except FileNotFoundError:  # another process made the same file and tidied up

@@ -171,6 +171,8 @@ def test_from_a_configuration(tmp_path: Path, capsys: Capture) -> None:
     assert main(["check", str(path), out, "--deep"]) == 0
     assert "problems: none" in capsys.readouterr().out
     assert main(["stats", str(path), out]) == 0
+    measured = yaml.safe_load(capsys.readouterr().out)
+    assert set(measured["dataset"]["description"]) == {"sensor", "statistics"}
     lists = str(tmp_path / "lists")
     assert main(["split", str(path), out, "--labels", "50%", "--out", lists]) == 0
 

@@ -18,7 +18,7 @@ import torch
 from rangeseg.cli import main
 from rangeseg.engine.journal import Journal, Watch
 from rangeseg.errors import RangesegError
-from rangeseg.files import write_file, writing
+from rangeseg.files import sole_user, write_file, writing
 from rangeseg.trained import load_run
 
 from ..benchmarks.kills import Kills, difference, fingerprint
@@ -241,6 +241,28 @@ def test_a_signal_to_every_process_of_a_job_saves(tiny_config: list[str], tmp_pa
     assert process.returncode == 143
     assert stderr.splitlines()[-1].startswith("stopped; what was done is saved in")
     assert "Traceback" not in stderr
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(
+    tiny_config: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    run = tmp_path / "run"
+    more = ["--set", "train.steps=100000", "--set", "train.workers=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rangeseg", *words(tiny_config, run, *more)],
+        stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not (run / "last.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert main(words(tiny_config, run, *more, "--resume")) == 2
+        assert f"another process trains in {run}: wait for its end" in capsys.readouterr().err
+    finally:
+        process.kill()
+        process.communicate()
+    with sole_user(run):  # at once, even if the processes that loaded its scans are still there
+        pass
 
 
 def test_the_same_seed_gives_the_same_result(

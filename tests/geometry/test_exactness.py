@@ -8,7 +8,13 @@ import numba
 import numpy as np
 import pytest
 
-from rangeseg.geometry.projection import ANGLE_ERROR, approximate_azimuth, project_points
+from rangeseg.geometry.projection import (
+    ANGLE_ERROR,
+    LARGEST_SINE,
+    approximate_azimuth,
+    approximate_inclination,
+    project_points,
+)
 from rangeseg.geometry.sensor import HDL_64E, Sensor
 
 ONE, HALF, PI = np.float32(1), np.float32(0.5), np.float32(math.pi)
@@ -36,6 +42,14 @@ def azimuths(y, x):
     out = np.empty(len(x), np.float32)
     for i in range(len(x)):
         out[i] = approximate_azimuth(y[i], x[i])
+    return out
+
+
+@numba.njit
+def inclinations(sine):
+    out = np.empty(len(sine), np.float32)
+    for i in range(len(sine)):
+        out[i] = approximate_inclination(sine[i])
     return out
 
 
@@ -78,7 +92,13 @@ def test_every_pixel_is_that_of_the_formulas(kind: str, sensor: Sensor) -> None:
     np.testing.assert_array_equal(projection.row, rows)
 
 
-def test_the_approximation_keeps_its_bound() -> None:
+def test_the_approximation_of_the_inclination_keeps_its_bound() -> None:
+    sine = np.linspace(-LARGEST_SINE, LARGEST_SINE, 2_000_001).astype(np.float32)
+    error = np.abs(inclinations(sine) - np.arcsin(sine.astype(np.float64))).max()
+    assert error < ANGLE_ERROR / 5
+
+
+def test_the_approximation_of_the_azimuth_keeps_its_bound() -> None:
     rng = np.random.default_rng(1)
     angle = np.concatenate(
         [np.linspace(-np.pi, np.pi, 2_000_001), rng.uniform(-np.pi, np.pi, 10**6)]
