@@ -13,10 +13,11 @@ COMMANDS = (check, split, index, pack, scribble, simulate, stats)
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``rangeseg-data``; returns the exit code."""
-    return run_command(_parser(), argv)
+    return run_command(build_parser(), argv)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``rangeseg-data``, for a shell to complete by too."""
     parser = make_parser("rangeseg-data", "Prepare data for rangeseg.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -30,10 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 success, 1 unexpected, 2 usage or configuration, 3 data or checkpoint, 130 or 143
         interrupted after saving.
     """
-    return run_command(_parser(), argv)
+    return run_command(build_parser(), argv)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``rangeseg``, for a shell to complete by too."""
     parser = make_parser("rangeseg", "Semi-supervised LiDAR segmentation in the range view.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -370,3 +370,25 @@ def test_a_run_killed_as_it_began_begins_anew(tiny_config: list[str], tmp_path: 
     words = ["train", *tiny_config, *TRAIN, "--out", str(run), "--resume"]
     assert main(words) == 0
     assert json.loads((run / "result.json").read_text())["run"]["labelled_scans"] == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "parser", "typed", "offered"),
+    [
+        ("rangeseg", "rangeseg.cli", "tr", "train"),
+        ("rangeseg", "rangeseg.cli", "compare --see", "--seeds"),
+        ("rangeseg-data", "data_tools.cli", "st", "stats"),
+    ],
+)
+def test_the_shell_completes(command: str, parser: str, typed: str, offered: str) -> None:
+    """As the README says, with bash's own call of a completion function."""
+    script = subprocess.check_output(
+        [sys.executable, "-m", "shtab", "--shell", "bash", f"{parser}.build_parser"], text=True
+    )
+    script += f"""
+        function=$(complete -p {command} | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        COMP_WORDS=({command} {typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        $function {command} "${{COMP_WORDS[COMP_CWORD]}}" "${{COMP_WORDS[COMP_CWORD - 1]}}"
+        echo "${{COMPREPLY[@]}}"
+    """
+    assert subprocess.check_output(["bash", "-c", script], text=True).split() == [offered]
