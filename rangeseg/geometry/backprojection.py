@@ -64,8 +64,7 @@ def nearest_label(label_image: np.ndarray, projection: Projection, window: int =
         projection.row,
         projection.col,
         projection.depth,
-        labels.shape[1],
-        row_offset * labels.shape[1] + col_offset,
+        *window_places(row_offset, col_offset, labels.shape[1]),
         default,
     )
 
@@ -94,14 +93,17 @@ def nearest_point(
     row_offset, col_offset = window_offsets(window)
     if len(points) != len(projection.row):
         raise ValueError(f"{len(points)} points, but a projection of {len(projection.row)}")
+    pixels = _pad_points(points, projection.point_index, window // 2)
     return _nearest_point(
         np.ascontiguousarray(label_image),
         projection.point_index,
         projection.row,
         projection.col,
         points,
+        pixels.reshape(-1, 4),
         row_offset,
         col_offset,
+        *window_places(row_offset, col_offset, pixels.shape[1]),
         value_of_unprojected(label_image, projection),
     )
 
@@ -127,6 +129,21 @@ def window_offsets(window: int) -> tuple[np.ndarray, np.ndarray]:
     row, col = (np.indices((window, window)) - window // 2).reshape(2, -1)
     outward = np.argsort(row**2 + col**2, kind="stable")
     return row[outward], col[outward]
+
+
+def window_places(
+    row_offset: np.ndarray, col_offset: np.ndarray, padded_width: int
+) -> tuple[np.ndarray, np.uint64]:
+    """Where a window's pixels lie in a padded image that is flat, as the kernels want it.
+
+    A pixel's window begins at ``row * padded_width + col``, its upper left corner. Counted from
+    there no place is negative, and without a sign numba does not look at it from the end.
+
+    Returns:
+        (window * window,) uint64 places, and the width itself.
+    """
+    places = (row_offset - row_offset.min()) * padded_width + col_offset - col_offset.min()
+    return places.astype(np.uint64), np.uint64(padded_width)
 
 
 def pad_window(
@@ -182,6 +199,28 @@ def _own_pixel(labels: np.ndarray, rows: np.ndarray, cols: np.ndarray, default: 
 
 
 @kernel
+def _pad_points(points: np.ndarray, point_index: np.ndarray, margin: int) -> np.ndarray:
+    """x, y, z of the pixels' points as (H+2m,W+2m,4), padded like ``pad_window``."""
+    height, width = point_index.shape
+    pixels = np.full((height + 2 * margin, width + 2 * margin, 4), NOTHING, dtype=np.float32)
+    for row in range(height):
+        line = pixels[row + margin]
+        for col in range(width):
+            if point_index[row, col] >= 0:
+                i = np.uint32(point_index[row, col])
+                for axis in range(3):
+                    line[margin + col, axis] = points[i, axis]
+        for k in range(margin):  # outward, as in _fill_padded
+            left, right = margin - 1 - k, margin + width + k
+            for axis in range(3):
+                line[left, axis], line[right, axis] = (
+                    line[left + width, axis],
+                    line[right - width, axis],
+                )
+    return pixels
+
+
+@kernel
 def _nearest_label(
     labels: np.ndarray,
     ranges: np.ndarray,
@@ -189,24 +228,23 @@ def _nearest_label(
     rows: np.ndarray,
     cols: np.ndarray,
     depth: np.ndarray,
-    padded_width: int,
-    offsets: np.ndarray,
+    places: np.ndarray,
+    padded_width: np.uint64,
     default: int,
 ) -> np.ndarray:
     prediction = np.full(rows.shape[0], default, dtype=labels.dtype)
-    margin_to_centre = -offsets.min()  # from the upper left corner of a window
     for i in range(rows.shape[0]):
-        row, col = rows[i], cols[i]
-        if row < 0:
+        if rows[i] < 0:
             continue
-        own = row * padded_width + col + margin_to_centre
-        best = own
+        row, col = np.uint64(rows[i]), np.uint64(cols[i])
+        corner = row * padded_width + col
+        best = corner + places[0]
         if point_index[row, col] != i:  # the owner is at no distance from its own pixel
-            smallest = abs(ranges[own] - depth[i])
-            for k in range(1, offsets.shape[0]):
-                difference = abs(ranges[own + offsets[k]] - depth[i])
+            smallest = NOTHING
+            for k in range(places.shape[0]):
+                difference = abs(ranges[corner + places[k]] - depth[i])
                 if difference < smallest:
-                    smallest, best = difference, own + offsets[k]
+                    smallest, best = difference, corner + places[k]
         prediction[i] = labels[best]
     return prediction
 
@@ -218,35 +256,29 @@ def _nearest_point(
     rows: np.ndarray,
     cols: np.ndarray,
     points: np.ndarray,
+    pixels: np.ndarray,
     row_offset: np.ndarray,
     col_offset: np.ndarray,
+    places: np.ndarray,
+    padded_width: np.uint64,
     default: int,
 ) -> np.ndarray:
-    height, width = labels.shape
     prediction = np.full(rows.shape[0], default, dtype=labels.dtype)
     for i in range(rows.shape[0]):
         if rows[i] < 0:
             continue
-        prediction[i] = labels[rows[i], cols[i]]
-        if point_index[rows[i], cols[i]] == i:  # the owner is at no distance from its own pixel
+        row, col = np.uint64(rows[i]), np.uint64(cols[i])
+        if point_index[row, col] == i:  # the owner is at no distance from its own pixel
+            prediction[i] = labels[row, col]
             continue
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        smallest = NOTHING
-        for k in range(row_offset.shape[0]):
-            row = rows[i] + row_offset[k]
-            if row < 0 or row >= height:
-                continue
-            col = cols[i] + col_offset[k]
-            while col < 0:
-                col += width
-            while col >= width:
-                col -= width
-            owner = point_index[row, col]
-            if owner < 0:
-                continue
-            dx, dy, dz = points[owner, 0] - x, points[owner, 1] - y, points[owner, 2] - z
+        corner, smallest, best = row * padded_width + col, NOTHING, 0
+        for k in range(places.shape[0]):
+            place = corner + places[k]
+            dx, dy, dz = pixels[place, 0] - x, pixels[place, 1] - y, pixels[place, 2] - z
             squared = dx * dx + dy * dy + dz * dz
             if squared < smallest:
-                smallest = squared
-                prediction[i] = labels[row, col]
+                smallest, best = squared, k
+        wrapped = (cols[i] + col_offset[best]) % labels.shape[1]
+        prediction[i] = labels[rows[i] + row_offset[best], wrapped]
     return prediction

@@ -10,6 +10,7 @@ from rangeseg.geometry.backprojection import (
     pad_window,
     value_of_unprojected,
     window_offsets,
+    window_places,
 )
 from rangeseg.geometry.kernel import kernel
 from rangeseg.geometry.projection import Projection
@@ -75,8 +76,7 @@ def knn_vote(
         projection.row,
         projection.col,
         projection.depth,
-        labels.shape[1],
-        row_offset * labels.shape[1] + col_offset,
+        *window_places(row_offset, col_offset, labels.shape[1]),
         (1.0 - gaussian / gaussian.sum()).astype(np.float32),
         neighbours,
         np.float32(cutoff),
@@ -117,45 +117,45 @@ def _knn_vote(
     rows: np.ndarray,
     cols: np.ndarray,
     depth: np.ndarray,
-    padded_width: int,
-    offsets: np.ndarray,
+    places: np.ndarray,
+    padded_width: np.uint64,
     weights: np.ndarray,
     neighbours: int,
     cutoff: np.float32,
     default: int,
 ) -> np.ndarray:
     prediction = np.full(rows.shape[0], default, dtype=labels.dtype)
-    margin_to_centre = -offsets.min()  # from the upper left corner of a window
     # Distances are not negative, so their bits order like them. A key is those bits and, below
     # them, the pixel's place in the window: whole numbers that sort without branches, and ties
     # are resolved by the place.
-    distances = np.empty(offsets.shape[0], dtype=np.float32)
+    distances = np.empty(places.shape[0], dtype=np.float32)
     bits = distances.view(np.int32)
     distances[0], distances[-1] = cutoff, NOTHING
     limit = np.int64(min(bits[0] + 1, bits[-1])) << 16
     nearest = np.empty(neighbours, dtype=np.int64)  # the keys of the voters, ascending
     voters = np.empty(neighbours, dtype=labels.dtype)
     for i in range(rows.shape[0]):
-        row, col = rows[i], cols[i]
-        if row < 0:
+        if rows[i] < 0:
             continue
-        own = row * padded_width + col + margin_to_centre
-        prediction[i] = labels[own]
+        row, col = np.uint64(rows[i]), np.uint64(cols[i])
+        corner = row * padded_width + col
+        prediction[i] = labels[corner + places[0]]
         if uniform[row, col]:
             continue
-        for k in range(offsets.shape[0]):
-            distances[k] = abs(ranges[own + offsets[k]] - depth[i]) * weights[k]
-        nearest[:] = limit
-        for k in range(offsets.shape[0]):
+        for k in range(places.shape[0]):
+            distances[k] = abs(ranges[corner + places[k]] - depth[i]) * weights[k]
+        for rank in range(neighbours):
+            nearest[rank] = limit
+        for k in range(places.shape[0]):
             key = np.int64(bits[k]) << 16 | k
             if key < nearest[-1]:
-                for place in range(neighbours):
-                    held = nearest[place]
-                    nearest[place] = min(held, key)
+                for rank in range(neighbours):
+                    held = nearest[rank]
+                    nearest[rank] = min(held, key)
                     key = max(held, key)
         count = 0
         while count < neighbours and nearest[count] < limit:
-            voters[count] = labels[own + offsets[nearest[count] & 0xFFFF]]
+            voters[count] = labels[corner + places[nearest[count] & 0xFFFF]]
             count += 1
         most = 0
         for a in range(count):
