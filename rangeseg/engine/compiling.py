@@ -30,8 +30,8 @@ def compiled(method: nn.Module, mode: CompileMode) -> Iterator[Callable[[], None
             graphs; ``none`` changes nothing.
 
     Yields:
-        To be called before each batch: what the graphs returned for the last one may be
-        overwritten from then on.
+        To be called before each step, not each of its batches: what the graphs returned in the
+        last one, gradients too, may be overwritten from then on.
     """
     if mode == "none":
         yield lambda: None

@@ -169,17 +169,17 @@ def train(
     with (
         Journal(run, step, settings.tensorboard) as journal,
         Progress(f"train {identity.method}", settings.steps, "step", initial=step) as progress,
-        compiled(method, settings.compile) as begin_batch,
+        compiled(method, settings.compile) as begin_step,
         closing(_batches(loader, scans.bad_scans, journal.pace, device)) as batches,
         collected_signals() as received,
     ):
         while step < settings.steps:
+            begin_step()
             context = StepContext(step, settings.steps, generator)
             parts = []
             for number in range(each * step, each * (step + 1)):
                 # One seed per batch: what is drawn depends on it alone, as in the sampler.
                 generator.manual_seed(batch_seed(seed, number))
-                begin_batch()
                 with autocast(device, settings.precision):
                     terms: dict[str, Tensor] = model(next(batches), context)
                 loss = torch.stack(list(terms.values())).sum() / each
