@@ -68,9 +68,7 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
         generator = context.generator
         labelled = self.labelled_view(batch.labelled, generator)
         truth = self._truth(labelled)
-        shape = tuple(truth["valid"].shape)
-        coin = torch.rand((shape[0], 1, 1), generator=generator, device=generator.device) < 0.5
-        mask = torch.where(coin, cutmix_mask(shape, generator), band_mask(shape, generator))
+        mask = self.mask(tuple(truth["valid"].shape), generator)
         mixed = interleave(self._pseudo_labelled(batch.unlabelled, generator), truth, mask)
         donor = {name: torch.cat([field, field]) for name, field in partner(truth).items()}
         mixed = self._paste(mixed, donor, generator)
@@ -84,6 +82,11 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
             "supervised": supervised,
             "mix": self.settings.weight_at(context.progress) * mixing,
         }
+
+    def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """(B,H,W) bool, where the labelled scan of each pair shows: a box or bands."""
+        coin = torch.rand((shape[0], 1, 1), generator=generator, device=generator.device) < 0.5
+        return torch.where(coin, cutmix_mask(shape, generator), band_mask(shape, generator))
 
     def _truth(self, labelled: Fields) -> Fields:
         """Labelled scans, sure of their labels."""
