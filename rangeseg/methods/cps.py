@@ -103,19 +103,20 @@ class Cps(Method[CpsSettings]):
         return self.student
 
     def _with_predictions(self, fields: Fields) -> Fields:
-        """The fields with both networks' probabilities, without a gradient."""
-        predictions = {}
+        """The fields with both networks' most probable classes and their probabilities."""
+        predictions: Fields = {}
         for name, network in (("first", self.student), ("second", self.second)):
             with evaluating(network):
-                predictions[name] = network(fields["image"]).float().softmax(dim=1)
+                probabilities = network(fields["image"]).float().softmax(dim=1)
+            confidence, classes = probabilities.max(dim=1)
+            predictions |= {f"{name}_confidence": confidence, f"{name}_labels": classes}
         return {**fields, **predictions}
 
     def _cross(self, logits: Tensor, scans: Fields, other: str) -> Tensor:
-        confidence, pseudo_labels = scans[other].max(dim=1)
         return masked_cross_entropy(
             logits,
-            pseudo_labels,
+            scans[f"{other}_labels"],
             scans["valid"],
             self.settings.pseudo_weights(self.supervised_loss.class_weights),
-            (confidence >= self.settings.confidence).float(),
+            (scans[f"{other}_confidence"] >= self.settings.confidence).float(),
         )
