@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -100,14 +101,17 @@ class RangeImages:
         beams = beam_rows(scan.points, self.sensor, scan.ring)
         points = augment_points(scan.points, rng, augmentation)
         projection = project_points(points, self.sensor, beams)
+        crop_width = self.settings.crop_width
+        if crop_width is not None:  # and one column more, the left neighbour of the first
+            columns = int(window * self.settings.width) + np.arange(-1, crop_width)
+            shown = projection.point_index.take(columns, axis=1, mode="wrap")
+            projection = replace(projection, point_index=shown)
         sample = {"image": self.image(points, projection), "valid": projection.valid}
         if scan.labels is not None:
             sample["labels"] = to_image(scan.labels, projection.point_index, IGNORE)
-        if self.settings.crop_width is None:
-            return sample
-        start = int(window * self.settings.width)
-        columns = (start + np.arange(self.settings.crop_width)) % self.settings.width
-        return {name: np.take(field, columns, axis=-1) for name, field in sample.items()}
+        if crop_width is not None:
+            sample = {name: field[..., 1:] for name, field in sample.items()}
+        return sample
 
 
 def class_frequencies(
