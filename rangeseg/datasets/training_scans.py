@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.base import ScanSource
@@ -192,12 +192,22 @@ def collate(samples: list[LoadedSample | RangesegError]) -> LoadedStep | Rangese
         read.append(sample.sample)
         bad += sample.bad
     kinds = [[s for s in read if "labels" in s], [s for s in read if "labels" not in s]]
-    fields = [
-        {name: torch.from_numpy(np.stack([s[name] for s in kind])) for name in kind[0]}
-        for kind in kinds
-        if kind
-    ]
+    fields = [{name: _stack([s[name] for s in kind]) for name in kind[0]} for kind in kinds if kind]
     return LoadedStep(fields, bad)
+
+
+def _stack(arrays: list[np.ndarray]) -> torch.Tensor:
+    """Arrays of one shape as one tensor.
+
+    A loader process makes it in memory that it shares with the training: it would be copied there
+    otherwise.
+    """
+    shape, dtype = (len(arrays), *arrays[0].shape), arrays[0].dtype
+    stacked = torch.from_numpy(np.empty(shape, dtype))
+    if get_worker_info() is not None:
+        stacked.share_memory_()  # type: ignore[no-untyped-call]
+    np.stack(arrays, out=stacked.numpy())
+    return stacked
 
 
 def training_loader(
