@@ -43,6 +43,11 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
     4. One cross-entropy for truth and sure pseudo-labels alike, without class weights: a teacher
        trained with them says rare classes too often already. An unsure pixel has no loss but its
        share of the divisor.
+
+    On the simulated street, at 1 % and over four seeds, it gains 1.5 points over supervised
+    training on the strong labelled branch (95 % interval 0.1 to 3.0) at 2.2 times its cost; the
+    table in the README has UniMatch and CPS ahead of it. ``tests/benchmarks/ablation.py`` takes it
+    apart.
     """
 
     Settings = RangeMixSettings
