@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +131,15 @@ def _watch(
             time.sleep(0.5)
             for method in processes:
                 now = _last_step(folders[method] / METRICS)
-                progress.update(now - done[method], note=_stage(done, steps))
+                progress.update(now - done[method], note=_stage(processes, done, steps))
                 done[method] = now
 
 
-def _stage(done: dict[str, int], steps: int) -> str:
-    return ", ".join(f"{m} evaluates" for m, step in done.items() if step >= steps)
+def _stage(
+    processes: Mapping[str, subprocess.Popen[bytes]], done: Mapping[str, int], steps: int
+) -> str:
+    evaluating = [m for m, p in processes.items() if done[m] >= steps and p.poll() is None]
+    return ", ".join(f"{method} evaluates" for method in evaluating)
 
 
 def _last_step(path: Path) -> int:
@@ -215,7 +219,7 @@ def _report(out: Path, results: dict[str, dict[str, Any]]) -> str:
     protocol = next(iter(results.values()))["protocol"]
     return (
         f"simulated street, {results[METHODS[0]]['scans']} {protocol['split']} scans, mIoU in "
-        f"per cent (one seed: a look, not a proof; the README has the table over five)\n\n"
+        f"per cent (one seed: a look, not a proof; the README has the table over several)\n\n"
         f"{markdown_table(header, rows)}\n\n"
         f"runs:     {out / 'runs'}"
     )
