@@ -48,16 +48,29 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(path.name + PARTIAL)
     try:
-        with temporary.open("wb") as file:
+        with on_disk(temporary) as file:
             yield file
-            file.flush()
-            # A name that outlives a power cut must not outlive its content.
-            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()  # where the disk is full, half a file is in the way
         raise
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be written whose content is on disk at the end of the block.
+
+    What is renamed must be there first: a name that outlives a power cut must not outlive its
+    content.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from rangeseg.errors import DataError
+from rangeseg.files import on_disk
 from rangeseg.progress import Progress
 from rangeseg.settings import Settings
 from rangeseg.simulation.sensor_model import Reading, scan_scene
@@ -249,10 +250,8 @@ def _make(
 def _write(path: Path, content: bytes) -> None:
     """Write a file that appears whole; leftovers of a killed writer are cleared away."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with on_disk(temporary) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # a name that outlives a power cut must not outlive its content
     try:
         os.replace(temporary, path)
     except FileNotFoundError:  # another process made the same file and tidied up

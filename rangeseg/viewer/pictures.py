@@ -7,10 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rangeseg.colours import (
-    EMPTY,
-    Legend,
-)
+from rangeseg.colours import EMPTY, Legend
 from rangeseg.panel import range_panels
 from rangeseg.pictures import Panel, save_picture, save_video, sheet
 from rangeseg.progress import Progress

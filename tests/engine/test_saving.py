@@ -243,21 +243,21 @@ def test_a_signal_to_every_process_of_a_job_saves(tiny_config: list[str], tmp_pa
     assert "Traceback" not in stderr
 
 
-def test_a_run_is_trained_by_one_process_at_a_time(
-    tiny_config: list[str], tmp_path: Path, capsys: Capture
-) -> None:
+def test_a_run_is_trained_by_one_process_at_a_time(tiny_config: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     more = ["--set", "train.steps=100000", "--set", "train.workers=2"]
+    command = [sys.executable, "-m", "rangeseg", *words(tiny_config, run, *more)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rangeseg", *words(tiny_config, run, *more)],
-        stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     try:
         deadline = time.monotonic() + 60
         while not (run / "last.pt").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert main(words(tiny_config, run, *more, "--resume")) == 2
-        assert f"another process trains in {run}: wait for its end" in capsys.readouterr().err
+        # Without the lock it would train until the time is up.
+        second = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=60)
+        assert second.returncode == 2
+        assert f"another process trains in {run}: wait for its end" in second.stderr
     finally:
         process.kill()
         process.communicate()
