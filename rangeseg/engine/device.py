@@ -37,6 +37,8 @@ def choose_device(name: str) -> torch.device:
 
 def _tuned(device: torch.device) -> torch.device:
     if device.type == "cuda":
+        if device.index is not None:
+            torch.cuda.set_device(device)  # else the pinning thread opens the first one too
         torch.set_float32_matmul_precision("high")  # TF32, as the convolutions have it anyway
         torch.backends.cudnn.benchmark = True  # shapes do not change
     return device
@@ -71,6 +73,9 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a forward runs.
 
     ``auto`` is bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+
+    Weights are converted at each use: the cache of older PyTorch keeps what was converted without
+    gradients, and a network that first predicts and then learns would not learn.
     """
     if precision == "auto":
         if device.type == "cuda":
@@ -80,4 +85,4 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
             enabled = supported is not None and bool(supported())
     else:
         enabled = precision == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)

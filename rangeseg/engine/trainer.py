@@ -185,6 +185,7 @@ def train(
                 loss = torch.stack(list(terms.values())).sum() / each
                 loss.backward()  # type: ignore[no-untyped-call]
                 parts.append({name: term.detach() for name, term in terms.items()})
+                method.after_batch()
             losses = {name: torch.stack([p[name] for p in parts]).mean() for name in parts[0]}
             norms = descent.step()
             method.after_step(context)
@@ -238,12 +239,25 @@ def batch_seed(seed: int, batch: int) -> int:
 def _batches(
     loader: Any, bad_scans: BadScans, pace: Pace, device: torch.device
 ) -> Generator[TrainingBatch, None, None]:
-    """The loader's batches on the device."""
+    """The loader's batches on the device.
+
+    A GPU copies in a queue of its own, while it still computes the step before.
+    """
+    copies = None
+    if device.type == "cuda":
+        copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     for loaded in pace.fetch(read_steps(loader, bad_scans), device):
-        moved: list[Fields] = [
-            {name: field.to(device, non_blocking=True) for name, field in fields.items()}
-            for fields in loaded
-        ]
-        for fields in moved:
-            fields["image"] = fields["image"].contiguous(memory_format=torch.channels_last)
+        with torch.cuda.stream(copies):  # None changes nothing
+            moved: list[Fields] = [
+                {name: field.to(device, non_blocking=True) for name, field in fields.items()}
+                for fields in loaded
+            ]
+            for fields in moved:
+                fields["image"] = fields["image"].contiguous(memory_format=torch.channels_last)
+        if copies is not None:
+            computing = torch.cuda.current_stream(device)
+            computing.wait_stream(copies)
+            for fields in moved:
+                for field in fields.values():
+                    field.record_stream(computing)  # its memory is not free before that is done
         yield TrainingBatch(moved[0], moved[1] if len(moved) > 1 else None)

@@ -79,7 +79,8 @@ class Ael(TeacherMethod[AelSettings]):
             )
         self._range = task.channels.index("range")
         self.bank = ConfidenceBank(task.num_classes, settings.bank_momentum)
-        self._seen: Tensor | None = None  # for the bank, from forward to after_step
+        self._seen: Tensor | None = None  # for the bank, of a batch
+        self._seen_in_step: list[Tensor] = []
 
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
         """See ``Method.forward``."""
@@ -103,12 +104,17 @@ class Ael(TeacherMethod[AelSettings]):
             "consistency": weight * self._consistency(logits_mixed, mixed, generator),
         }
 
+    def after_batch(self) -> None:
+        """Keep what the bank is to see."""
+        assert self._seen is not None
+        self._seen_in_step.append(self._seen)
+        self._seen = None
+
     def after_step(self, context: StepContext) -> None:
         """The teacher's average, and the bank's."""
         super().after_step(context)
-        if self._seen is not None:
-            self.bank.update(self._seen)
-            self._seen = None
+        self.bank.update(torch.stack(self._seen_in_step).sum(dim=0))
+        self._seen_in_step = []
 
     def _copy_paste(self, labelled: Fields, generator: torch.Generator) -> Fields:
         """Labelled scans with weak classes of their neighbours, where those can be seen."""

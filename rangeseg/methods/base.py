@@ -145,6 +145,9 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
         """Named, weighted loss terms (scalars); the trainer sums them."""
 
+    def after_batch(self) -> None:
+        """Called after each batch of a step, to keep what ``after_step`` needs of all of them."""
+
     def after_step(self, context: StepContext) -> None:
         """Called after the optimiser's step: EMA, banks, prototypes."""
 
@@ -210,8 +213,8 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
 class TeacherMethod(Method[AnySettings]):
     """A method whose teacher is an exponential moving average of the student.
 
-    The teacher starts as a copy, stays in eval mode, never gets a gradient, and is what is
-    evaluated.
+    The teacher starts as a copy, stays in eval mode (some of the official codes normalise its
+    images by their own statistics), never gets a gradient, and is what is evaluated.
 
     Reference:
         Tarvainen and Valpola 2017, "Mean teachers are better role models", Sec. 2; the warm-up
@@ -245,9 +248,12 @@ class TeacherMethod(Method[AnySettings]):
         momentum = min(1.0 - 1.0 / (context.step + 1), self.ema_momentum)
         teacher, student = _floats(self.teacher), _floats(self.student)
         torch._foreach_lerp_(teacher, student, 1.0 - momentum)
-        for mine, theirs in zip(self.teacher.buffers(), self.student.buffers(), strict=True):
-            if not mine.is_floating_point():
-                mine.copy_(theirs)
+        mine, theirs = (
+            [b for b in network.buffers() if not b.is_floating_point()]
+            for network in (self.teacher, self.student)
+        )
+        if mine:
+            torch._foreach_copy_(mine, theirs)
 
     def predictor(self) -> nn.Module:
         """The teacher."""

@@ -56,7 +56,9 @@ class Cps(Method[CpsSettings]):
     Reference:
         Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision",
         Sec. 3. Departures: the scans that are learnt from are also perturbed (``perturb``);
-        pseudo-labels are made in eval mode; one unlabelled batch is mixed with its own neighbours;
+        pseudo-labels are made in eval mode, without ``cutmix`` those of the labelled scans on what
+        the other network learns from; the share of the three boxes is drawn once for all; one
+        unlabelled batch is mixed with its own neighbours;
         the labelled and the mixed images share a forward; boxes wrap along azimuth.
     """
 

@@ -33,9 +33,9 @@ class CutMixSeg(TeacherMethod[CutMixSegSettings]):
         French et al. 2020, "Semi-supervised semantic segmentation needs strong, varied
         perturbations", Sec. 3.3. Departures: the student's scans are also perturbed (``perturb``);
         one unlabelled batch is mixed with its own neighbours instead of with a second batch, which
-        halves the teacher's cost; boxes are shares of the image and wrap along azimuth; the
-        labelled and the mixed images share a forward; the loss may be a cross-entropy on confident
-        pseudo-labels.
+        halves the teacher's cost, or with labelled ones (``partner``); boxes are shares of the
+        image and wrap along azimuth; the labelled and the mixed images share a forward; the loss
+        may be a cross-entropy on confident pseudo-labels.
     """
 
     Settings = CutMixSegSettings

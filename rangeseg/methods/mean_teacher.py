@@ -21,9 +21,10 @@ class MeanTeacher(TeacherMethod[MeanTeacherSettings]):
 
     Reference:
         Tarvainen and Valpola 2017, "Mean teachers are better role models". Departures: the weak
-        view is the rotated and flipped scan, the strong one also perturbed along the rays;
-        momentum .99 as in the LiDAR literature; the loss may be a cross-entropy on confident
-        pseudo-labels.
+        view is the scan as ``train.augmentation`` leaves it (rotated, flipped, scaled, points
+        dropped), the strong one also perturbed along the rays; labelled and strong images share a
+        forward; momentum .99 as in the LiDAR literature; the loss may be a cross-entropy on
+        confident pseudo-labels.
     """
 
     Settings = MeanTeacherSettings

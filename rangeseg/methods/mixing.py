@@ -89,6 +89,8 @@ def cutmix_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 def three_box_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Three boxes of together p ~ U(.25, .5) of the area, exclusive-or where they overlap.
 
+    One p for the three; the official code draws it anew for each.
+
     Reference:
         Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision",
         Sec. 4.1 (CutMix), after French et al. 2020.

@@ -68,9 +68,10 @@ class Pcr(TeacherMethod[PcrSettings]):
             self.student.embedding_channels,
             settings.prototype_momentum,
         )
-        # Embedding (N,D) and labels (N,) of the step's pixels, and how many of them, which come
-        # first, are labelled: from forward to after_step.
+        # Embedding (N,D) and labels (N,) of a batch's pixels, and how many of them, which come
+        # first, are labelled.
         self._pixels: tuple[Tensor, Tensor, int] | None = None
+        self._pixels_in_step: list[tuple[Tensor, Tensor, int]] = []
 
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
         """See ``Method.forward``."""
@@ -114,16 +115,23 @@ class Pcr(TeacherMethod[PcrSettings]):
             "consistency_prototype": weight * prototype_loss(slice(scans, None), pseudo_weights),
         }
 
+    def after_batch(self) -> None:
+        """Keep the pixels that the prototypes are to see."""
+        assert self._pixels is not None
+        self._pixels_in_step.append(self._pixels)
+        self._pixels = None
+
     @torch.no_grad()
     def after_step(self, context: StepContext) -> None:
         """The teacher's average, and the prototypes."""
         super().after_step(context)
-        seen, self._pixels = self._pixels, None
-        if seen is None or context.progress < self.settings.ramp_start:
+        kept, self._pixels_in_step = self._pixels_in_step, []
+        if context.progress < self.settings.ramp_start:
             return
-        pixels, labels, labelled = seen
-        self.head.update(pixels, labels)
-        self.head.initialise(pixels[:labelled], labels[:labelled], context.generator)
+        self.head.update(torch.cat([p for p, _, _ in kept]), torch.cat([y for _, y, _ in kept]))
+        pixels = torch.cat([p[:labelled] for p, _, labelled in kept])
+        labels = torch.cat([y[:labelled] for _, y, labelled in kept])
+        self.head.initialise(pixels, labels, context.generator)
 
     def _mixed(self, unlabelled: Fields, generator: torch.Generator) -> Fields:
         """The strong view, mixed with the neighbour's, with the teacher's pseudo-labels."""

@@ -75,6 +75,7 @@ class Trainee:
             losses = self.method(self.batch, context)
         torch.stack(list(losses.values())).sum().backward()
         self.descent.step()
+        self.method.after_batch()
         self.method.after_step(context)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

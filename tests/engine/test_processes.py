@@ -123,6 +123,7 @@ def few_steps(name: str) -> dict[str, Tensor]:
         losses = model(part_of(make_batch(step, scans=4), number, parts), context)
         torch.stack(list(losses.values())).sum().backward()
         descent.step()
+        method.after_batch()
         method.after_step(context)
     return method.state_dict()
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from rangeseg.cli import main
 from rangeseg.engine.trainer import class_weights
+from rangeseg.methods.ael import Ael
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -58,6 +60,23 @@ def test_a_step_of_two_batches_descends_the_mean_of_their_losses(
     first, second = metrics_of(tmp_path / "apart", "gradient_norm_0")
     (norm,) = metrics_of(tmp_path / "together", "gradient_norm_0")
     assert abs(first - second) / 2 < norm < (first + second) / 2
+
+
+def test_the_method_is_asked_after_each_batch_of_a_step(
+    tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("after_batch", "after_step"):
+        done = getattr(Ael, name)
+
+        def record(*words: object, n: str = name, done: Callable[..., None] = done) -> None:
+            calls.append(n)
+            done(*words)
+
+        monkeypatch.setattr(Ael, name, record)
+    settings = ["--set", "train.steps=2", "--set", "train.accumulate=2"]
+    assert train(tiny_config, tmp_path / "run", *settings, method="ael") == 0
+    assert calls == ["after_batch", "after_batch", "after_step"] * 2
 
 
 def test_activation_checkpointing_ends_at_the_same_weights(

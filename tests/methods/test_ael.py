@@ -75,9 +75,24 @@ def test_after_step_feeds_the_bank_with_the_student_on_labelled_pixels() -> None
         method.student(labelled["image"]), labelled["labels"], labelled["valid"]
     )
     method(batch, make_context())
+    method.after_batch()
     assert not method.bank.confidence.any()
     method.after_step(make_context())
     torch.testing.assert_close(method.bank.confidence, total / count)
+
+
+def test_the_bank_sees_every_batch_of_a_step() -> None:
+    method = make({"labelled": "plain"}, paste_probability=0.0)
+    seen = torch.zeros(2, method.num_classes)
+    for seed in (0, 1):
+        batch = make_batch(seed)
+        labelled = batch.labelled
+        logits = method.student(labelled["image"])
+        seen += true_class_confidence(logits, labelled["labels"], labelled["valid"])
+        method(batch, make_context())
+        method.after_batch()
+    method.after_step(make_context())
+    torch.testing.assert_close(method.bank.confidence, seen[0] / seen[1])
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rangeseg.engine.device import autocast
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
 from rangeseg.methods.base import Method, TeacherMethod, TrainingBatch
@@ -101,6 +102,7 @@ def test_a_batch_without_a_valid_pixel_is_a_finite_zero(make: Make) -> None:
     loss = total(method(batch, make_context()))
     loss.backward()
     assert float(loss.detach()) == 0.0
+    method.after_batch()
     method.after_step(make_context())
     state = [*method.state_dict().values(), *(p.grad for p in method.parameters())]
     assert all(torch.isfinite(t).all() for t in state if t is not None)
@@ -160,6 +162,7 @@ def test_no_step_waits_for_the_device(make: Make) -> None:
     method, batch, context = make(), make_batch(), make_context()
     with Readings() as readings:
         total(method(batch, context)).backward()
+        method.after_batch()
         method.after_step(context)
     assert readings.names == []
 
@@ -187,6 +190,7 @@ def test_pseudo_labels_carry_class_weights_only_if_asked(
         a, b = (method(make_batch(), make_context(step)) for method in (even, uneven))
         changed |= {k for k in a if not torch.isclose(a[k], b[k], rtol=1e-3)}
         for method in (even, uneven):
+            method.after_batch()
             method.after_step(make_context(step))
     truth = {k for k in a if "supervised" in k and not k.endswith("windows")}
     assert truth <= changed
@@ -205,12 +209,16 @@ def test_every_network_is_in_the_state(name: str, make: Make) -> None:
 def test_bfloat16_trains(make: Make) -> None:
     method = make()
     for step in (90, 91):  # what the first step begins, the second one uses
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu"), "bfloat16"):
+            assert torch.is_autocast_enabled("cpu")
+            assert not torch.is_autocast_cache_enabled()
             losses = method(make_batch(), make_context(step))
         assert all(torch.isfinite(v) for v in losses.values())
         method.zero_grad()
         total(losses).backward()
-        assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+        learnt = [p for p in method.parameters() if p.requires_grad]
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learnt)
+        method.after_batch()
         method.after_step(make_context(step))
 
 
@@ -222,6 +230,7 @@ def train_steps(method: Method, steps: range) -> None:
             for parameter in method.parameters():
                 if parameter.grad is not None:
                     parameter -= 0.05 * parameter.grad
+        method.after_batch()
         method.after_step(make_context(step, 8, seed=step))
 
 
@@ -256,6 +265,7 @@ def test_it_learns_a_tiny_set(name: str) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        method.after_batch()
         method.after_step(make_context(step, 80))
     if isinstance(method, TeacherMethod):  # 80 steps are short for an average over 100
         method.teacher.load_state_dict(method.student.state_dict())
@@ -311,6 +321,7 @@ def test_it_trains_wrapped_for_several_processes(name: str, tmp_path: Path) -> N
         wrapped = nn.parallel.DistributedDataParallel(method)
         for step in (10, 11, 90, 91):
             total(wrapped(make_batch(step), make_context(step))).backward()
+            method.after_batch()
             method.after_step(make_context(step))
     finally:
         torch.distributed.destroy_process_group()

@@ -137,11 +137,13 @@ def test_prototypes_begin_after_the_warm_up_with_the_labelled_classes() -> None:
     batch.labelled["labels"][batch.labelled["labels"] == 3] = 255
     early = make_context(step=49)
     losses = method(batch, early)
+    method.after_batch()
     method.after_step(early)
     assert not method.head.seen.any()
     assert [float(losses[n].detach()) for n in losses if "prototype" in n] == [0.0, 0.0]
     late = make_context(step=50)
     assert float(method(batch, late)["supervised_prototype"].detach()) == 0.0
+    method.after_batch()
     method.after_step(late)
     # The teacher may well say 3 on unlabelled pixels; only truth begins a class.
     assert method.head.seen.tolist() == [True, True, True, False]
@@ -154,6 +156,7 @@ def started(**settings: object) -> Pcr:
     """A method with prototypes."""
     method = make(**settings)
     method(make_batch(), make_context())
+    method.after_batch()
     method.after_step(make_context())
     assert method.head.seen.all()
     return method
@@ -169,10 +172,30 @@ def test_a_prototype_loss_trains_the_embedding_alone(name: str) -> None:
     assert not list(method.head.parameters())
 
 
+def test_the_prototypes_see_every_batch_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, seen = make(confidence=0.0), {}
+    for name in ("update", "initialise"):
+        monkeypatch.setattr(method.head, name, lambda x, y, *_, n=name: seen.update({n: (x, y)}))
+    kept = []
+    for seed in (0, 1):
+        method(make_batch(seed), make_context())
+        assert method._pixels is not None
+        kept.append(method._pixels)
+        method.after_batch()
+    method.after_step(make_context())
+    for number in (0, 1):
+        everything = torch.cat([batch[number] for batch in kept])
+        labelled = torch.cat([batch[number][: batch[2]] for batch in kept])
+        assert torch.equal(seen["update"][number], everything)
+        assert torch.equal(seen["initialise"][number], labelled)
+    assert len(labelled) < len(everything)
+
+
 def test_prototypes_move_a_little_at_each_step() -> None:
     method = started()
     before = method.head.prototypes.clone()
     method(make_batch(1), make_context(91))
+    method.after_batch()
     method.after_step(make_context(91))
     moved = (method.head.prototypes - before).norm(dim=2)
     assert float(moved.max()) > 0
