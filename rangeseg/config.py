@@ -106,6 +106,11 @@ class RunConfig(Config):
         """The comparable settings by which results differ, the seed and the place left out."""
         return {k: v for k, v in self.comparable().items() if k not in _NOT_OF_THE_FIGURES}
 
+    def besides_the_method(self) -> dict[str, Any]:
+        """What trainings of two methods must have in common to be compared."""
+        own = ("run.", "methods.", "train.labelled", "train.deterministic")
+        return {k: v for k, v in self.of_the_weights().items() if not k.startswith(own)}
+
     def _listed(self) -> list[str]:
         return [self.run.method]
 

@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 
-from rangeseg.building import build_method, identity, make_predictor, open_source
+from rangeseg.building import (
+    build_method,
+    identity,
+    make_predictor,
+    missing_data,
+    open_source,
+)
 from rangeseg.config import RunConfig, load_run_config
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
@@ -133,9 +139,10 @@ def load_run(
     if on_bad_scan is not None:
         dataset = config.dataset.model_copy(update={"on_bad_scan": on_bad_scan})
         config = config.model_copy(update={"dataset": dataset})
-    if not config.dataset.root.exists():  # the simulated data set would make itself anew
+    missing = missing_data(config)  # the simulated data set would make itself anew
+    if missing:
         raise DataError(
-            f"{config.dataset.root}, the data of {folder}, is not there: copy it back, or change "
+            f"{config.dataset.root}, the data of {folder}, {missing}: copy it back, or change "
             f"dataset.root in {folder / CONFIG}"
         )
     source = open_source(config)
@@ -187,7 +194,6 @@ def evaluate_trained(
     result = evaluate(predictor, source, split, config.dataset.on_bad_scan)
     trained = BadScans(config.dataset.on_bad_scan, 0)
     trained.keep_in(folder / RECORD)
-    settings = json.dumps(config.of_the_figures())
     result["run"] = {
         **config.run.model_dump(),
         "labelled": config.train.labelled,
@@ -198,10 +204,16 @@ def evaluate_trained(
         "device": device_name(predictor.device),
         "train_seconds": training_seconds(folder),
         # Runs with one fingerprint differ in nothing but the seed.
-        "fingerprint": hashlib.sha256(settings.encode()).hexdigest()[:12],
+        "fingerprint": _hash(config.of_the_figures()),
+        # And with one of these, in the method, its settings and its labelled branch.
+        "common": _hash(config.besides_the_method()),
     }
     on_first(lambda: _write_result(result_path(folder, split), result))
     return result
+
+
+def _hash(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
 
 def _write_result(path: Path, result: dict[str, Any]) -> None:

@@ -175,12 +175,14 @@ class Comparison:
         protocol: of the results.
         scans: how many were evaluated.
         steps: of each training.
+        common: what stands for the settings besides the methods' own.
         budgets: by number of labelled scans.
     """
 
     protocol: Mapping[str, Any]
     scans: int
     steps: int
+    common: str
     budgets: list[Budget]
 
     def facts(self) -> dict[str, str]:
@@ -207,6 +209,7 @@ class Comparison:
             found = sorted({str(r["run"][key]) for r in self._results() if key in r["run"]})
             if found:
                 facts[name] = ", ".join(found)
+        facts["other settings"] = f"{self.common} (their hash, the same in every row)"
         return facts
 
     def _results(self) -> list[Result]:
@@ -220,7 +223,8 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
         results: contents of ``result.json`` files.
 
     Returns:
-        By data set; each has only runs of one protocol, number of scans and number of steps.
+        By data set; each has only runs of one protocol, number of scans, number of steps, and of
+        the same settings besides the methods' own: a wider network is no gain of a method.
 
     Raises:
         ConfigError: runs of one row differ in more than their seed.
@@ -228,8 +232,11 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
     found: dict[str, Comparison] = {}
     for result in results:
         run, protocol, scans = result["run"], result["protocol"], result["scans"]
-        key = json.dumps([protocol["dataset"], protocol, scans, run["steps"]], sort_keys=True)
-        comparison = found.setdefault(key, Comparison(protocol, scans, run["steps"], []))
+        key = json.dumps(
+            [protocol["dataset"], protocol, scans, run["steps"], run["common"]], sort_keys=True
+        )
+        new = Comparison(protocol, scans, run["steps"], run["common"], [])
+        comparison = found.setdefault(key, new)
         _add(_budget(comparison, run["labels"], run["labelled_scans"]), result)
     for comparison in found.values():
         comparison.budgets.sort(key=lambda b: (b.labelled_scans, b.labels))

@@ -34,7 +34,8 @@ def result(
         "scans": 100,
         "run": {
             "method": method, "labelled": labelled, "seed": seed, "labels": labels,
-            "labelled_scans": scans, "steps": 600, "fingerprint": method, "train_seconds": 40.0,
+            "labelled_scans": scans, "steps": 600, "fingerprint": method, "common": "a",
+            "train_seconds": 40.0,
             **more,
         },
     }  # fmt: skip
@@ -139,6 +140,18 @@ def test_runs_that_differ_in_more_than_the_seed_do_not_share_a_row() -> None:
     for second in (other, result("cps", "strong", 0, 40)):
         with pytest.raises(ConfigError, match="cannot share a row"):
             report([result("cps", "strong", 0, 30), second])
+
+
+def test_runs_with_other_settings_are_not_compared() -> None:
+    """A wider network would be a gain of the method otherwise."""
+    wide = [result("cps", "strong", s, 50 + s, common="width 128") for s in (0, 1)]
+    control = [result(*STRONG, s, 30 + s) for s in (0, 1)]
+    text = report([*control, *wide])
+    assert "+20" not in text
+    assert "other settings: width 128" in text
+    assert "+20.00" in report(
+        [*control, *({**r, "run": {**r["run"], "common": "a"}} for r in wide)]
+    )
 
 
 def test_what_newer_results_know_is_said() -> None:
