@@ -12,7 +12,9 @@ EMPTY = np.array([20, 20, 24], dtype=np.uint8)
 """Colour of pixels without an echo, of ignored ones, and of the space around a point cloud."""
 
 WRONG = np.array([230, 60, 50], dtype=np.uint8)
-RIGHT = np.array([120, 125, 130], dtype=np.uint8)
+RIGHT = np.array([96, 93, 90], dtype=np.uint8)  # not slate, which is nuScenes' barrier
+UNSURE = np.array([84, 66, 60], dtype=np.uint8)
+"""Colour of predictions below a threshold."""
 
 NEAREST_M, FARTHEST_M = 2.5, 60.0
 """Ends of the scale of ranges."""

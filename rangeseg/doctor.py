@@ -108,18 +108,17 @@ def _data(config: Path | None) -> Iterator[str]:
 
 
 def _root(path: Path) -> str:
-    from rangeseg.building import open_source
+    from rangeseg.building import missing_data, open_source
     from rangeseg.config import load_config
 
     try:
         config = load_config(path)
         root = config.dataset.root
-        if not root.exists():
+        missing = missing_data(config)
+        if missing:
             makes_itself = config.dataset.name == "simulated"
-            remedy = (
-                "made on first use" if makes_itself else "copy it there, or --set dataset.root=DIR"
-            )
-            return f"{BAD}{path.name}: {root} is not there: {remedy}"
+            remedy = "training makes it" if makes_itself else f"copy it there, or edit {path.name}"
+            return f"{BAD}{path.name}: {root} {missing}: {remedy}"
         source = open_source(config)
         counts = [f"{split} {len(source.scan_ids(split))}" for split in ("train", "val")]
     except RangesegError as error:

@@ -30,7 +30,7 @@ def range_panels(
     label_map: LabelMap,
     prediction: np.ndarray | None = None,
     confidence: np.ndarray | None = None,
-    miou: float | None = None,
+    judgement: str = "",
 ) -> np.ndarray:
     """Range, intensity and, as far as they are known, truth, prediction, error and confidence.
 
@@ -41,7 +41,7 @@ def range_panels(
         label_map: names and colours of the classes.
         prediction: (N,) uint8 classes of the points, IGNORE where withheld.
         confidence: (N,) float32 probabilities of these.
-        miou: of this scan, per cent.
+        judgement: of the prediction, e.g. its mIoU; stands in the title of its strip.
 
     Returns:
         (H,W,3) uint8.
@@ -49,7 +49,7 @@ def range_panels(
     index, valid = projection.point_index, projection.valid
     depth, intensity = (to_image(v, index, 0.0) for v in (projection.depth, scan.points[:, 3]))
     panels = [
-        Panel("range (bright is near; the scan unrolled, straight ahead in the middle)",
+        Panel("range (bright is near; the scan unrolled, +x in the middle)",
               range_colours(depth, valid)),
         Panel("intensity", intensity_colours(intensity, valid)),
     ]  # fmt: skip
@@ -61,7 +61,7 @@ def range_panels(
         shown = np.append(shown, truth[valid])
     if prediction is not None:
         found = to_image(prediction, index, IGNORE)
-        known = "" if miou is None else f" (mIoU {miou:.1f}, all points)"
+        known = f" ({judgement})" if judgement else ""
         panels.append(Panel(f"prediction{known}", label_colours(found, valid, label_map.colours)))
         shown = np.append(shown, found[valid])
     if truth is not None and found is not None:

@@ -170,13 +170,17 @@ def save_picture(path: Path, image: np.ndarray) -> None:
 
 
 def save_video(path: Path, frames: Sequence[np.ndarray], milliseconds: int) -> None:
-    """Write frames (H,W,3) uint8 of one size as a GIF that repeats; it has 256 colours.
+    """Write frames (H,W,3) uint8 as a GIF that repeats; it has 256 colours.
+
+    Smaller frames are filled up: their legends may be shorter.
 
     Raises:
         ConfigError: it cannot be written.
     """
     from PIL import Image
 
+    height, width = np.max([frame.shape[:2] for frame in frames], axis=0)
+    frames = [_filled(frame, height, width) for frame in frames]
     # One palette for all frames, of the colours that occur most: classes keep theirs exactly.
     sample = np.concatenate([frame.reshape(-1, 3) for frame in frames[:: -(-len(frames) // 8)]])
     colours, counts = np.unique(_packed(sample), return_counts=True)
@@ -200,6 +204,13 @@ def save_video(path: Path, frames: Sequence[np.ndarray], milliseconds: int) -> N
 
 _MARGIN = 14
 _SHEET_WIDTH = 1280
+
+
+def _filled(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture with paper below and to the right of it."""
+    canvas = np.tile(PAPER, (height, width, 1))
+    canvas[: frame.shape[0], : frame.shape[1]] = frame
+    return canvas
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:

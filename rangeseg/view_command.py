@@ -74,9 +74,9 @@ def add_view(commands: Commands) -> None:
     )  # fmt: skip
     batches.add_argument("--method", help="as for train, with a CONFIG")
     batches.add_argument(
-        "--labels", metavar="RATIO|FILE", default="10%", help="as for train (default: 10%%)"
+        "--labels", metavar="RATIO|FILE", help="as for train, with a CONFIG (default: 10%%)"
     )
-    batches.add_argument("--seed", type=int, default=0, help="as for train (%(default)s)")
+    batches.add_argument("--seed", type=int, help="as for train, with a CONFIG (default: 0)")
     add_device(view)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from rangeseg.colours import EMPTY, RIGHT, label_colours, missed_colours
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.errors import ConfigError
-from rangeseg.pictures import Panel, enlarge, save_picture, save_video, sheet
+from rangeseg.pictures import PAPER, Panel, enlarge, save_picture, save_video, sheet
 
 RNG = np.random.default_rng(0)
 
@@ -82,6 +82,23 @@ def test_a_film_keeps_the_colours_of_classes(tmp_path: Path) -> None:
         for number, frame in enumerate(frames):
             film.seek(number)
             np.testing.assert_array_equal(np.asarray(film.convert("RGB"))[3:], frame[3:])
+
+
+def test_frames_of_two_sizes_are_filled_up(tmp_path: Path) -> None:
+    """A legend may be shorter; a film has one size, and the frame before must not show through."""
+    colours = RNG.integers(0, 256, (20, 3), dtype=np.uint8)
+    small, large = (colours[RNG.integers(0, 20, size)] for size in ((40, 60), (60, 80)))
+    save_video(tmp_path / "film.gif", [small, large, small], 100)
+    with Image.open(tmp_path / "film.gif") as film:
+        shown = []
+        for number in range(3):
+            film.seek(number)
+            shown.append(np.asarray(film.convert("RGB")))
+    np.testing.assert_array_equal(shown[1], large)
+    for frame in (shown[0], shown[2]):
+        np.testing.assert_array_equal(frame[:40, :60], small)
+        assert (frame[40:] == PAPER).all()
+        assert (frame[:, 60:] == PAPER).all()
 
 
 def test_a_picture_that_cannot_be_written_says_so(tmp_path: Path) -> None:

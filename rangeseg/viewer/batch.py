@@ -31,6 +31,7 @@ from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import StrongPerturbation
 from rangeseg.models.network import Network
+from rangeseg.trained import LABELLED
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class StudentBatch:
         taught: (B,H,W) uint8: the truth of pixels from labelled scans, elsewhere the class that
             the method's own network predicts for the pixel's scan; IGNORE where there is neither.
         confidence: (B,H,W) float32 of the predicted classes; 1 for the truth.
-        threshold: of the method's settings, below which a prediction is not learnt; 0 for none.
+        threshold: the confidence of the method's settings, 0 if it has none. What a method does
+            with predictions below it is its own affair: most do not learn them.
     """
 
     scans: list[tuple[str, bool]]
@@ -65,8 +67,8 @@ def student_batch(
 
     Args:
         config: of the run.
-        checkpoint: of the run; None takes networks that have learnt nothing, whose predictions
-            mean nothing.
+        checkpoint: in the folder of the run; None takes networks that have learnt nothing, whose
+            predictions mean nothing.
         step: from 0 on.
         device: where the networks run.
 
@@ -80,7 +82,9 @@ def student_batch(
         raise ConfigError(f"a batch is shown by its ranges, and {', '.join(channels)} has none")
     source = open_source(config)
     run = config.run
-    labelled, unlabelled = labelled_and_unlabelled(source, run.labels, run.seed)
+    # A list that the run was given may be anywhere: its folder has a copy.
+    labels = run.labels if checkpoint is None else str(checkpoint.parent / LABELLED)
+    labelled, unlabelled = labelled_and_unlabelled(source, labels, run.seed)
     method = build_untrained(config, source, unlabelled, class_frequencies(source, labelled))
     if checkpoint is not None:
         owner = identity(config, source, labelled)

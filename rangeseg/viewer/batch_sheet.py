@@ -9,6 +9,7 @@ import numpy as np
 from rangeseg.colours import (
     EMPTY,
     RIGHT,
+    UNSURE,
     Legend,
     class_legend,
     confidence_colours,
@@ -19,9 +20,6 @@ from rangeseg.colours import (
 from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.pictures import Panel, enlarge, sheet
 from rangeseg.viewer.batch import StudentBatch
-
-UNSURE = np.array([64, 68, 92], dtype=np.uint8)
-"""Colour of pixels whose prediction is below the method's threshold."""
 
 NARROW = 640
 """Images up to this width stand four in a row: what is known of one image is one row."""
@@ -66,7 +64,8 @@ def _legend(batch: StudentBatch, colours: np.ndarray, label_map: LabelMap) -> Le
     if all(labelled for _, labelled in batch.scans):
         marks.append(("confidence: truth", RIGHT))
     else:
-        marks.append((f"prediction below {batch.threshold:g}, not learnt", UNSURE))
+        if batch.threshold > 0:
+            marks.append((f"prediction below confidence {batch.threshold:g}", UNSURE))
         marks.append(("confidence: truth", RIGHT))
         marks += [(f"confidence {text}", colour) for text, colour in confidence_legend()]
     classes = np.unique(batch.taught[batch.taught != IGNORE])

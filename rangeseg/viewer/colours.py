@@ -6,6 +6,7 @@ import numpy as np
 
 from rangeseg.colours import (
     RIGHT,
+    UNSURE,
     Legend,
     class_legend,
     confidence_colours,
@@ -24,11 +25,8 @@ from rangeseg.viewer.scans import ScanView, ScanViews
 MODES = ("truth", "prediction", "error", "intensity", "range", "confidence", "coverage")
 """By what points can be coloured, in the order of the keys 1 to 7."""
 
-IGNORED = np.array([82, 82, 90], dtype=np.uint8)
+IGNORED = np.array([54, 50, 48], dtype=np.uint8)
 """Colour of points whose class is ignored: darker than RIGHT, brighter than the background."""
-
-NOT_COVERED = np.array([64, 68, 92], dtype=np.uint8)
-"""Colour of points that are too unsure for a pseudo-label."""
 
 
 def check_mode(mode: str, views: ScanViews) -> str:
@@ -103,7 +101,7 @@ def point_colours(mode: str, view: ScanView, label_map: LabelMap) -> np.ndarray:
         assert prediction is not None
         assert view.covered is not None
         colours = label_colours(prediction, everywhere, classes)
-        return np.where(view.covered[:, None], colours, NOT_COVERED)
+        return np.where(view.covered[:, None], colours, UNSURE)
     return np.where(ignored[:, None], IGNORED, colours)
 
 
@@ -137,7 +135,7 @@ def mode_legend(
         shown = labels[(labels != prediction) & (prediction != IGNORE)]
         marks = [("right", RIGHT), ignored]
     elif mode == "coverage" and prediction is not None and covered is not None:
-        shown, marks = prediction[covered], [("not covered", NOT_COVERED)]
+        shown, marks = prediction[covered], [("not covered", UNSURE)]
     if all_classes:
         shown = np.arange(label_map.num_classes, dtype=np.uint8)
     return [*class_legend(np.unique(shown), label_map.names, label_map.colours), *marks]
@@ -155,12 +153,19 @@ def describe(mode: str, view: ScanView) -> str:
         return f"{view.scan.scan_id} · range ({mode}: {lacks})"
     parts = [view.scan.scan_id, mode]
     if view.miou is not None:
-        parts.append(f"mIoU {view.miou:.1f} of this scan")
+        parts.append(judgement(view))
     if mode == "coverage" and view.covered is not None:
         parts.append(_coverage(view))
     if mode == "error":
         parts.append("wrong points in the colour of their true class")
     return " · ".join(parts)
+
+
+def judgement(view: ScanView) -> str:
+    """The mIoU of a scan that has one, and of which of its points."""
+    assert view.miou is not None
+    part = "this scan" if view.judged == 1 else f"the {100 * view.judged:.0f} % with a prediction"
+    return f"mIoU {view.miou:.1f} of {part}"
 
 
 def _coverage(view: ScanView) -> str:

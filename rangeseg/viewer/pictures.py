@@ -13,6 +13,7 @@ from rangeseg.pictures import Panel, save_picture, save_video, sheet
 from rangeseg.progress import Progress
 from rangeseg.viewer.colours import (
     describe,
+    judgement,
     mode_legend,
     point_colours,
     shown_mode,
@@ -162,5 +163,5 @@ def strips(view: ScanView, views: ScanViews) -> np.ndarray:
         views.source.info.label_map,
         view.prediction,
         view.confidence,
-        view.miou,
+        "" if view.miou is None else judgement(view),
     )

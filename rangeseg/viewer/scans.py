@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rangeseg.building import open_source
+from rangeseg.building import missing_data, open_source
 from rangeseg.config import Config, load_config, load_run_config
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
@@ -33,6 +33,8 @@ class ScanView:
         covered: (N,) bool, whether the prediction is sure enough for a pseudo-label; or None.
         miou: of this scan in per cent, over the classes that occur; None without truth or
             prediction. A mean over all classes would say little about one scan.
+        judged: share of the points with a known class whose prediction was not withheld: only
+            they count in ``miou``.
     """
 
     scan: Scan
@@ -40,6 +42,7 @@ class ScanView:
     confidence: np.ndarray | None = None
     covered: np.ndarray | None = None
     miou: float | None = None
+    judged: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -134,11 +137,17 @@ def check_data(config: Config) -> None:
     Raises:
         DataError: they are not.
     """
-    if not config.dataset.root.exists():
+    missing = missing_data(config)
+    if missing:
         raise DataError(
-            f"{config.dataset.root}, the data of {config.dataset.name}, is not there: give its "
-            "place with --set dataset.root=DIR"
+            f"{config.dataset.root}, the data of {config.dataset.name}, {missing}: give its "
+            "place with --set dataset.root=DIR" + _simulated(config)
         )
+
+
+def _simulated(config: Config) -> str:
+    made = config.dataset.name == "simulated"
+    return ", or make it with rangeseg-data simulate" if made else ""
 
 
 def _open(config: Config) -> ScanSource:
@@ -269,6 +278,8 @@ def _judged(view: ScanView, source: ScanSource) -> ScanView:
     known = prediction != IGNORE
     matrix = ConfusionMatrix(source.info.label_map.num_classes)
     matrix.update(prediction[known], labels[known])
-    if matrix.counts.sum() == 0:
+    counted = int(matrix.counts.sum())
+    if counted == 0:
         return view
-    return replace(view, miou=100 * matrix.miou("nuscenes"))
+    judged = counted / np.count_nonzero(labels != IGNORE)
+    return replace(view, miou=100 * matrix.miou("nuscenes"), judged=judged)

@@ -95,7 +95,9 @@ def view_scans(request: ViewRequest, panel: bool, say: Callable[[str], None]) ->
     if request.side_by_side:
         check_mode("prediction", views)
     if out is None:
-        show_window(views, mode, request.side_by_side, request.point_size, say)
+        show_window(
+            views, mode, request.side_by_side, request.hide_ignored, request.point_size, say
+        )
         return
     written = save_scans(
         views, out, mode, request.side_by_side, panel, request.hide_ignored, request.point_size
@@ -105,15 +107,19 @@ def view_scans(request: ViewRequest, panel: bool, say: Callable[[str], None]) ->
 
 
 def view_batch(
-    request: ViewRequest, method: str | None, labels: str, seed: int, say: Callable[[str], None]
+    request: ViewRequest,
+    method: str | None,
+    labels: str | None,
+    seed: int | None,
+    say: Callable[[str], None],
 ) -> None:
     """Write a picture of a training batch as the student of a method gets it.
 
     Args:
         request: of which the target (a run or a configuration), the device and ``save`` count.
         method: with a configuration.
-        labels: as for ``train``, with a configuration.
-        seed: of the training, with a configuration.
+        labels: as for ``train``, with a configuration; None for 10 %.
+        seed: of the training, with a configuration; None for 0.
         say: takes lines for the user.
 
     Raises:
@@ -123,17 +129,23 @@ def view_batch(
     save = request.save
     if save is None or save.suffix.lower() != ".png":
         raise ConfigError("--batch makes a picture: say where with --save batch.png")
+    if request.mode is not None or request.side_by_side:
+        raise ConfigError("--mode and --side-by-side are for scans: a batch is always shown whole")
     checkpoint = None
     if request.target.is_dir():
-        if method is not None or request.overrides:
-            raise ConfigError("--method and --set go with a configuration: a run has its own")
+        if request.overrides or method is not None or labels is not None or seed is not None:
+            raise ConfigError(
+                "--method, --labels, --seed and --set go with a configuration: a run has its own"
+            )
         if not (request.target / CONFIG).is_file():
             raise ConfigError(f"{request.target} holds no {CONFIG}, so it is no run")
         config, checkpoint = load_run_config(request.target / CONFIG), request.target / CHECKPOINT
     elif method is None:
         raise ConfigError("--batch with a configuration needs --method, e.g. --method cutmix_seg")
     else:
-        config = plan_run(load_config(request.target, request.overrides), method, labels, seed)
+        config = plan_run(
+            load_config(request.target, request.overrides), method, labels or "10%", seed or 0
+        )
     check_data(config)
     step = config.train.steps - 1  # whatever rises during a training has risen
     batch = student_batch(config, checkpoint, step, choose_device(request.device))

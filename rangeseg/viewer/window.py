@@ -41,7 +41,12 @@ IDLE_SECONDS = 0.005
 
 
 def show_window(
-    views: ScanViews, mode: str, side_by_side: bool, point_size: float, say: Callable[[str], None]
+    views: ScanViews,
+    mode: str,
+    side_by_side: bool,
+    hide_ignored: bool,
+    point_size: float,
+    say: Callable[[str], None],
 ) -> None:
     """Show scans until the user leaves.
 
@@ -49,6 +54,7 @@ def show_window(
         views: the scans.
         mode: by what points are coloured at first.
         side_by_side: begin with truth and prediction.
+        hide_ignored: begin without points of ignored classes.
         point_size: in pixels.
         say: takes a line for each scan and mode, and of what keys did.
 
@@ -71,6 +77,8 @@ def show_window(
         try:
             if side_by_side:
                 window.do("side")
+            if hide_ignored:
+                window.do("ignored")
             window.run()
         finally:
             window.close()
@@ -180,9 +188,17 @@ class Window:
         if number == self.number:
             self._say(f"{self._views.scan_ids[number]} is the {'last' if number else 'first'} scan")
             return
-        self.view = self._scans.get(number, number - self.number)
-        self.number = number
-        self._refresh()
+        step, onward = number - self.number, 1 if number > self.number else -1
+        while 0 <= number <= last:
+            try:
+                self.view = self._scans.get(number, step)
+            except RangesegError as error:  # a damaged scan is no wall
+                self._say(f"{error}")
+                number += onward
+                continue
+            self.number = number
+            self._refresh()
+            return
 
     def _toggle(self, action: str) -> None:
         if action == "ignored":

@@ -1,6 +1,7 @@
 """What a training writes of its steps: fields, note, pace, TensorBoard."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,11 +72,17 @@ def test_a_pause_is_no_part_of_the_training(clock: Clock) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_that_is_busy_does_not_wait() -> None:
     """Although its host does; and one that is idle while the host waits does."""
+
+    def slow_loading() -> Iterator[list[Fields]]:
+        for _ in range(5):
+            time.sleep(0.02)
+            yield [{"image": torch.zeros(2, 1)}]
+
     device = torch.device("cuda")
     matrix = torch.rand(4096, 4096, device=device)
     for busy in (True, False):
         pace = Pace()
-        for _ in pace.fetch(steps(5, 0.02), device):
+        for _ in pace.fetch(slow_loading(), device):
             for _ in range(100 if busy else 0):
                 matrix = matrix @ matrix.softmax(dim=0)
         assert float(matrix.sum()) > 0  # as reading the losses does
@@ -103,6 +110,15 @@ def test_a_line_has_every_field_and_the_bar_what_matters(tmp_path: Path) -> None
     assert [list(loss_terms(line)) for line in lines[1:]] == [
         ["supervised", "pseudo"], ["supervised"],
     ]  # fmt: skip
+
+
+def test_on_a_gpu_the_bar_has_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"data_wait": 0.01, "scans_per_second": 321.0, "gpu_memory_gib": 1.54}
+    monkeypatch.setattr(Pace, "read", lambda self: figures)
+    with Journal(tmp_path, 0, False) as journal:
+        note = journal.record(1, {"supervised": LOSSES["supervised"]}, NORMS, 0.1)
+    assert note == "loss 1.100, 321 scans/s, wait 1 %, 1.5 GiB"
+    assert read_metrics(tmp_path)[0].items() >= figures.items()
 
 
 def test_a_resumed_training_knows_what_was(tmp_path: Path, clock: Clock) -> None:

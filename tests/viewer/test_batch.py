@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from rangeseg.building import build_method, open_source
+from rangeseg.colours import UNSURE, label_colours, range_colours
 from rangeseg.config import RunConfig, load_config
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.methods import METHODS
 from rangeseg.methods import rangemix as rangemix_module
+from rangeseg.pictures import enlarge
 from rangeseg.runs import plan_run
 from rangeseg.viewer.batch import Witness, student_batch
-from rangeseg.viewer.batch_sheet import UNSURE, batch_sheet
+from rangeseg.viewer.batch_sheet import batch_sheet
 
 CPU = torch.device("cpu")
 STILL = [
@@ -105,7 +107,9 @@ def test_what_is_taught_is_what_the_loss_gets(
 def test_a_run_shows_its_trained_networks(run: Path, small_config: list[str]) -> None:
     config = config_of(small_config, "cutmix_seg")
     fresh = student_batch(config, None, 3, CPU)
-    trained = student_batch(config, run / "last.pt", 3, CPU)
+    # The list that it was trained on may be gone: its folder has a copy.
+    gone = config.run.model_copy(update={"labels": "lists/gone.txt"})
+    trained = student_batch(config.model_copy(update={"run": gone}), run / "last.pt", 3, CPU)
     assert fresh.scans == trained.scans
     np.testing.assert_array_equal(fresh.origin, trained.origin)  # the same draws
     assert not np.array_equal(fresh.confidence, trained.confidence)
@@ -124,6 +128,15 @@ def test_listening_changes_nothing_but_the_last_channel(small_config: list[str])
     torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)
 
 
+def first_column(picture: np.ndarray, part: np.ndarray) -> int:
+    """Where a part stands in a picture, pixel for pixel."""
+    windows = np.lib.stride_tricks.sliding_window_view(picture, part.shape)[:, :, 0]
+    (found,) = {
+        c for c in range(windows.shape[1]) for w in windows[:, c] if np.array_equal(w, part)
+    }
+    return found
+
+
 def test_the_picture_has_a_row_for_each_image(small_config: list[str]) -> None:
     batch = student_batch(config_of(small_config, "cutmix_seg"), None, 3, CPU)
     info = open_source(config_of(small_config, "cutmix_seg")).info
@@ -134,3 +147,18 @@ def test_the_picture_has_a_row_for_each_image(small_config: list[str]) -> None:
     unsure = (batch.origin > 2) & (batch.confidence < batch.threshold)
     shown = (picture == UNSURE).all(axis=2).sum()
     assert 0 <= shown - unsure.sum() * 6 * 10 < 1000  # and once in the legend
+
+    # Four columns: what it sees, whence, what it is taught, how sure that is.
+    valid = batch.origin[0] > 0
+    taught = label_colours(batch.taught[0], valid, info.label_map.colours)
+    taught[(batch.origin[0] > 2) & (batch.confidence[0] < batch.threshold)] = UNSURE
+    sees = range_colours(batch.depth[0], valid)
+    columns = [first_column(picture, enlarge(image, 400)) for image in (sees, taught)]
+    assert [4 * column // picture.shape[1] for column in columns] == [0, 2]
+
+
+def test_without_a_threshold_nothing_is_said_to_be_below_it(small_config: list[str]) -> None:
+    config = config_of(small_config, "cutmix_seg", "methods.cutmix_seg.confidence=0")
+    batch = student_batch(config, None, 3, CPU)
+    picture = batch_sheet(batch, "t", open_source(config).info.label_map)
+    assert not (picture == UNSURE).all(axis=2).any()

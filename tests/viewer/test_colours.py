@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rangeseg.colours import RIGHT
+from rangeseg.colours import EMPTY, RIGHT, UNSURE
 from rangeseg.datasets.base import Scan
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.nuscenes import NuScenes
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.viewer.colours import (
     IGNORED,
     MODES,
-    NOT_COVERED,
     describe,
     mode_legend,
     point_colours,
@@ -49,7 +49,7 @@ def view(**changes: Any) -> ScanView:
         ("truth", [CAR, ROAD, POLE, IGNORED, ROAD, ROAD]),
         ("prediction", [CAR, CAR, POLE, ROAD, ROAD, POLE]),
         ("error", [RIGHT, ROAD, RIGHT, IGNORED, RIGHT, ROAD]),
-        ("coverage", [CAR, NOT_COVERED, POLE, NOT_COVERED, NOT_COVERED, POLE]),
+        ("coverage", [CAR, UNSURE, POLE, UNSURE, UNSURE, POLE]),
     ],
 )
 def test_class_colours_are_those_of_the_table(mode: str, colours: list[Any]) -> None:
@@ -86,6 +86,22 @@ def test_what_a_scan_lacks_is_shown_by_range() -> None:
 def test_a_line_says_scan_mode_and_miou() -> None:
     assert describe("truth", view()) == "08/000001 · truth · mIoU 41.2 of this scan"
     assert describe("coverage", view()).endswith("50 % covered, 67 % of it right")
+
+
+def test_a_line_says_of_which_points_the_miou_is() -> None:
+    assert describe("error", view(judged=0.634)).split(" · ")[2] == (
+        "mIoU 41.2 of the 63 % with a prediction"
+    )
+
+
+def test_no_class_looks_like_a_mark() -> None:
+    """Class colours are the data sets' own; ours must keep away from them."""
+    classes = [SemanticKitti.info.label_map.colours, NuScenes.info.label_map.colours]
+    taken = np.concatenate(classes).astype(float)
+    for mark in (EMPTY, RIGHT, IGNORED, UNSURE):
+        assert np.linalg.norm(taken - mark, axis=1).min() > 40
+    for mark, other in ((RIGHT, IGNORED), (RIGHT, EMPTY), (IGNORED, EMPTY), (UNSURE, EMPTY)):
+        assert np.linalg.norm(mark.astype(float) - other) > 40
 
 
 def test_points_that_are_nowhere_are_not_drawn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import torch
 from rangeseg.cli import main
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.nuscenes import NuScenes
+from rangeseg.doctor import examine
 from rangeseg.errors import ConfigError, DataError, RangesegError
+from rangeseg.simulation.generate import STAMP
 from rangeseg.viewer.colours import check_mode
 from rangeseg.viewer.scans import ScanViews, open_views, read_prediction
 
@@ -167,6 +170,33 @@ def test_looking_never_simulates(tmp_path: Path, small_config: list[str]) -> Non
     with pytest.raises(DataError, match=r"is not there: give its place with --set dataset.root"):
         views_of(small_config[0], f"dataset.root={tmp_path / 'none'}")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("kind", ["empty", "stopped"])
+def test_looking_does_not_go_on_with_a_simulation(
+    kind: str, tmp_path: Path, small_config: list[str], run: Path
+) -> None:
+    root, simulated = tmp_path / "data", small_config[2].partition("=")[2]
+    root.mkdir()
+    if kind == "stopped":
+        stamp = json.loads((Path(simulated) / STAMP).read_text())
+        (root / STAMP).write_text(json.dumps({**stamp, "complete": False}))
+    before = sorted(root.iterdir())
+    with pytest.raises(
+        DataError, match=r"is only partly simulated: give .* rangeseg-data simulate"
+    ):
+        views_of(small_config[0], f"dataset.root={root}")
+    config = tmp_path / "mine.yaml"
+    text = Path(small_config[0]).read_text()
+    config.write_text(text.replace("root: data/simulated", f"root: {root}"))
+    assert list(examine(config))[-1].endswith("is only partly simulated: training makes it")
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    text = (moved / "config.yaml").read_text()
+    (moved / "config.yaml").write_text(text.replace(simulated, str(root)))
+    with pytest.raises(DataError, match="is only partly simulated: copy it back"):
+        views_of(moved)
+    assert sorted(root.iterdir()) == before
 
 
 def test_scans_are_chosen(run: Path) -> None:

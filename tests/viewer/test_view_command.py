@@ -8,18 +8,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from rangeseg import colours
 from rangeseg.cli import main
 from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.viewer import colours as viewer_colours
+from rangeseg.viewer.offscreen import OffscreenRenderer
+from rangeseg.viewer.pictures import PANE
+from rangeseg.viewer.scans import open_views
 
 Capture = pytest.CaptureFixture[str]
+EMPTY, IGNORED = tuple(colours.EMPTY.tolist()), tuple(viewer_colours.IGNORED.tolist())
 COLOURS = {tuple(c) for c in SemanticKitti.info.label_map.colours.tolist()}
 
 
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
+
+
+def holds(picture: np.ndarray, part: np.ndarray) -> bool:
+    """Whether a part stands in a picture, pixel for pixel."""
+    windows = np.lib.stride_tricks.sliding_window_view(picture, part.shape)
+    return any(np.array_equal(window, part) for row in windows for window in row[:, 0])
 
 
 def test_help_needs_neither_torch_nor_open3d() -> None:
@@ -49,7 +62,7 @@ def test_pictures_of_points(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert (truth[60:700] == road).all(axis=2).sum() > 1000
     # Between title and legend there are class colours and two greys, and nothing else.
     drawn = {tuple(c) for c in np.unique(truth[60:760, 20:-20].reshape(-1, 3), axis=0).tolist()}
-    assert drawn <= COLOURS | {(20, 20, 24), (82, 82, 90)}
+    assert drawn <= COLOURS | {EMPTY, IGNORED}
 
     folder = tmp_path / "many"
     words = ["view", str(run), "--split", "test", "--side-by-side", "--save", str(folder)]
@@ -57,7 +70,32 @@ def test_pictures_of_points(run: Path, tmp_path: Path, capsys: Capture) -> None:
     files = ["11_000000.png", "11_000001.png", "12_000000.png"]
     assert sorted(path.name for path in folder.iterdir()) == files
     assert capsys.readouterr().out == f"picture: {folder / files[0]} and 2 more\n"
-    assert pixels(folder / files[0]).shape[1] > 1600
+
+    # Left the truth, right the prediction, each as it is drawn alone.
+    both = pixels(folder / files[0])
+    views = open_views(run, [], None, "test", 0.9, torch.device("cpu"))
+    view = views.read("11/000000")
+    shown = viewer_colours.visible_points(view, False)
+    with OffscreenRenderer(*PANE, 2.0, colours.EMPTY) as renderer:
+        for mode, half in (
+            ("truth", both[:, : both.shape[1] // 2]),
+            ("prediction", both[:, both.shape[1] // 2 :]),
+        ):
+            wanted = viewer_colours.point_colours(mode, view, views.source.info.label_map)
+            assert holds(half, renderer.draw(view.scan.points[shown], wanted[shown])), mode
+
+
+@pytest.mark.usefixtures("drawing", "no_display")
+def test_ignored_points_are_left_out(run: Path, tmp_path: Path) -> None:
+    words = ["view", str(run), "--split", "test", "--mode", "truth", "--save"]
+    assert main([*words, str(tmp_path / "all.png")]) == 0
+    assert main([*words, str(tmp_path / "known.png"), "--hide-ignored"]) == 0
+    everything, known = (
+        (pixels(tmp_path / name)[60:700] == IGNORED).all(axis=2).sum()
+        for name in ("all.png", "known.png")
+    )
+    assert everything > 100
+    assert known == 0
 
 
 @pytest.mark.usefixtures("drawing", "no_display")
@@ -69,7 +107,7 @@ def test_a_film(run: Path, tmp_path: Path) -> None:
         film.seek(1)
         frame = np.asarray(film.convert("RGB"))
     shown = {tuple(c) for c in np.unique(frame[60:700, 20:-20].reshape(-1, 3), axis=0).tolist()}
-    assert shown <= COLOURS | {(20, 20, 24), (82, 82, 90)}
+    assert shown <= COLOURS | {EMPTY, IGNORED}
     assert len(shown) > 5
 
 
@@ -98,6 +136,8 @@ def test_strips_and_batches_need_no_open3d(
         (["--min-confidence", "2"], "--min-confidence 2.0: give 0 to 1"),
         (["--batch"], "--batch makes a picture: say where with --save batch.png"),
         (["--batch", "--method", "cps", "--save", "a.png"], "a run has its own"),
+        (["--batch", "--seed", "0", "--save", "a.png"], "a run has its own"),
+        (["--batch", "--mode", "error", "--save", "a.png"], "a batch is always shown whole"),
         (["--mode", "depth", "--save", "a.png"], "unknown colour mode 'depth'"),
         (["--set", "model.width=4"], "--set and --predictions go with a configuration"),
     ],
@@ -124,5 +164,5 @@ def test_a_real_scan(real_data: Path, tmp_path: Path) -> None:
     assert main([*words, "--save", str(tmp_path / "scan.png")]) == 0
     picture = pixels(tmp_path / "scan.png")[60:760, 20:-20]
     drawn = {tuple(c) for c in np.unique(picture.reshape(-1, 3), axis=0).tolist()}
-    assert drawn <= COLOURS | {(20, 20, 24), (82, 82, 90)}
+    assert drawn <= COLOURS | {EMPTY, IGNORED}
     assert len(drawn) > 8
