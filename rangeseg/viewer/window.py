@@ -250,11 +250,12 @@ class Window:
     def _refresh(self, quiet: bool = False) -> None:
         """Show the scan by the modes, and say so."""
         label_map = self._views.source.info.label_map
-        visible = visible_points(self.view, self.hide_ignored)
+        visible = np.flatnonzero(visible_points(self.view, self.hide_ignored))
+        points = self.view.scan.points[visible, :3]
         new = [pane for pane in self._canvases if not pane.canvas.has_cloud]
         for pane, mode in zip(self._canvases, self._modes(), strict=True):
             colours = point_colours(shown_mode(mode, self.view), self.view, label_map)
-            pane.canvas.show(self.view.scan.points[visible, :3], colours[visible])
+            pane.canvas.show(points, colours[visible])
         if new and len(self._canvases) == 2:
             new[0].canvas.follow(self._canvases[0].canvas)
         self._write()
