@@ -142,13 +142,16 @@ def _train(arguments: argparse.Namespace) -> int:
     overrides = list(arguments.overrides)
     if arguments.on_bad_scan is not None:
         overrides.append(f"dataset.on_bad_scan={arguments.on_bad_scan}")
-    values = load_config(arguments.config, overrides)
-    config = plan_run(values, arguments.method, arguments.labels, arguments.seed)
-    folder = arguments.out or run_folder(config)
+    folder = arguments.out
     try:
-        with joined(arguments.device) as device:
+        with joined(arguments.device, "the same command with --resume goes on") as device:
+            values = load_config(arguments.config, overrides)
+            config = plan_run(values, arguments.method, arguments.labels, arguments.seed)
+            folder = folder or run_folder(config)
             result = train_run(config, folder, device, arguments.resume)
     except KeyboardInterrupt as stop:
+        if folder is None:
+            raise
         print(
             f"stopped; what was done is saved in {folder}: the same command with --resume goes on",
             file=sys.stderr,
@@ -162,7 +165,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from rangeseg.engine.processes import joined
     from rangeseg.trained import evaluate_run
 
-    with joined(arguments.device) as device:
+    with joined(arguments.device, "the same command evaluates it anew") as device:
         result = evaluate_run(arguments.run_folder, arguments.split, device, arguments.on_bad_scan)
     _print_result(result, arguments.run_folder)
     return 0
@@ -175,19 +178,20 @@ def _predict(arguments: argparse.Namespace) -> int:
     from rangeseg.trained import predict_run
 
     least, out = arguments.min_confidence, arguments.out
-    if least is not None and not 0 <= least <= 1:
-        raise ConfigError(f"--min-confidence {least}: give a probability from 0 to 1")
-    settings = ExportSettings(
-        split=arguments.split, confidence=arguments.confidence, min_confidence=least
-    )
+    again = f"the same command with --resume completes {out}"
     try:
-        with joined(arguments.device) as device:
+        with joined(arguments.device, again) as device:
+            if least is not None and not 0 <= least <= 1:
+                raise ConfigError(f"--min-confidence {least}: give a probability from 0 to 1")
+            settings = ExportSettings(
+                split=arguments.split, confidence=arguments.confidence, min_confidence=least
+            )
             scans, skipped, archive = predict_run(
                 arguments.run_folder, settings, out, device, arguments.resume, arguments.zip,
                 arguments.on_bad_scan,
             )  # fmt: skip
     except KeyboardInterrupt as stop:
-        print(f"stopped; the same command with --resume completes {out}", file=sys.stderr)
+        print(f"stopped; {again}", file=sys.stderr)
         return interrupted_code(stop)
     print(f"{out}: {'pseudo-labels' if least is not None else 'predictions'} of {scans} scans")
     if skipped:

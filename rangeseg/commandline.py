@@ -17,6 +17,7 @@ from typing import TextIO, TypeAlias
 
 from rangeseg import __version__
 from rangeseg.errors import LostProcessError, RangesegError
+from rangeseg.signals import Terminated
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What ``parser.add_subparsers(required=True)`` returns."""
@@ -87,10 +88,11 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     Raises:
         SystemExit: argparse's own, 0 after ``--help`` and 2 for wrong usage.
     """
-    arguments = parser.parse_args(argv)
+    with _speaking("LOCAL_RANK"):  # each machine may have been given other words
+        arguments = parser.parse_args(argv)
     debug = getattr(arguments, "debug", False)
     level = logging.DEBUG if debug else logging.INFO
-    with _first_process_speaks() as stderr, _logging_to_stderr(level), _terminable():
+    with _speaking("RANK") as stderr, _logging_to_stderr(level), _terminable():
         try:
             code = int(arguments.run(arguments))
             sys.stdout.flush()
@@ -134,14 +136,17 @@ def _report(message: str, code: int, debug: bool, stderr: TextIO) -> int:
 
 
 @contextmanager
-def _first_process_speaks() -> Iterator[TextIO]:
+def _speaking(number: str) -> Iterator[TextIO]:
     """Silence all but the first of the processes that torchrun started.
+
+    Args:
+        number: the variable that numbers them: ``RANK``, or ``LOCAL_RANK`` on each machine anew.
 
     Yields:
         Where errors are said: one of its own, each process must be able to say.
     """
     stderr = sys.stderr
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get(number, "0") == "0":
         yield stderr
         return
     with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
@@ -153,7 +158,7 @@ def _terminable() -> Iterator[None]:
     """Let SIGTERM end a command as Ctrl-C does, so that it can say how to go on."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
+        raise Terminated(number)
 
     if threading.current_thread() is not threading.main_thread():  # only there Python allows it
         yield

@@ -121,13 +121,10 @@ def _planned(config: RunConfig, path: Path, overrides: Sequence[str], out: Path)
 
 def _check_same(begun: RunConfig, config: RunConfig, folder: Path) -> None:
     """That a run was begun with the settings of the plan; data may move, splits may differ."""
-    evaluate = config.evaluate.model_copy(update={"split": begun.evaluate.split})
-    dataset = config.dataset.model_copy(update={"root": begun.dataset.root})
-    alike = config.model_copy(update={"evaluate": evaluate, "dataset": dataset})
-    texts = begun.resolved().splitlines(), alike.resolved().splitlines()
-    for was, now in zip(*texts, strict=False):
-        if was != now:
+    was, now = begun.of_the_figures(), config.of_the_figures()
+    for key in sorted((was.keys() | now.keys()) - {"evaluate.split"}):
+        if was.get(key) != now.get(key):
             raise ConfigError(
-                f"{folder / CONFIG} has `{was.strip()}` where this comparison has `{now.strip()}`: "
-                "compare with the same settings, or choose another --out"
+                f"{folder / CONFIG} has {key}={was.get(key)} where this comparison has "
+                f"{now.get(key)}: compare with the same settings, or choose another --out"
             )

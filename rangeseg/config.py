@@ -120,10 +120,11 @@ _NOT_OF_THE_WEIGHTS = (
     "train.workers", "train.save_", "train.log_every", "train.tensorboard", "train.validate_",
 )  # fmt: skip
 
-# How often is saved or validated changes no figure; an exact order of sums is no other experiment.
+# How a run is fed, saved and watched changes no figure, nor does an exact order of sums.
 _NOT_OF_THE_FIGURES = (
-    "run.seed", "dataset.root", "train.save_minutes", "train.deterministic",
-    "train.validate_every", "train.validate_scans",
+    "run.seed", "dataset.root", "train.workers", "train.save_every", "train.save_minutes",
+    "train.log_every", "train.tensorboard", "train.deterministic", "train.validate_every",
+    "train.validate_scans",
 )  # fmt: skip
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -86,14 +86,40 @@ def sole_user(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    with path.open("a") as file:
-        if sys.platform != "win32":
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    raise BlockingIOError(error.errno, "in use", str(folder)) from None
+    file = path.open("a")
+    try:
+        # The one who held it before may have removed the file between our opening and locking it:
+        # then it is another's who comes now.
+        while _lock(file) and not _is_named(file, path):
+            file.close()
+            file = path.open("a")
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+    finally:
+        file.close()
+
+
+def _lock(file: IO[str]) -> bool:
+    """Lock a file until it is closed; False where there are no locks.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise BlockingIOError(error.errno, "in use", file.name) from None
+        return False
+    return True
+
+
+def _is_named(file: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one of this name."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False

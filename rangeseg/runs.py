@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from rangeseg.building import build_untrained, identity, make_predictor, open_so
 from rangeseg.config import Config, RunConfig, RunSettings, load_run_config
 from rangeseg.datasets.bad_scans import RECORD, BadScans
 from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.published_lists import fingerprint
 from rangeseg.datasets.range_images import RangeImages, class_frequencies
 from rangeseg.datasets.splits import (
     format_ratio,
@@ -25,9 +28,9 @@ from rangeseg.datasets.splits import (
 )
 from rangeseg.datasets.statistics import field_of_view_warning
 from rangeseg.datasets.training_scans import TrainingScans
-from rangeseg.engine.checkpoint import PREVIOUS
+from rangeseg.engine.checkpoint import PREVIOUS, Identity, check_owner
 from rangeseg.engine.curves import draw_curves
-from rangeseg.engine.evaluation import scans_to_evaluate
+from rangeseg.engine.evaluation import scans_to_evaluate, skipped_by_all
 from rangeseg.engine.inference import Prediction
 from rangeseg.engine.processes import check_batch_size, on_first
 from rangeseg.engine.trainer import train
@@ -85,14 +88,15 @@ def train_run(
         config: what ``plan_run`` returned.
         folder: where the run is kept.
         device: where the networks run.
-        resume: go on from the folder's checkpoint.
+        resume: go on from the folder's checkpoint; settings that change neither weights nor
+            result may differ from those it was begun with, and take their place in the folder.
 
     Returns:
         The result; it is also written into the folder.
 
     Raises:
         ConfigError: the folder is not empty and ``resume`` is not set, or it was begun with other
-            settings or labelled scans, or another process trains in it; or the method has no
+            settings or scans, or another process trains in it; or the method has no
             unlabelled scan to learn from.
         RangesegError: see ``train`` and ``evaluate``.
     """
@@ -102,14 +106,15 @@ def train_run(
     # What is missing is said before the training; and the simulated street is made by one process.
     on_first(lambda: scans_to_evaluate(source, config.evaluate.split))
     labelled, unlabelled = labelled_and_unlabelled(source, config.run.labels, config.run.seed)
-    used = labelled + unlabelled if find_method(config.run.method).uses_unlabelled else labelled
-    bad_scans = BadScans(config.dataset.on_bad_scan, len(used))
+    learnt_from = unlabelled if find_method(config.run.method).uses_unlabelled else []
+    owner = replace(identity(config, source, labelled), unlabelled=fingerprint(learnt_from))
+    bad_scans = BadScans(config.dataset.on_bad_scan, len(labelled + learnt_from))
     counted = on_first(lambda: class_frequencies(source, labelled, bad_scans=bad_scans))
     method = build_untrained(config, source, unlabelled, counted)
     with ExitStack() as held:
         on_first(lambda: _hold(folder, held))
-        prepare = _check_list if begun else _begin
-        on_first(lambda: prepare(config, folder, labelled))
+        prepare = _go_on if begun else _begin
+        on_first(lambda: prepare(config, folder, labelled, owner))
         bad_scans.keep_in(folder / RECORD)
         images = RangeImages(source.info, config.range_image)
         first = bad_scans.read(source, labelled[0], with_labels=False)
@@ -119,10 +124,11 @@ def train_run(
         scans = TrainingScans(source, images, augmentation, labelled, unlabelled, bad_scans)
         title = str(run_folder(config).relative_to("runs"))  # wherever it is kept
         train(
-            method, scans, labelled, unlabelled, config.train, identity(config, source, labelled),
+            method, scans, labelled, unlabelled, config.train, owner,
             folder, config.run.seed, device, _validation(config, source, method, device),
             lambda: draw_curves(folder, title),
         )  # fmt: skip
+        skipped_by_all(bad_scans)  # those of other processes are warned of too
         predictor = make_predictor(config, source, method.predictor(), device)
         result = evaluate_trained(config, folder, source, predictor, config.evaluate.split)
         on_val = config.evaluate.split == SPLIT
@@ -132,13 +138,19 @@ def train_run(
         return result
 
 
+# Of the settings that do not shape the weights, those that a result depends on.
+_OF_THE_RESULT = ("dataset.description.", "evaluate.", "run.")
+
+
 def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
     """Whether the folder holds this run already; nothing is written yet."""
     path = folder / CONFIG
     if not folder.exists():
         return False
     # What a run that was killed as it began may have left.
-    left = {LOCK, LABELLED, LABELLED + PARTIAL, CONFIG + PARTIAL}
+    left = {LOCK, LABELLED + PARTIAL, CONFIG + PARTIAL}
+    if _is_our_list(folder / LABELLED):
+        left.add(LABELLED)
     if folder.is_dir() and {p.name for p in folder.iterdir()} <= left:
         return False
     if not folder.is_dir():
@@ -149,14 +161,25 @@ def _check_folder(config: RunConfig, folder: Path, resume: bool) -> bool:
         )
     if not path.is_file():
         raise ConfigError(f"{folder} holds no {CONFIG}, so it is no run: choose another --out")
-    was, now = load_run_config(path).comparable(), config.comparable()
+    begun = load_run_config(path)
+    was, now = begun.comparable(), config.comparable()
+    of_the_weights = begun.of_the_weights().keys() | config.of_the_weights().keys()
     for key in sorted(was.keys() | now.keys()):
-        if was.get(key) != now.get(key):
+        matters = key in of_the_weights or key.startswith(_OF_THE_RESULT)
+        if matters and was.get(key) != now.get(key):
             raise ConfigError(
                 f"{path} was begun with {key}={was.get(key)}, now it is {now.get(key)}: "
                 "resume with the same settings, or choose another --out"
             )
     return True
+
+
+def _is_our_list(path: Path) -> bool:
+    """Whether ``_begin`` wrote a list; anybody may have one of this name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return re.fullmatch(rb"# labelled: .+, seed \d+\n", file.readline(1 << 13)) is not None
 
 
 def _hold(folder: Path, held: ExitStack) -> None:
@@ -171,7 +194,7 @@ def _hold(folder: Path, held: ExitStack) -> None:
         raise _no_folder(folder, error) from None
 
 
-def _begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:
+def _begin(config: RunConfig, folder: Path, labelled: list[str], owner: Identity) -> None:
     run = config.run
     try:
         (folder / LABELLED).unlink(missing_ok=True)
@@ -186,12 +209,21 @@ def _no_folder(folder: Path, error: OSError) -> ConfigError:
     return ConfigError(f"{reason}: make room, or choose another --out")
 
 
-def _check_list(config: RunConfig, folder: Path, labelled: list[str]) -> None:
+def _go_on(config: RunConfig, folder: Path, labelled: list[str], owner: Identity) -> None:
+    """Check the scans, then keep the settings that have changed."""
     if read_split(folder / LABELLED) != labelled:
         raise ConfigError(
             f"{folder / LABELLED} lists other scans than --labels {config.run.labels} now gives: "
             "restore the list and the data as they were, or choose another --out"
         )
+    path = folder / CONFIG
+    if load_run_config(path).resolved() == config.resolved():
+        return
+    check_owner(folder, owner)  # a folder that cannot go on keeps its settings
+    try:
+        write_file(path, config.resolved())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): make room") from None
 
 
 def _validation(

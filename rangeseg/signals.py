@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where nobody collects it; its argument is the signal's number."""
+
+
 @contextmanager
 def collected_signals(apart: float = 0.0) -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM while the block runs; to be used in the main thread.

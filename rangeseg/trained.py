@@ -155,6 +155,11 @@ def load_run(
             f"{path} has {step} of {config.train.steps} steps: train the run to its end with "
             "--resume first"
         )
+    if step > config.train.steps:
+        raise CheckpointError(
+            f"{path} has {step} of {config.train.steps} steps: bring it back from a copy, or train "
+            "the run again"
+        )
     return config, source, make_predictor(config, source, method.predictor(), device)
 
 

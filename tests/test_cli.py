@@ -115,7 +115,8 @@ def test_a_run_that_is_not_finished_is_not_evaluated(
     run = tmp_path / "run"
     assert main(["train", *tiny_config, *TRAIN, "--out", str(run)]) == 0
     state = torch.load(run / "last.pt", weights_only=True)
-    torch.save(state | {"step": 4}, run / "last.pt")
+    training = state["training"] | {"step": 4}
+    torch.save(state | {"step": 4, "training": training}, run / "last.pt")
     capsys.readouterr()
     assert main(["evaluate", str(run), "--split", "test"]) == 3
     assert "has 4 of 6 steps: train the run to its end" in error_of(capsys)
@@ -134,6 +135,25 @@ def test_resuming_with_another_list_is_refused(
     capsys.readouterr()
     assert main([*words, "--resume"]) == 2
     assert "lists other scans than" in error_of(capsys)
+
+
+def test_resuming_with_other_unlabelled_scans_is_refused(
+    tiny_config: list[str], own_data: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    split, run = tmp_path / "mine.txt", tmp_path / "run"
+    split.write_text("00/000000\n03/000000\n")
+    words = ["train", *tiny_config, "--method", "mean_teacher", "--labels", str(split)]
+    words += ["--set", "dataset.name=semantic_kitti", "--set", f"dataset.root={own_data}"]
+    assert main([*words, "--out", str(run)]) == 0
+    fewer = tmp_path / "fewer"
+    shutil.copytree(own_data, fewer)
+    (fewer / "sequences/00/velodyne/000001.bin").unlink()
+    capsys.readouterr()
+    before = (run / "config.yaml").read_bytes()
+    words = [*words, "--set", f"dataset.root={fewer}", "--out", str(run), "--resume"]
+    assert main(words) == 3
+    assert "last.pt learnt from other unlabelled scans than the train split" in error_of(capsys)
+    assert (run / "config.yaml").read_bytes() == before  # a folder that cannot go on is left alone
 
 
 def test_rows_that_a_scan_does_not_allow_are_named(tiny_config: list[str], tmp_path: Path) -> None:
@@ -287,6 +307,22 @@ def test_a_folder_that_is_not_empty_is_left_alone(
     assert main([*words, "--resume"]) == 2
     assert "so it is no run" in error_of(capsys)
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_a_list_of_the_user_is_no_leftover_of_ours(
+    tiny_config: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    run, notes = tmp_path / "run", "# my notes of three weeks\n00/000000 # checked\n"
+    run.mkdir()
+    (run / "labelled.txt").write_text(notes)
+    words = ["train", *tiny_config, *TRAIN, "--out", str(run)]
+    assert main(words) == 2
+    assert "is not empty" in error_of(capsys)
+    assert main([*words, "--resume"]) == 2
+    assert "so it is no run" in error_of(capsys)
+    assert (run / "labelled.txt").read_text() == notes
+    (run / "labelled.txt").write_text("# labelled: 10%, seed 3\n00/0000")  # a run was killed
+    assert main(words) == 0
 
 
 def test_resuming_with_other_settings_is_refused(

@@ -129,7 +129,7 @@ def test_a_comparison_trains_what_is_missing_and_reports_it(
         "train", "evaluate",
     ]  # fmt: skip
 
-    with pytest.raises(ConfigError, match=r"has `steps: 6` where this comparison has `steps: 8`"):
+    with pytest.raises(ConfigError, match=r"has train.steps=6 where this comparison has 8"):
         plan(tiny_config, out, overrides=[*tiny_config[2::2], "train.steps=8"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -12,8 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_tools.cli import build_parser as data_parser
 from data_tools.cli import main as rangeseg_data
+from rangeseg.cli import build_parser as rangeseg_parser
 from rangeseg.cli import main as rangeseg
+from rangeseg.config import load_config
+from rangeseg.engine.comparison import CONTROLS, KINDS, Row, mean_std, paired_gain, row_name
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method
 from tests.datasets.nuscenes_format import write_nuscenes
@@ -57,6 +62,59 @@ def small_data(here: Path, simulated_root: Path) -> None:
             if scan != scans[0]:  # the first one is unlabelled
                 label = scan.parents[1] / "labels" / f"{scan.stem}.label"
                 shutil.copy(label, mine / "labels" / label.name)
+
+
+def words_of_programs(text: str) -> list[list[str]]:
+    """Every call of our programs in the blocks, also by torchrun, without what follows it."""
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    found = []
+    for line in blocks.splitlines():
+        words = shlex.split(line, comments=True)
+        starts = [i for i, word in enumerate(words) if word in ("rangeseg", "rangeseg-data")]
+        if starts:
+            tail = words[starts[-1] :]
+            ends = [tail.index(end) for end in (">", "&&") if end in tail]
+            found.append(tail[: min(ends, default=len(tail))])
+    return found
+
+
+def test_every_command_has_words_that_the_programs_know() -> None:
+    calls = words_of_programs((ROOT / "README.md").read_text())
+    assert len(calls) > 30
+    for program, *arguments in calls:
+        parser = {"rangeseg": rangeseg_parser, "rangeseg-data": data_parser}[program]()
+        known = parser.parse_args(arguments)  # what is wrong raises SystemExit
+        config = ROOT / str(getattr(known, "config", ""))
+        if config.is_file() and "fixmatch" not in arguments:
+            load_config(config, known.overrides)
+
+
+def test_every_benchmark_that_is_named_is_there() -> None:
+    pages = ROOT / "README.md", ROOT / "tests" / "benchmarks" / "README.md"
+    named = {n for p in pages for n in re.findall(r"-m tests\.benchmarks\.(\w+)", p.read_text())}
+    files = (ROOT / "tests" / "benchmarks").glob("*.py")
+    assert named == {f.stem for f in files if 'if __name__ == "__main__"' in f.read_text()}
+
+
+def test_the_table_of_results_is_that_of_the_runs() -> None:
+    """Means, deviations and intervals, from what each run reached."""
+    lines = (ROOT / "tests/benchmarks/simulated_1pct_test.csv").read_text().splitlines()
+    runs: dict[Row, list[dict[str, str]]] = {}
+    for run in csv.DictReader(lines):
+        runs.setdefault((run["method"], run["labelled"]), []).append(run)
+
+    def miou(row: Row, kind: str) -> dict[int, float]:
+        return {int(run["seed"]): float(run[f"miou_{kind}"]) for run in runs[row]}
+
+    expected = []
+    for row in runs:
+        cells = [row_name(row), *(str(mean_std([*miou(row, k).values()])) for k in KINDS)]
+        for control in CONTROLS:
+            gain = paired_gain(miou(row, "point"), miou(control, "point"))
+            cells.append("–" if row == control else str(gain))
+        expected.append("| " + " | ".join(cells) + " |")
+    shown = [x for x in section("Results on the simulated street").splitlines() if x[:2] == "| "]
+    assert sorted(x for x in shown if not x.startswith("| method")) == sorted(expected)
 
 
 def test_the_section_on_data(

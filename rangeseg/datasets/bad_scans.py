@@ -32,7 +32,7 @@ class BadScans:
         scans: how many the work is about.
 
     Attributes:
-        skipped: scan id -> what is wrong with it.
+        skipped: scan id -> what is wrong with it, of those that this process knows of.
     """
 
     def __init__(self, policy: OnBadScan, scans: int) -> None:
@@ -46,7 +46,11 @@ class BadScans:
         return min(max(1, self.scans // _MOST), self.scans - 1)
 
     def keep_in(self, record: Path) -> None:
-        """Keep the skipped scans in a file, for a resumed run and its other processes."""
+        """Keep the skipped scans in a file, for a resumed run and its other processes.
+
+        Raises:
+            DataError: it cannot be written.
+        """
         self._record = record
         recorded = self._recorded()
         for scan_id in self.skipped.keys() - recorded.keys():
@@ -69,44 +73,52 @@ class BadScans:
         """Count a scan that could not be read; one that is known is not counted again.
 
         Raises:
-            DataError: the policy is to fail, or too many were skipped.
+            DataError: the policy is to fail, too many were skipped, or the file that keeps them
+                cannot be written.
         """
         if self.policy == "fail":
             raise error
         if scan_id in self.skipped:
             return
-        self.skipped |= self._recorded()
-        if scan_id not in self.skipped:
-            self.skipped[scan_id] = str(error)
+        self.skipped[scan_id] = str(error)
+        if scan_id not in self._recorded():
             self._append(scan_id)
         _log.warning("skipped scan %s: %s", scan_id, error)
-        if len(self.skipped) > self.most:
+        skipped = len(self.report())
+        if skipped > self.most:
             raise DataError(
-                f"{len(self.skipped)} of {self.scans} scans cannot be read, of which at most "
+                f"{skipped} of {self.scans} scans cannot be read, of which at most "
                 f"{self.most} may be skipped; the last one: {error}. "
                 "`rangeseg-data check` lists all of them",
                 error.kind,
             )
 
     def report(self) -> dict[str, str]:
-        """The skipped scans, sorted by id, with what is wrong with each."""
+        """The skipped scans of all processes, sorted by id, with what is wrong with each."""
         return dict(sorted((self._recorded() | self.skipped).items()))
 
     def _recorded(self) -> dict[str, str]:
-        """What the file keeps; a line that a kill cut short is left out."""
+        """What the file keeps; a line that a kill cut short or that is damaged is left out."""
         if self._record is None or not self._record.is_file():
             return {}
         recorded = {}
-        for line in self._record.read_text(encoding="utf-8").splitlines():
+        for line in self._record.read_bytes().splitlines():
             try:
                 entry = json.loads(line)
                 recorded[str(entry["scan"])] = str(entry["error"])
-            except (ValueError, LookupError, TypeError):
+            except (ValueError, LookupError, TypeError, RecursionError):
                 continue
         return recorded
 
     def _append(self, scan_id: str) -> None:
-        if self._record is not None:
-            line = json.dumps({"scan": scan_id, "error": self.skipped[scan_id]})
+        if self._record is None:
+            return
+        line = json.dumps({"scan": scan_id, "error": self.skipped[scan_id]})
+        try:
             with self._record.open("a", encoding="utf-8") as file:
                 file.write(f"\n{line}\n")  # behind what a kill may have cut short
+        except OSError as error:
+            raise DataError(
+                f"{self._record} cannot be written ({error.strerror}): make room and go on with "
+                "--resume"
+            ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -256,10 +257,7 @@ def read_steps(loader: Any, bad_scans: BadScans) -> Iterator[list[dict[str, torc
             except StopIteration:
                 return
             except RuntimeError as error:
-                raise RangesegError(
-                    f"a process that loads scans died ({' '.join(str(error).split())[:200]}): free "
-                    "memory, or lower train.workers"
-                ) from None
+                raise _loader_died(error) from None
             if isinstance(loaded, RangesegError):
                 raise loaded
             for bad in loaded.bad:
@@ -267,3 +265,26 @@ def read_steps(loader: Any, bad_scans: BadScans) -> Iterator[list[dict[str, torc
             yield loaded.fields
     finally:
         del steps  # ends its processes, which Python's own exit would wait for
+
+
+@contextmanager
+def naming_dead_loaders() -> Iterator[None]:
+    """Say in one line that a loader process died, wherever the training is when PyTorch notices.
+
+    Raises:
+        RangesegError: one died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise _loader_died(error) from None
+
+
+def _loader_died(error: RuntimeError) -> RangesegError:
+    reason = " ".join(str(error).split())[:200]
+    return RangesegError(
+        f"a process that loads scans died ({reason}): free memory, or lower train.workers, and go "
+        "on with --resume"
+    )

@@ -23,7 +23,7 @@ from rangeseg.methods.base import Method
 
 _log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 CHECKPOINT = "last.pt"
 PREVIOUS = "previous.pt"
 
@@ -37,16 +37,22 @@ class Identity:
         classes: names of the network's outputs, in their order.
         labelled: fingerprint of the list of labelled scans.
         settings: dotted key -> value of every setting that shapes the weights.
+        unlabelled: fingerprint of the list of unlabelled scans that it learns from; None where it
+            does not matter, as in an evaluation.
     """
 
     method: str
     classes: tuple[str, ...]
     labelled: str
     settings: Mapping[str, Any]
+    unlabelled: str | None = None
 
     def fields(self) -> dict[str, Any]:
         """Everything by its name, as it comes back from JSON."""
-        named = {"method": self.method, "classes": self.classes, "labelled": self.labelled}
+        named = {
+            "method": self.method, "classes": self.classes, "labelled": self.labelled,
+            "unlabelled": self.unlabelled,
+        }  # fmt: skip
         fields: dict[str, Any] = json.loads(json.dumps({**named, **self.settings}))
         return fields
 
@@ -107,6 +113,9 @@ def _keep_previous(path: Path) -> None:
 def find_checkpoint(run: Path) -> Path | None:
     """The newest whole checkpoint of a run, with a warning where it is not the last one written.
 
+    The one before takes the place of a damaged one: the next to be written would otherwise leave
+    the damaged one as its only predecessor.
+
     Args:
         run: the run's folder.
 
@@ -125,7 +134,9 @@ def find_checkpoint(run: Path) -> Path | None:
             continue
         if path.name == PREVIOUS:
             _log.warning("going on from %s, the checkpoint before", path)
-        elif path.with_name(path.name + PARTIAL).is_file():
+            os.replace(path, run / CHECKPOINT)
+            return run / CHECKPOINT
+        if path.with_name(path.name + PARTIAL).is_file():
             _log.warning("a newer checkpoint was cut short; going on from %s", path)
         return path
     if paths:
@@ -145,10 +156,17 @@ def load_checkpoint(
 
     Raises:
         CheckpointError: no such file, a damaged one, one of another format, or one of another
-            method, network, list of labelled scans or other setting, which the message names.
+            method, network, list of scans or other setting, which the message names, or with
+            states of different steps.
     """
     state = read_checkpoint(path, device)
-    _check_identity(path, state["identity"], identity.fields())
+    _check_identity(path, state["identity"], identity)
+    place = state["training"].get("step")
+    if type(place) is not int or place != state["step"]:
+        raise CheckpointError(
+            f"{path} is of step {_shown(state['step'])}, but its training of step {_shown(place)}: "
+            "bring it back from a copy, or train the run again"
+        )
     with fitting(path):
         method.load_state_dict(state["method"])
     return state["step"], state["training"]
@@ -187,9 +205,28 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     return content
 
 
+def check_owner(run: Path, identity: Identity) -> None:
+    """Check what the checkpoint of a run belongs to, if there is one that can be read.
+
+    Args:
+        run: the run's folder.
+        identity: what it must belong to.
+
+    Raises:
+        CheckpointError: it belongs to something else, which the message names.
+    """
+    for path in (run / CHECKPOINT, run / PREVIOUS):
+        try:
+            state = read_checkpoint(path, torch.device("cpu"))
+        except CheckpointError:  # for find_checkpoint to tell
+            continue
+        _check_identity(path, state["identity"], identity)
+        return
+
+
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """What PyTorch raises where a state does not fit its owner, as a CheckpointError.
+    """What is raised where a state does not fit its owner, as a CheckpointError.
 
     Args:
         path: the checkpoint that the state is from.
@@ -198,7 +235,7 @@ def fitting(path: Path) -> Iterator[None]:
         yield
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{path} does not fit the network: {reason}") from None
+        raise CheckpointError(f"{path} does not fit the run: {reason}") from None
 
 
 def _check_archive(path: Path) -> None:
@@ -216,22 +253,28 @@ def _check_archive(path: Path) -> None:
             raise ValueError(f"the checksum of {wrong} is wrong")
 
 
-def _check_identity(path: Path, found_text: str, expected: dict[str, Any]) -> None:
+def _check_identity(path: Path, found_text: str, identity: Identity) -> None:
     """Compare field by field; a setting that an older version did not have is left out."""
     try:
         found = json.loads(found_text)
     except (ValueError, RecursionError):
         found = None
-    named = found if isinstance(found, dict) else {}
-    for name in ("method", "classes", "labelled"):
+    named, expected = found if isinstance(found, dict) else {}, identity.fields()
+    for name in ("method", "classes", "labelled", "unlabelled"):
         if name not in named:
             raise CheckpointError(f"{path} does not say its {name}: train the run again")
+    unlabelled = named.pop("unlabelled"), expected.pop("unlabelled")
     for name in [n for n in expected if n in named] + [n for n in named if n not in expected]:
         if named[name] != expected.get(name):
             raise CheckpointError(
                 f"{path} belongs to {name} {_shown(named[name])}, but the configuration asks for "
                 f"{_shown(expected.get(name))}: use the run's own configuration and labelled list"
             )
+    if unlabelled[1] is not None and unlabelled[0] != unlabelled[1]:
+        raise CheckpointError(
+            f"{path} learnt from other unlabelled scans than the train split now has: restore the "
+            "data as they were, or choose another --out"
+        )
 
 
 def _shown(value: Any) -> str:

@@ -7,7 +7,8 @@ import json
 import os
 import time
 import zipfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from rangeseg.engine.evaluation import scans_per_second, skipped_by_all
 from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.processes import on_first, share
 from rangeseg.errors import ConfigError
-from rangeseg.files import PARTIAL, write_file, writing
+from rangeseg.files import LOCK, PARTIAL, sole_user, write_file, writing
 from rangeseg.progress import Progress
 from rangeseg.settings import Settings
 
@@ -70,13 +71,33 @@ def export_predictions(
         with what is wrong with each.
 
     Raises:
-        ConfigError: the folder is not empty and ``resume`` is not set, it holds another export, or
-            a file cannot be written.
+        ConfigError: the folder is not empty and ``resume`` is not set, it holds another export,
+            another process writes in it, or a file cannot be written.
         DataError: a scan cannot be read and is not to be skipped.
     """
     stamp = {**origin, **settings.model_dump()}
     scan_ids = source.scan_ids(settings.split)
-    on_first(lambda: _begin(out, stamp, resume))
+    with ExitStack() as held:
+        on_first(lambda: _begin(out, stamp, resume, held))
+        skipped = _export_own(predictor, source, settings, out, scan_ids, on_bad_scan)
+        if settings.min_confidence is None:
+            for name, text in source.submission_files(settings.split).items():
+                on_first(partial(_write, out / name, text))
+        if skipped:
+            named = {**stamp, "skipped_scans": skipped}
+            on_first(lambda: _write(out / STAMP, json.dumps(named, indent=2) + "\n"))
+    return len(scan_ids) - len(skipped), skipped
+
+
+def _export_own(
+    predictor: Predictor,
+    source: ScanSource,
+    settings: ExportSettings,
+    out: Path,
+    scan_ids: list[str],
+    on_bad_scan: OnBadScan,
+) -> dict[str, str]:
+    """Write the missing files of this process's scans; the skipped scans of all processes."""
     own = share(scan_ids)
     files = {i: source.prediction_file(i, settings.split) for i in own}
     missing = [i for i in own if not (out / files[i]).is_file()]
@@ -95,14 +116,7 @@ def export_predictions(
         # A file takes its time to be safe on the disk.
         for written, _ in enumerate(map_ahead(pool, write, predictions, ahead=count), start=1):
             progress.update(note=f"{scans_per_second(written, started):.3g} scans/s")
-    skipped = skipped_by_all(bad_scans)
-    if settings.min_confidence is None:
-        for name, text in source.submission_files(settings.split).items():
-            on_first(partial(_write, out / name, text))
-    if skipped:
-        named = {**stamp, "skipped_scans": skipped}
-        on_first(lambda: _write(out / STAMP, json.dumps(named, indent=2) + "\n"))
-    return len(scan_ids) - len(skipped), skipped
+    return skipped_by_all(bad_scans)
 
 
 def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
@@ -117,13 +131,14 @@ def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
         The archive, beside the folder; one that is there is replaced.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: it cannot be written, or another process writes in the folder.
     """
     archive = Path(f"{os.path.abspath(out)}.zip")  # `.` has no name
     files = [source.prediction_file(scan_id, split) for scan_id in source.scan_ids(split)]
     files += source.submission_files(split)
     try:
         with (
+            _sole_writer(out),
             writing(archive) as content,
             zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as zipped,
             Progress(f"zip {archive.name}", len(files), "file") as progress,
@@ -181,14 +196,32 @@ def _unwritable(path: Path, error: OSError) -> ConfigError:
     )
 
 
-def _begin(out: Path, stamp: dict[str, Any], resume: bool) -> None:
-    _check_folder(out, stamp, resume)
+@contextmanager
+def _sole_writer(out: Path) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            held.enter_context(sole_user(out))
+        except BlockingIOError:
+            raise ConfigError(
+                f"another process writes predictions in {out}: wait for its end, or choose another "
+                "--out"
+            ) from None
+        except OSError as error:
+            raise _unwritable(out, error) from None
+        yield
+
+
+def _begin(out: Path, stamp: dict[str, Any], resume: bool, held: ExitStack) -> None:
+    """Keep other processes from the folder until ``held`` is closed, and say what is in it."""
+    _check_folder(out, stamp, resume)  # before another's folder is touched
+    held.enter_context(_sole_writer(out))
+    _check_folder(out, stamp, resume)  # as another may have left it meanwhile
     _write(out / STAMP, json.dumps(stamp, indent=2) + "\n")
 
 
 def _check_folder(out: Path, stamp: dict[str, Any], resume: bool) -> None:
-    # An export that was killed as it began may have left its stamp unfinished.
-    if not out.exists() or (out.is_dir() and {p.name for p in out.iterdir()} <= {STAMP + PARTIAL}):
+    left = {LOCK, STAMP + PARTIAL}  # by an export that was killed as it began
+    if not out.exists() or (out.is_dir() and {p.name for p in out.iterdir()} <= left):
         return
     if not out.is_dir():
         raise ConfigError(f"{out} is a file: choose another --out")

@@ -40,12 +40,12 @@ def training_seconds(run: Path) -> float | None:
     """
     try:
         return float(json.loads((run / METRICS).read_text().splitlines()[-1])["seconds"])
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl``, up to one that a kill cut short.
+    """The lines of a run's ``metrics.jsonl``, up to one that a kill cut short or that is damaged.
 
     Each is of one step: ``step``, ``seconds`` of training so far (validations left out), ``rate``
     of learning, ``loss`` and its terms, ``gradient_norm_0`` and so on; ``data_wait``,
@@ -56,11 +56,13 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         OSError: the file cannot be read.
     """
     lines: list[dict[str, Any]] = []
-    for line in (run / METRICS).read_text().splitlines():
+    for text in (run / METRICS).read_bytes().splitlines():
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+            line["step"], line["seconds"]
+        except (ValueError, LookupError, TypeError, RecursionError):
             break
+        lines.append(line)
     return lines
 
 

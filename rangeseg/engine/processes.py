@@ -17,67 +17,80 @@ from torch import nn
 from rangeseg.engine.device import choose_device
 from rangeseg.errors import ConfigError, LostProcessError
 from rangeseg.methods.distributed import num_processes
+from rangeseg.signals import Terminated
 
 T = TypeVar("T")
 
 
 @contextmanager
-def joined(device_name: str) -> Iterator[torch.device]:
+def joined(device_name: str, go_on: str) -> Iterator[torch.device]:
     """Work together with the processes that torchrun started; without it, alone.
 
     Args:
         device_name: ``auto``, ``cpu``, ``cuda`` or, alone, ``cuda:N``. Each process takes the GPU
             of its own number.
+        go_on: what to do once another process has ended.
 
     Yields:
         The device of this process.
 
     Raises:
         ConfigError: no such device.
-        LostProcessError: another process ended before its time.
+        LostProcessError: another process ended before its time, or all were told to by SIGTERM,
+            which is also how torchrun ends those that are left.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield choose_device(device_name)
         return
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://"))
+    end_with_parent()
+    try:
+        device = _own_device(device_name)
+        # What the hosts agree on goes through gloo: no GPU is waited for.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+        yield device
+    except (Exception, Terminated) as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's must not cut the line short
+        spoken_for, lost = not _is_first_to_fail(store), _is_of_another(error)
+        if not (spoken_for or lost):
+            raise
+        raise LostProcessError(f"{lost}: what was saved stands; {go_on}", spoken_for) from error
+    torch.distributed.destroy_process_group()
+
+
+def _own_device(device_name: str) -> torch.device:
     device = choose_device(device_name)
     if device.type == "cuda":
         if device.index is not None:
             raise ConfigError(f"--device {device_name} is one GPU for all processes: write cuda")
         device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(device)
-    from torch.distributed.rendezvous import rendezvous
-
-    # What the hosts agree on goes through gloo: no GPU is waited for.
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store, rank, size = next(rendezvous("env://"))
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
-    end_with_parent()
-    try:
-        yield device
-    except Exception as error:
-        spoken_for = not _is_first_to_fail(store)
-        if not (spoken_for or _is_of_the_connection(error)):
-            raise
-        raise LostProcessError(
-            "another process of this run has ended, or its machine cannot be reached: what was "
-            "saved stands, and the same command with --resume goes on",
-            spoken_for,
-        ) from error
-    torch.distributed.destroy_process_group()
+    return device
 
 
-def _is_of_the_connection(error: Exception) -> bool:
-    if isinstance(error, torch.distributed.DistError):
-        return True
-    return isinstance(error, RuntimeError) and "gloo" in str(error)
+def _is_of_another(error: BaseException) -> str:
+    """What became of another process, if that is the reason; else nothing."""
+    if isinstance(error, Terminated):
+        return "another process of this run has ended, or SIGTERM told all of them to"
+    if isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    ):
+        return "another process of this run has ended, or its machine cannot be reached"
+    return ""
 
 
 def _is_first_to_fail(store: Any) -> bool:
-    """Whether no other process has failed yet: the first one says why, for all of them."""
+    """Whether no other process has failed yet: the first one says why, for all of them.
+
+    Where the store went with another machine or with torchrun, it is the first of each machine.
+    """
     try:
         return int(store.add("rangeseg/failed", 1)) == 1
-    except RuntimeError:  # the store went with another process
-        return True
+    except RuntimeError:
+        return os.environ["LOCAL_RANK"] == "0"
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

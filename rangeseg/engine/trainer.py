@@ -13,7 +13,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from rangeseg.datasets.bad_scans import BadScans
-from rangeseg.datasets.training_scans import StepSampler, TrainingScans, read_steps, training_loader
+from rangeseg.datasets.training_scans import (
+    StepSampler,
+    TrainingScans,
+    naming_dead_loaders,
+    read_steps,
+    training_loader,
+)
 from rangeseg.engine.batch_norm import synchronise_batch_norms
 from rangeseg.engine.checkpoint import (
     CHECKPOINT,
@@ -167,6 +173,7 @@ def train(
     generator = torch.Generator(device)
     model, watch, saved, stop = wrapped(method), Watch(), time.monotonic(), 0
     with (
+        naming_dead_loaders(),
         Journal(run, step, settings.tensorboard) as journal,
         Progress(f"train {identity.method}", settings.steps, "step", initial=step) as progress,
         compiled(method, settings.compile) as begin_step,

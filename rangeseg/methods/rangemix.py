@@ -46,8 +46,8 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
 
     On the simulated street, at 1 % and over five seeds, it gains 1.2 points over supervised
     training on the strong labelled branch (95 % interval -0.2 to 2.6) at 2.2 times its cost; the
-    table in the README has UniMatch, CPS, LaserMix and AEL ahead of it. ``tests/benchmarks/ablation.py`` takes it
-    apart.
+    table in the README has UniMatch, CPS, LaserMix and AEL ahead of it.
+    ``tests/benchmarks/ablation.py`` takes it apart.
     """
 
     Settings = RangeMixSettings

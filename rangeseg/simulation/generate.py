@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -72,12 +73,12 @@ def generate_dataset(root: Path, settings: SimulationSettings, workers: int | No
         workers: processes; all cores by default, 1 makes everything in this process.
 
     Raises:
-        DataError: the folder holds something else, or another simulation.
+        DataError: the folder holds something else, or another simulation, or a file cannot be
+            written.
     """
     root = Path(root)
     stamp = read_stamp(root)
     if stamp is None:
-        root.mkdir(parents=True, exist_ok=True)
         _write_stamp(root, settings, complete=False)
     elif stamp.settings != settings:
         raise DataError(
@@ -240,8 +241,6 @@ def _make(
             world = World(settings.seed, job.sequence)
         reading = simulate_scan(world, job.frame, settings)
         points, labels = _paths(root, job)
-        points.parent.mkdir(parents=True, exist_ok=True)
-        labels.parent.mkdir(parents=True, exist_ok=True)
         _write(labels, reading.labels.astype("<u4").tobytes())
         _write(points, reading.points.astype("<f4").tobytes())
         report(1)
@@ -250,13 +249,20 @@ def _make(
 def _write(path: Path, content: bytes) -> None:
     """Write a file that appears whole; leftovers of a killed writer are cleared away."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with on_disk(temporary) as file:
-        file.write(content)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with on_disk(temporary) as file:
+            file.write(content)
         os.replace(temporary, path)
-    except FileNotFoundError:  # another process made the same file and tidied up
-        if not path.is_file():
-            raise
+    except OSError as error:
+        # Another process may have made the same file and tidied up.
+        if not (isinstance(error, FileNotFoundError) and path.is_file()):
+            with suppress(OSError):
+                temporary.unlink()
+            raise DataError(
+                f"{path} cannot be written ({error.strerror}): make room and give the same command "
+                "again, or choose another root"
+            ) from None
     for leftover in path.parent.glob(f"{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
 

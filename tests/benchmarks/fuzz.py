@@ -4,7 +4,8 @@
 
 Every input must work, with an output of the right length, or end in a RangesegError whose message
 names the file. Anything else, 30 s without an end too, is a fault: it is shown with its input, and
-the exit code is 1. Times are the processor's, so that other work on the machine does not count.
+the exit code is 1, as it is where an input took more than a second. Times are the processor's, so
+that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.fuzz.targets import Hanging, Target, make_targets
 CHUNK = 500  # hypothesis keeps track of all examples of a call, and slows down over many
 WARM_UP = 20  # the first inputs compile kernels
 SHOWN = 5
+SLOW_S = 1.0
 
 
 @dataclass
@@ -89,22 +91,26 @@ def main() -> int:
                     try_many(target, tallies[target.name], examples, arguments.seed + start)
                     done = tallies[target.name].outcomes.total() - before
                     progress.update(done, target.name)
-    return _report(tallies)
+    return report(tallies)
 
 
-def _report(tallies: dict[str, Tally]) -> int:
+def report(tallies: dict[str, Tally]) -> int:
+    """Print what became of the inputs of each target; returns the exit code."""
     print(f"{'target':<22}{'works':>9}{'refused':>9}{'faults':>9}{'slowest ms':>12}")
     total: Counter[str] = Counter()
     for name, tally in tallies.items():
         total += tally.outcomes
         print(_row(name, tally.outcomes, tally.slowest_s))
-    print(_row("all", total, max((t.slowest_s for t in tallies.values()), default=0.0)))
+    slowest_s = max((tally.slowest_s for tally in tallies.values()), default=0.0)
+    print(_row("all", total, slowest_s))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{total.total()} inputs, most memory {peak:.0f} MiB")
     for name, tally in tallies.items():
         for text, content in list(tally.faults.items())[:SHOWN]:
             print(f"\nfault of {name}, {len(content)} bytes: {content[:200]!r}\n{text}")
-    return 1 if total["fault"] else 0
+    if slowest_s > SLOW_S:
+        print(f"\nan input took {slowest_s:.2f} s, more than {SLOW_S:g} s")
+    return 1 if total["fault"] or slowest_s > SLOW_S else 0
 
 
 def _row(name: str, outcomes: Counter[str], slowest_s: float) -> str:

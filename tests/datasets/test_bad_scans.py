@@ -1,7 +1,10 @@
 """Bad scans: the end by default; else named, counted once, and too many of them are the end."""
 
 import logging
+import multiprocessing
 import os
+import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,13 @@ import pytest
 from rangeseg.datasets.bad_scans import RECORD, BadScans
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings, class_frequencies
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.datasets.training_scans import StepSampler, TrainingScans, read_steps, training_loader
+from rangeseg.datasets.training_scans import (
+    StepSampler,
+    TrainingScans,
+    naming_dead_loaders,
+    read_steps,
+    training_loader,
+)
 from rangeseg.errors import DataError, RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings
 from tests.data_tools.kitti_layout import write_root
@@ -89,6 +98,40 @@ class TestLedger:
         ranks[1].add("b", fault(2))
         with pytest.raises(DataError, match="3 of 250"):
             ranks[0].add("c", fault(3))
+
+    def test_the_first_process_warns_of_what_another_skipped(
+        self, tmp_path: Path, caplog: Log
+    ) -> None:
+        ranks = [BadScans("skip", 1000) for _ in range(2)]
+        for rank in ranks:
+            rank.keep_in(tmp_path / RECORD)
+        for scan_id in ("a", "b"):
+            ranks[1].add(scan_id, fault(1))
+        caplog.clear()
+        for scan_id, said in ranks[1].report().items():  # as at the end of the work
+            ranks[0].add(scan_id, DataError(said))
+        assert [r.getMessage() for r in caplog.records] == [
+            "skipped scan a: file 1 is truncated", "skipped scan b: file 1 is truncated",
+        ]  # fmt: skip
+        assert len([x for x in (tmp_path / RECORD).read_text().splitlines() if x]) == 2
+
+    @pytest.mark.parametrize("line", [b"\xff\xfe\x80", b"[]", b"7", b"null", b"{}", b"[" * 100_000])
+    def test_a_damaged_line_is_left_out(self, tmp_path: Path, line: bytes) -> None:
+        first = BadScans("skip", 250)
+        first.keep_in(tmp_path / RECORD)
+        first.add("a", fault(1))
+        with (tmp_path / RECORD).open("ab") as file:
+            file.write(line)
+        first.add("b", fault(2))
+        second = BadScans("skip", 250)
+        second.keep_in(tmp_path / RECORD)
+        assert list(second.report()) == ["a", "b"]
+
+    def test_a_record_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+        bad_scans = BadScans("skip", 250)
+        bad_scans.keep_in(tmp_path / "gone" / RECORD)
+        with pytest.raises(DataError, match=r"bad_scans\.jsonl cannot be written \(No such file"):
+            bad_scans.add("a", fault(1))
 
     def test_nothing_is_written_where_all_is_well(self, tmp_path: Path) -> None:
         BadScans("skip", 100).keep_in(tmp_path / RECORD)
@@ -185,6 +228,28 @@ class TestTraining:
         monkeypatch.setattr(RangeImages, "training_sample", lambda *_: os._exit(9))
         with pytest.raises(RangesegError, match=r"loads scans died .*train\.workers"):
             steps_of(source, BadScans("skip", 100), range(1), workers=1)
+
+    def test_a_loader_process_that_dies_while_the_training_computes(
+        self, source: SemanticKitti
+    ) -> None:
+        bad_scans = BadScans("skip", 100)
+        scans, labelled, unlabelled = scans_of(source, bad_scans)
+        sampler = StepSampler(labelled, unlabelled, 2, 3, range(1000))
+        loader = training_loader(scans, sampler, 1, pin_memory=False)
+
+        def train() -> None:
+            with naming_dead_loaders(), closing(read_steps(loader, bad_scans)) as steps:
+                next(steps)
+                (worker,) = multiprocessing.active_children()
+                worker.kill()
+                time.sleep(30)
+
+        with pytest.raises(RangesegError, match=r"loads scans died .*killed.*train\.workers"):
+            train()
+
+    def test_another_fault_of_the_training_keeps_its_name(self) -> None:
+        with pytest.raises(RuntimeError, match="out of memory"), naming_dead_loaders():
+            raise RuntimeError("out of memory")
 
 
 def test_class_frequencies_leave_a_bad_scan_out(source: SemanticKitti, caplog: Log) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -18,9 +23,11 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.evaluation import evaluate
+from rangeseg.engine.export import zip_submission
 from rangeseg.engine.inference import EvaluateSettings, Predictor
-from rangeseg.errors import DataError
+from rangeseg.errors import ConfigError, DataError
 from rangeseg.trained import load_run
+from tests.engine.conftest import SCANS
 from tests.engine.test_ahead import running
 
 Capture = pytest.CaptureFixture[str]
@@ -188,6 +195,55 @@ def test_an_interrupted_export_is_completed(
     assert "begun with confidence=False, now it is True" in error_of(capsys)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_how_to_complete_it(
+    long_run: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rangeseg", "predict", str(long_run), "--out", str(out)],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(out.rglob("*.label")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    said = f"stopped; the same command with --resume completes {out}"
+    assert stderr.splitlines()[-1] == said
+    assert 0 < len(list(out.rglob("*.label"))) < SCANS
+    assert predict(long_run, out, "--resume") == 0
+    found = {p.suffix for p in out.rglob("*") if p.is_file()}
+    assert found == {".label", ".json"}
+    assert len(list(out.rglob("*.label"))) == SCANS
+
+
+def test_a_folder_is_written_to_by_one_process_at_a_time(
+    run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out"
+    assert predict(run, out) == 0
+    script = (
+        "import sys; from pathlib import Path; from rangeseg.files import sole_user\n"
+        "with sole_user(Path(sys.argv[1])): print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(out)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as holder:  # fmt: skip
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"\n"
+        capsys.readouterr()
+        assert predict(run, out, "--resume") == 2
+        assert f"another process writes predictions in {out}: wait" in error_of(capsys)
+        with pytest.raises(ConfigError, match="another process writes predictions"):
+            zip_submission(load_run(run, torch.device("cpu"))[1], "test", out)
+        holder.kill()
+    assert predict(run, out, "--resume", "--zip") == 0
+
+
 def test_a_file_that_cannot_be_written_ends_it_behind_those_before(
     run: Path, loaded: tuple[ScanSource, Predictor], tmp_path: Path, capsys: Capture
 ) -> None:
@@ -256,7 +312,7 @@ def test_wrong_words(run: Path, tmp_path: Path, capsys: Capture) -> None:
 def test_what_cannot_be_written(run: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "file").touch()
     assert predict(run, tmp_path / "file" / "out") == 2
-    assert "rangeseg_export.json cannot be written (Not a directory): make room" in error_of(capsys)
+    assert "file/out cannot be written (Not a directory): make room" in error_of(capsys)
     (tmp_path / "out.zip").mkdir()
     assert predict(run, tmp_path / "out", "--zip") == 2
     assert "out.zip cannot be written (Is a directory): make room" in error_of(capsys)

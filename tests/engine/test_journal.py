@@ -121,6 +121,16 @@ def test_on_a_gpu_the_bar_has_its_memory(tmp_path: Path, monkeypatch: pytest.Mon
     assert read_metrics(tmp_path)[0].items() >= figures.items()
 
 
+@pytest.mark.parametrize("damaged", [b"[]", b"7", b"{}", b"\xff\xfe", b'{"step": 2, "sec'])
+def test_what_stands_behind_a_damaged_line_is_lost(tmp_path: Path, damaged: bytes) -> None:
+    line = b'{"step": 1, "seconds": 2.5, "rate": 0.1, "loss": 1.0}'
+    (tmp_path / "metrics.jsonl").write_bytes(line + b"\n" + damaged + b"\n" + line + b"\n")
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1]
+    with Journal(tmp_path, 1, False):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_bytes() == line + b"\n"
+
+
 def test_a_resumed_training_knows_what_was(tmp_path: Path, clock: Clock) -> None:
     with Journal(tmp_path, 0, False) as journal:
         for step in (1, 2, 3):

@@ -21,6 +21,7 @@ from rangeseg.datasets.training_scans import SampleKey, StepSampler
 from rangeseg.engine.batch_norm import synchronise_batch_norms
 from rangeseg.engine.descent import Descent
 from rangeseg.engine.device import to_device
+from rangeseg.engine.journal import read_metrics
 from rangeseg.engine.processes import agree, gather, on_first, process_number, share, wrapped
 from rangeseg.engine.trainer import batch_seed
 from rangeseg.methods import METHODS
@@ -305,13 +306,87 @@ def test_a_dying_process_ends_all_with_one_line_and_fewer_go_on(
     assert torch.load(run / "last.pt", weights_only=True)["step"] == 60
 
 
-def test_a_fault_of_all_is_said_once_and_nothing_is_written(
-    tiny_config: list[str], tmp_path: Path
+def test_when_the_first_process_dies_another_one_says_so(long_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    launcher = subprocess.Popen(
+        torchrun("predict", str(long_run), "--out", str(out)),
+        stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while not list(out.rglob("*.label")) and launcher.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(pid_of_rank(0, launcher.pid), signal.SIGKILL)
+    _, stderr = launcher.communicate(timeout=90)
+    assert launcher.returncode == 1
+    (line,) = [x for x in stderr.splitlines() if x.startswith(("error:", "stopped", "interrupted"))]
+    assert line.startswith("error: another process of this run has ended, or")
+    assert line.endswith(f"what was saved stands; the same command with --resume completes {out}")
+
+
+def pid_of_rank(rank: int, launcher: int) -> int:
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    variable = f"RANK={rank}".encode()
+    (pid,) = [
+        p for p in children if variable in Path(f"/proc/{p}/environ").read_bytes().split(b"\0")
+    ]
+    return int(pid)
+
+
+def test_torchrun_told_to_end_saves_and_goes_on(tiny_config: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["train", *tiny_config, "--set", "train.batch_size=4", "--set", "train.steps=40"]
+    words += ["--set", "train.save_every=1000"]
+    words += ["--method", "supervised", "--labels", "20%", "--out", str(run)]
+    launcher = subprocess.Popen(
+        torchrun(*words), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 90
+    metrics = run / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()) and launcher.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    launcher.terminate()
+    _, stderr = launcher.communicate(timeout=90)
+    assert launcher.returncode == 1
+    said = [x for x in stderr.splitlines() if x.startswith(("error:", "stopped", "interrupted"))]
+    assert said == [
+        f"stopped; what was done is saved in {run}: the same command with --resume goes on"
+    ]
+    assert 0 < torch.load(run / "last.pt", weights_only=True)["step"] < 40
+    assert main([*words, "--resume"]) == 0
+    steps = [line["step"] for line in read_metrics(run)]
+    assert steps == list(range(1, 41))
+
+
+def test_words_that_cannot_be_parsed_are_said_once_on_each_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", *tiny_config, "--method", "supervised", "--labels", "20%"]
+    said = []
+    for number in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", number)
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", "--no-such-word"])
+        said.append(capsys.readouterr().err)
+    assert "the following arguments are required" in said[0]
+    assert said[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "device", "fault"),
+    [
+        ("supervised", "cpu", "train.batch_size=2 is what all 2 processes together take in a step"),
+        ("superwised", "cpu", "unknown method 'superwised' (did you mean 'supervised'?)"),
+        ("supervised", "cpux", "'cpux'"),
+    ],
+)
+def test_a_fault_of_all_is_said_once_and_nothing_is_written(
+    tiny_config: list[str], tmp_path: Path, method: str, device: str, fault: str
+) -> None:
+    words = ["train", *tiny_config, "--method", method, "--labels", "20%", "--device", device]
     words += ["--out", str(tmp_path / "run")]
     done = subprocess.run(torchrun(*words), capture_output=True, text=True, env=ENVIRONMENT)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
-    assert "train.batch_size=2 is what all 2 processes together take in a step" in errors[0]
+    assert fault in errors[0]
     assert not (tmp_path / "run").exists()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from rangeseg.cli import main
 from rangeseg.engine.journal import Journal, Watch
@@ -80,18 +81,49 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_signal_between_two_checkpoints_changes_nothing(
     whole: Path, tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: Capture,
+    capsys: Capture, workers: int,
 ) -> None:  # fmt: skip
-    run = tmp_path / "stopped"
+    run, more = tmp_path / "stopped", ["--set", f"train.workers={workers}"]
     with stopped_after(1, monkeypatch):
-        assert main(words(tiny_config, run)) == 143
+        assert main(words(tiny_config, run, *more)) == 143
     said = f"stopped; what was done is saved in {run}: the same command with --resume goes on"
     assert capsys.readouterr().err.splitlines()[-1] == said
     assert torch.load(run / "last.pt", weights_only=True)["step"] == 3
-    assert main(words(tiny_config, run, "--resume")) == 0
-    assert difference(fingerprint(whole), fingerprint(run)) == ""
+    assert main(words(tiny_config, run, *more, "--resume")) == 0
+    expected, found = fingerprint(whole), fingerprint(run)
+    assert expected["last.pt"] == found["last.pt"]
+    assert expected["metrics.jsonl"] == found["metrics.jsonl"]
+    assert workers > 0 or difference(expected, found) == ""
+
+
+def test_what_changes_no_weight_may_change(
+    whole: Path, simulated_root: Path, tiny_config: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture,
+) -> None:  # fmt: skip
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    with stopped_after(1, monkeypatch):
+        assert main(words(tiny_config, run)) == 143
+    before = (run / "config.yaml").read_bytes()
+    assert main(words(tiny_config, run, "--resume", "--set", "evaluate.split=test")) == 2
+    assert "was begun with evaluate.split=val, now it is test" in capsys.readouterr().err
+    assert (run / "config.yaml").read_bytes() == before
+    shutil.copytree(simulated_root, moved)
+    settings = [
+        "train.workers=1", "train.save_every=4", "train.save_minutes=5.0", "train.log_every=2",
+        "train.validate_every=0", "train.validate_scans=3", "evaluate.threads=1",
+        f"dataset.root={moved}",
+    ]  # fmt: skip
+    more = [word for setting in settings for word in ("--set", setting)]
+    assert main(words(tiny_config, run, "--resume", *more)) == 0
+    assert fingerprint(whole)["last.pt"] == fingerprint(run)["last.pt"]
+    kept = yaml.safe_load((run / "config.yaml").read_text())
+    for setting in settings:
+        key, value = setting.split("=")
+        group, name = key.split(".")
+        assert str(kept[group][name]) == value
 
 
 def test_what_is_logged_does_not_depend_on_when_it_was_saved(
@@ -133,6 +165,36 @@ def test_a_checkpoint_cut_short_is_skipped(
     assert "last.pt is skipped: it is cut short or damaged" in said
     assert difference(fingerprint(whole), fingerprint(run)) == ""
     assert not (run / "previous.pt").exists()
+
+
+def test_a_full_disk_after_a_checkpoint_cut_short(
+    tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before, which the run goes on from, outlives a save that fails."""
+    run = tmp_path / "run"
+    with stopped_after(2, monkeypatch):
+        assert main(words(tiny_config, run)) == 143
+    content = (run / "last.pt").read_bytes()
+    (run / "last.pt").unlink()
+    (run / "last.pt").write_bytes(content[:1000])
+    with file_limit(len(content) // 2):
+        assert main(words(tiny_config, run, "--resume")) == 3
+    assert torch.load(run / "last.pt", weights_only=True)["step"] == 4
+    assert main(words(tiny_config, run, "--resume")) == 0
+
+
+def test_a_newer_checkpoint_that_was_cut_short_is_told_of(
+    tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    run = tmp_path / "run"
+    with stopped_after(1, monkeypatch):
+        assert main(words(tiny_config, run)) == 143
+    (run / "last.pt.partial").write_bytes(b"PK")
+    capsys.readouterr()
+    assert main(words(tiny_config, run, "--resume")) == 0
+    said = f"warning: a newer checkpoint was cut short; going on from {run / 'last.pt'}"
+    assert said in capsys.readouterr().err
+    assert not (run / "last.pt.partial").exists()
 
 
 def test_no_whole_checkpoint_is_an_error(

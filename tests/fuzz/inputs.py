@@ -260,8 +260,6 @@ def checkpoints(valid: bytes) -> Bytes:
     name = next(name for name in entries if name.endswith("data.pkl"))
     state = torch.load(io.BytesIO(valid), weights_only=True)
     tensors = [torch.zeros(0), torch.full((3,), float("nan")), torch.zeros(2, 2, dtype=torch.int64)]
-    few = {**state, "method": dict(list(state["method"].items())[:6])}
-    changed = trees(few).map(lambda tree: _saved(_with_rest(tree, state["method"])))
     swapped = st.builds(
         lambda key, tensor: _saved({**state, "method": {**state["method"], key: tensor}}),
         st.sampled_from(sorted(state["method"])),
@@ -271,15 +269,42 @@ def checkpoints(valid: bytes) -> Bytes:
         damaged(valid),
         damaged(entries[name]).map(lambda pickle: _packed({**entries, name: pickle}, 0)),
         damaged(entries[name]).map(lambda pickle: _packed({**entries, name: pickle}, 8)),
-        changed,
+        trees(state).map(_saved),
         swapped,
+        st.builds(
+            lambda name, field, change: _saved(_with_moment(state, name, field, change)),
+            st.sampled_from(sorted(state["training"]["optimiser"])),
+            st.sampled_from(["step", "exp_avg", "exp_avg_sq"]),
+            st.sampled_from(_CHANGES),
+        ),
     )
 
 
-def _with_rest(tree: Any, weights: dict[str, Any]) -> Any:
-    if isinstance(tree, dict) and isinstance(tree.get("method"), dict):
-        return {**tree, "method": {**weights, **tree["method"]}}
-    return tree
+_CHANGES: list[Callable[[torch.Tensor], torch.Tensor]] = [
+    lambda t: torch.zeros(()).expand(t.shape),  # one number, seen everywhere
+    lambda t: t.new_zeros(3),
+    lambda t: t.flatten()[:-1],
+    lambda t: t.transpose(0, -1) if t.dim() else t[None],
+    lambda t: t[None],
+    lambda t: t.double(),
+    lambda t: t.bfloat16(),
+    lambda t: t.long(),
+    lambda t: t.to_sparse(),
+    lambda t: t.to("meta"),
+    lambda t: t * float("nan"),
+    lambda t: t.double() * 1e300,
+    lambda t: -t,
+]
+"""What may have become of a tensor that the optimiser writes to."""
+
+
+def _with_moment(
+    state: dict[str, Any], name: str, field: str, change: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[str, Any]:
+    optimiser = state["training"]["optimiser"]
+    moments = {**optimiser[name], field: change(optimiser[name][field])}
+    training = {**state["training"], "optimiser": {**optimiser, name: moments}}
+    return {**state, "training": training}
 
 
 def _saved(state: Any) -> bytes:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,16 +27,18 @@ from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.datasets.splits import check_split, read_split
-from rangeseg.engine.checkpoint import Identity, load_checkpoint, save_checkpoint
+from rangeseg.engine.checkpoint import Identity, fitting, load_checkpoint, save_checkpoint
+from rangeseg.engine.descent import Descent
 from rangeseg.engine.inference import EvaluateSettings, Predictor
 from rangeseg.errors import RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.geometry.sensor import RowRule
 from rangeseg.methods import METHODS
+from rangeseg.methods.base import Method
 from rangeseg.simulation.generate import STAMP, SimulationSettings, read_stamp
 from tests.datasets.own_scans import BEAMS, DESCRIPTION, turn, write_labels, write_points
 from tests.fuzz import inputs
-from tests.methods.conftest import CLASSES, make_task, small_fidnet
+from tests.methods.conftest import CLASSES, make_task, three_layers
 
 Outcome = Literal["works", "refused"]
 
@@ -323,19 +325,35 @@ def _checkpoint(root: Path) -> Target:
     root.mkdir()
     path = root / "last.pt"
     torch.manual_seed(0)
-    method = METHODS["supervised"](small_fidnet, make_task(), METHODS["supervised"].Settings())
+    method = METHODS["supervised"](three_layers, make_task(), METHODS["supervised"].Settings())
     identity = Identity("supervised", ("a", "b", "c", "d"), "0" * 64, {"model.width": 4})
-    save_checkpoint(path, identity, 3, method, {"optimiser": {"state": {}}, "schedule": {}})
+    started = _one_step(method, Descent(method, 4, 1e-3, 1e-2, 0.3, 1.0))
+    save_checkpoint(path, identity, 1, method, started.state_dict())
 
     def read() -> None:
         step, training = load_checkpoint(path, identity, method, CPU)
-        assert step >= 0
-        assert isinstance(training, dict)
+        descent = Descent(method, 4, 1e-3, 1e-2, 0.3, 1.0)
+        with fitting(path):
+            descent.load_state_dict(training)
+        assert step == 1
+        after = _one_step(method, descent).state_dict()
+        assert after["step"] == 2
+        parameters = dict(method.named_parameters())
+        assert after["optimiser"].keys() == parameters.keys()
+        for name, moments in after["optimiser"].items():
+            assert moments["exp_avg"].shape == moments["exp_avg_sq"].shape == parameters[name].shape
         with torch.inference_mode():
             logits = method.predictor().eval()(torch.zeros(1, 6, 8, 16))
         assert logits.shape == (1, CLASSES, 8, 16)
 
     return Target("checkpoint", path, inputs.checkpoints(path.read_bytes()), read)
+
+
+def _one_step(method: Method[Any], descent: Descent) -> Descent:
+    for parameter in method.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    descent.step()
+    return descent
 
 
 def _points(columns: int, valid: np.ndarray) -> inputs.Bytes:

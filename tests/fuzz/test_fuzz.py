@@ -1,11 +1,13 @@
 """Whatever a file holds: it works, or ends in one of our errors that names the file."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.benchmarks.fuzz import Tally, report
 from tests.fuzz.targets import Target, make_targets
 
 NAMES = (
@@ -37,3 +39,11 @@ def test_it_works_or_is_refused(name: str, targets: dict[str, Target]) -> None:
         targets[name].try_out(data.draw(targets[name].contents))
 
     try_out()
+
+
+@pytest.mark.parametrize(("slowest_s", "faults", "code"), [(0.9, 0, 0), (0.9, 1, 1), (1.1, 0, 1)])
+def test_what_the_benchmark_ends_with(
+    slowest_s: float, faults: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report({".bin": Tally(Counter(works=3, fault=faults), slowest_s)}) == code
+    assert ("an input took 1.10 s, more than 1 s" in capsys.readouterr().out) == (slowest_s > 1)

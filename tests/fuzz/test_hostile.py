@@ -142,6 +142,31 @@ class TestCheckpoints:
         (line,) = [x for x in capsys.readouterr().err.splitlines() if "error" in x]
         assert re.search(message, line)
 
+    def test_steps_that_were_never_trained(
+        self, simulated_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = tmp_path / "run"
+        shutil.copytree(simulated_run, run)
+        state = torch.load(run / "last.pt", weights_only=True)
+        training = state["training"] | {"step": 10**9}
+        torch.save(state | {"step": 10**9, "training": training}, run / "last.pt")
+        (run / "result.json").unlink()
+        assert main(["evaluate", str(run)]) == 3
+        assert "last.pt has 1000000000 of 2 steps" in capsys.readouterr().err
+        assert not (run / "result.json").exists()
+
+    def test_moments_of_another_shape_end_a_resume_with_one_line(
+        self, simulated_root: Path, simulated_run: Path, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        run = tmp_path / "run"
+        shutil.copytree(simulated_run, run)
+        state = torch.load(run / "last.pt", weights_only=True)
+        state["training"]["optimiser"]["student.stem.0.0.weight"]["exp_avg"] = torch.zeros(3)
+        torch.save(state, run / "last.pt")
+        assert main([*two_steps(simulated_root, run), "--resume"]) == 3
+        assert "last.pt does not fit the run: exp_avg of student" in capsys.readouterr().err
+
     def test_another_list_of_labelled_scans(
         self, simulated_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -156,15 +181,20 @@ class TestCheckpoints:
 def simulated_run(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps."""
     run = tmp_path_factory.mktemp("hostile") / "run"
+    assert main(two_steps(simulated_root, run)) == 0
+    return run
+
+
+def two_steps(root: Path, run: Path) -> list[str]:
+    """The words of a training."""
     settings = [
-        f"dataset.root={simulated_root}", "range_image.width=256", "range_image.crop_width=64",
+        f"dataset.root={root}", "range_image.width=256", "range_image.crop_width=64",
         "model.width=4", "train.steps=2", "train.batch_size=2",
     ]  # fmt: skip
     config = Path(__file__).parents[2] / "configs" / "simulated.yaml"
     sets = [word for setting in settings for word in ("--set", setting)]
-    words = [*sets, "--method", "supervised", "--labels", "10%", "--out", str(run)]
-    assert main(["train", str(config), *words]) == 0
-    return run
+    method = ["--method", "supervised", "--labels", "10%", "--out", str(run)]
+    return ["train", str(config), *sets, *method]
 
 
 class TestConfigurations:

@@ -22,6 +22,7 @@ from rangeseg.simulation.generate import (
     SimulationSettings,
     generate_dataset,
 )
+from tests.engine.test_saving import file_limit
 
 SMALL = SimulationSettings(seed=3, train_scans=13, val_scans=3, test_scans=3, beams=8, columns=96)
 REPOSITORY = Path(__file__).parents[2]
@@ -118,6 +119,23 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(made: Path, tmp_path: Path) -
     assert 4 <= len(list(root.rglob("*.bin"))) < 19
     generate_dataset(root, SMALL, workers=1)
     assert contents(root) == contents(made)
+
+
+def test_a_full_disk_is_said_with_the_file(made: Path, tmp_path: Path) -> None:
+    root = tmp_path / "street"
+    said = r"00/velodyne/000000\.bin cannot be written \(File too large\): make room"
+    with file_limit(5000), pytest.raises(DataError, match=said):
+        generate_dataset(root, SMALL, workers=1)
+    assert not list(root.rglob("*.tmp"))
+    generate_dataset(root, SMALL, workers=1)
+    assert contents(root) == contents(made)
+
+
+def test_a_root_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    root = tmp_path / "street"
+    root.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"street/simulation\.json cannot be written \(File exists"):
+        generate_dataset(root, SMALL, workers=1)
 
 
 def test_a_complete_set_is_left_alone(made: Path) -> None:
