@@ -37,8 +37,6 @@ def choose_device(name: str) -> torch.device:
 
 def _tuned(device: torch.device) -> torch.device:
     if device.type == "cuda":
-        if device.index is not None:
-            torch.cuda.set_device(device)  # else the pinning thread opens the first one too
         torch.set_float32_matmul_precision("high")  # TF32, as the convolutions have it anyway
         torch.backends.cudnn.benchmark = True  # shapes do not change
     return device

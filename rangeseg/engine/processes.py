@@ -40,7 +40,10 @@ def joined(device_name: str, go_on: str) -> Iterator[torch.device]:
             which is also how torchrun ends those that are left.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield choose_device(device_name)
+        device = choose_device(device_name)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # else the pinning thread opens the first one too
+        yield device
         return
     from torch.distributed.rendezvous import rendezvous
 
