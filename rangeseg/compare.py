@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from rangeseg.building import open_source
 from rangeseg.config import Config, RunConfig, load_config, load_run_config
-from rangeseg.datasets.splits import labelled_and_unlabelled
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.splits import labelled_and_unlabelled, read_split
 from rangeseg.engine.comparison import CONTROLS, row_name
 from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.errors import ConfigError
 from rangeseg.jobs import PlannedRun
 from rangeseg.methods import METHODS, find_method
 from rangeseg.runs import plan_run, run_folder
-from rangeseg.trained import CONFIG
+from rangeseg.trained import CONFIG, LABELLED
 
 OURS = ("train.labelled", "evaluate.split")
 """Settings that a comparison sets itself."""
@@ -47,7 +49,8 @@ def plan_comparison(
         out: the folder of the runs.
 
     Raises:
-        ConfigError: a wrong setting, name or number, or a run that was begun with other settings.
+        ConfigError: a wrong setting, name or number, or a run that was begun with other settings
+            or labelled scans.
         DataError: scans are missing, or a list does not fit.
     """
     for override in overrides:
@@ -65,7 +68,12 @@ def plan_comparison(
         branch: load_config(path, [*overrides, f"train.labelled={branch}", *judged])
         for branch in ("plain", "strong")
     }
-    complete = _all_labelled(configs["strong"], labels)
+    source = open_source(configs["strong"])
+    complete = _all_labelled(configs["strong"], source, labels)
+
+    @cache
+    def labelled(name: str, seed: int) -> list[str]:
+        return labelled_and_unlabelled(source, name, seed)[0]
 
     runs: dict[Path, PlannedRun] = {}
     for seed in range(max(counts)):
@@ -74,7 +82,7 @@ def plan_comparison(
                 if seed >= count or (learns[method] and name in complete):
                     continue
                 config = plan_run(configs[branch], method, name, seed)
-                run = _planned(config, path, overrides, out)
+                run = _planned(config, path, overrides, out, labelled)
                 if run.folder in runs:
                     raise ConfigError(
                         f"--labels {' '.join(labels)}: two of these are kept in {run.folder.parent}"
@@ -93,9 +101,8 @@ def _seeds_of_each(labels: Sequence[str], seeds: Sequence[int]) -> list[int]:
     return list(seeds) if len(seeds) == len(labels) else list(seeds) * len(labels)
 
 
-def _all_labelled(config: Config, labels: Sequence[str]) -> set[str]:
+def _all_labelled(config: Config, source: ScanSource, labels: Sequence[str]) -> set[str]:
     """Those of ``labels`` that leave no scan unlabelled; data and labels are checked on the way."""
-    source = open_source(config)
     scans_to_evaluate(source, config.evaluate.split)
     complete = {name for name in labels if not labelled_and_unlabelled(source, name, 0)[1]}
     for name in sorted(complete):
@@ -103,7 +110,13 @@ def _all_labelled(config: Config, labels: Sequence[str]) -> set[str]:
     return complete
 
 
-def _planned(config: RunConfig, path: Path, overrides: Sequence[str], out: Path) -> PlannedRun:
+def _planned(
+    config: RunConfig,
+    path: Path,
+    overrides: Sequence[str],
+    out: Path,
+    labelled: Callable[[str, int], list[str]],
+) -> PlannedRun:
     run, branch, split = config.run, config.train.labelled, config.evaluate.split
     folder = out / run_folder(config).relative_to("runs")
     begun_split = split
@@ -111,12 +124,17 @@ def _planned(config: RunConfig, path: Path, overrides: Sequence[str], out: Path)
         begun = load_run_config(folder / CONFIG)
         begun_split = begun.evaluate.split
         _check_same(begun, config, folder)
+        if read_split(folder / LABELLED) != labelled(run.labels, run.seed):
+            raise ConfigError(
+                f"{folder / LABELLED} lists other scans than --labels {run.labels} now gives: "
+                "restore the list and the data as they were, or choose another --out"
+            )
     words = ["train", str(path), "--method", run.method, "--labels", run.labels]
     words += ["--seed", str(run.seed), "--out", str(folder), "--resume"]
     for setting in [*overrides, f"train.labelled={branch}", f"evaluate.split={begun_split}"]:
         words += ["--set", setting]
     title = f"{row_name((run.method, branch))}, {run.labels}, seed {run.seed}"
-    return PlannedRun(title, folder, split, begun_split, tuple(words))
+    return PlannedRun(title, folder, split, begun_split, config.dataset.root, tuple(words))
 
 
 def _check_same(begun: RunConfig, config: RunConfig, folder: Path) -> None:

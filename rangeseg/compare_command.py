@@ -60,7 +60,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from rangeseg.compare import plan_comparison
     from rangeseg.engine.report import check_report_files
     from rangeseg.engine.trainer import Interrupted
-    from rangeseg.errors import DataError
+    from rangeseg.errors import ConfigError, DataError
     from rangeseg.jobs import find_places, train_missing
     from rangeseg.trained import read_result
 
@@ -70,6 +70,12 @@ def _compare(arguments: argparse.Namespace) -> int:
         arguments.config, arguments.overrides, arguments.methods, arguments.labels,
         arguments.seeds, arguments.split, arguments.out,
     )  # fmt: skip
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {arguments.out} cannot be made ({error.strerror}): choose another folder"
+        ) from None
     try:
         failed = train_missing(runs, places)
     except Interrupted as stop:
@@ -92,10 +98,18 @@ def _report(arguments: argparse.Namespace) -> int:
 
     check_report_files([arguments.html, arguments.csv])
     name = result_path(Path(), arguments.split).name
-    paths = sorted({path for folder in arguments.folders for path in folder.rglob(name)})
+    for folder in arguments.folders:
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder: name those that hold runs")
+    found = {path.resolve() for f in arguments.folders for path in f.rglob("result*.json")}
+    paths = sorted(path for path in found if path.name == name)
     if not paths:
         places = ", ".join(str(folder) for folder in arguments.folders)
-        raise DataError(f"no {name} in {places}: train and evaluate runs first")
+        others = sorted({p.stem.removeprefix("result").removeprefix("_") or "val" for p in found})
+        remedy = "train and evaluate runs first"
+        if others:
+            remedy = f"there are results of {', '.join(others)}: name one with --split"
+        raise DataError(f"no {name} in {places}: {remedy}")
     _show_report([read_result(path) for path in paths], arguments)
     return 0
 

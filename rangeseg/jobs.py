@@ -16,12 +16,13 @@ from pathlib import Path
 
 import torch
 
+from rangeseg.config import load_run_config
 from rangeseg.engine.device import choose_device
 from rangeseg.engine.processes import end_with_parent
 from rangeseg.engine.trainer import Interrupted
 from rangeseg.errors import ConfigError
 from rangeseg.signals import collected_signals
-from rangeseg.trained import read_result, result_path
+from rangeseg.trained import CONFIG, read_result, result_path
 
 POLL_SECONDS = 0.2
 ONE_SIGNAL_SECONDS = 1.0
@@ -40,6 +41,7 @@ class PlannedRun:
         split: what its result must be of.
         begun_split: what the run evaluates at the end of its training; another than ``split``
             where it was begun for another comparison.
+        root: of the data.
         train: the words after ``rangeseg`` that train it or go on with it.
     """
 
@@ -47,6 +49,7 @@ class PlannedRun:
     folder: Path
     split: str
     begun_split: str
+    root: Path
     train: tuple[str, ...]
 
     @property
@@ -63,9 +66,13 @@ class PlannedRun:
         """The next command of this run, without ``rangeseg``; None once the result is there."""
         if self.result.is_file():
             return None
-        if result_path(self.folder, self.begun_split).is_file():
+        if result_path(self.folder, self.begun_split).is_file() and self._has_data():
             return ("evaluate", str(self.folder), "--split", self.split)
         return self.train
+
+    def _has_data(self) -> bool:
+        """Whether its folder says where the data are now; going on with its training does that."""
+        return load_run_config(self.folder / CONFIG).dataset.root == self.root
 
 
 @dataclass(frozen=True)
@@ -149,16 +156,21 @@ def train_missing(runs: Sequence[PlannedRun], places: Sequence[Place]) -> dict[P
             while children or (waiting and not received):
                 while waiting and free and not received:
                     run = waiting.popleft()
+                    words = run.next_words()
+                    if words is None:  # somebody else has made it meanwhile
+                        done += 1
+                        continue
                     logger.info("started %s", run.title)
-                    children.append(_Child(run, free.pop()))
+                    children.append(_Child(run, words, free.pop()))
                 time.sleep(POLL_SECONDS)
                 if len(received) > signals_seen:
                     signals_seen = len(received)
                     _stop(children, kill=signals_seen > 1)
                 for child in [c for c in children if c.has_ended()]:
                     children.remove(child)
-                    if child.has_more_to_do() and not received:
-                        children.append(_Child(child.run, child.place, child.started))
+                    more = child.more_to_do()
+                    if more is not None and not received:
+                        children.append(_Child(child.run, more, child.place, child.started))
                         continue
                     free.append(child.place)
                     done += 1
@@ -182,9 +194,9 @@ class _Child:
     tells its children in the one way that lets them save.
     """
 
-    def __init__(self, run: PlannedRun, place: Place, started: float | None = None) -> None:
-        words = run.next_words()
-        assert words is not None
+    def __init__(
+        self, run: PlannedRun, words: tuple[str, ...], place: Place, started: float | None = None
+    ) -> None:
         self.run, self.place, self.words = run, place, words
         self.started = time.monotonic() if started is None else started
         run.log.parent.mkdir(parents=True, exist_ok=True)
@@ -205,9 +217,10 @@ class _Child:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def has_more_to_do(self) -> bool:
-        """Whether it succeeded and its run needs another command than this one."""
-        return self._process.returncode == 0 and self.run.next_words() not in (None, self.words)
+    def more_to_do(self) -> tuple[str, ...] | None:
+        """The next command, if this one succeeded and its run needs another."""
+        words = self.run.next_words()
+        return words if self._process.returncode == 0 and words != self.words else None
 
     def fault(self) -> str | None:
         """What went wrong, in a line; None if nothing did."""

@@ -19,8 +19,10 @@ from rangeseg.building import (
 from rangeseg.config import RunConfig, load_run_config
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.published_lists import fingerprint
 from rangeseg.datasets.splits import read_split
 from rangeseg.engine.checkpoint import CHECKPOINT, load_checkpoint
+from rangeseg.engine.comparison import KINDS
 from rangeseg.engine.device import device_name
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import (
@@ -164,17 +166,29 @@ def load_run(
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A result that ``evaluate`` wrote.
+    """A result that ``evaluate`` wrote, and in ``file`` where.
 
     Raises:
         DataError: the file is missing or damaged.
     """
     try:
         result: dict[str, Any] = json.loads(path.read_text())
-        result["miou"]["point"], result["run"]["method"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a result ({error!r}): evaluate the run again") from None
-    return result
+        protocol, run = result["protocol"], result["run"]
+        protocol["dataset"], int(result["scans"]), [run[key] for key in _OF_A_RUN]
+        known = [iou for iou in result["iou"].values() if iou is not None]
+        [float(figure) for figure in [*(result["miou"][kind] for kind in KINDS), *known]]
+        protocol["split"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        named = path.stem.partition("_")[2]
+        again = f"rangeseg evaluate {path.parent}" + (f" --split {named}" if named else "")
+        raise DataError(f"{path} is not a result ({error!r}): `{again}` makes it anew") from None
+    return {**result, "file": str(path)}
+
+
+_OF_A_RUN = (
+    "method", "labelled", "labels", "labelled_scans", "labelled_list", "seed", "steps",
+    "train_seconds", "fingerprint", "common",
+)  # fmt: skip
 
 
 def evaluate_trained(
@@ -199,10 +213,12 @@ def evaluate_trained(
     result = evaluate(predictor, source, split, config.dataset.on_bad_scan)
     trained = BadScans(config.dataset.on_bad_scan, 0)
     trained.keep_in(folder / RECORD)
+    labelled = read_split(folder / LABELLED)
     result["run"] = {
         **config.run.model_dump(),
         "labelled": config.train.labelled,
-        "labelled_scans": len(read_split(folder / LABELLED)),
+        "labelled_scans": len(labelled),
+        "labelled_list": fingerprint(labelled),
         "skipped_scans": trained.report(),
         "steps": config.train.steps,
         "batch_size": config.train.batch_size,

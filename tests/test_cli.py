@@ -57,6 +57,20 @@ def test_train_evaluate_report(
     assert "mIoU on test (4 scans)" in capsys.readouterr().out
     assert json.loads((run / "result_test.json").read_text())["protocol"]["split"] == "test"
 
+    assert main(["report", str(run), "--split", "tets"]) == 3
+    assert "no result_tets.json" in (said := capsys.readouterr().err)
+    assert "there are results of test, val: name one with --split" in said
+    older = tmp_path / "older" / "result_test.json"
+    older.parent.mkdir()
+    without = {k: v for k, v in result["run"].items() if k != "common"}
+    older.write_text(json.dumps({**result, "run": without}))
+    assert main(["report", str(older.parent), "--split", "test"]) == 3
+    said = capsys.readouterr().err
+    assert (
+        f"{older} is not a result (KeyError('common')): `rangeseg evaluate {older.parent}" in said
+    )
+    assert "--split test` makes it anew" in said
+
     again = json.loads((run / "result.json").read_text())
     assert main(["evaluate", str(run)]) == 0
     assert json.loads((run / "result.json").read_text())["miou"] == again["miou"]
@@ -352,7 +366,8 @@ def test_a_checkpoint_of_another_network_is_refused(
     ("words", "code", "message"),
     [
         (["evaluate", "nowhere"], 2, "nowhere holds no config.yaml, so it is no run"),
-        (["report", "nowhere"], 3, "no result.json in nowhere"),
+        (["report", "nowhere"], 3, "nowhere is not a folder: name those that hold runs"),
+        (["report", "."], 3, "no result.json in .: train and evaluate runs first"),
         (["config", "nowhere.yaml"], 2, "nowhere.yaml does not exist"),
     ],
 )

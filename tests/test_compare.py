@@ -14,9 +14,11 @@ import torch
 
 from rangeseg.cli import main
 from rangeseg.compare import plan_comparison
+from rangeseg.config import load_config
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.jobs import PlannedRun, find_places, train_missing
 from rangeseg.methods import METHODS
+from rangeseg.runs import plan_run
 
 Capture = pytest.CaptureFixture[str]
 needs_proc = pytest.mark.skipif(
@@ -215,7 +217,7 @@ def test_children_end_even_if_the_comparison_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from rangeseg.jobs import *\n"
         f"sys.executable, folder = {str(script)!r}, Path({str(tmp_path)!r}) / 'seed0'\n"
-        "run = PlannedRun('cps, 1%, seed 0', folder, 'val', 'val', ('train',))\n"
+        "run = PlannedRun('cps, 1%, seed 0', folder, 'val', 'val', folder, ('train',))\n"
         "train_missing([run], find_places('cpu', 1))"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -232,8 +234,60 @@ def test_a_child_that_is_killed_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     script.write_text("#!/bin/sh\nkill -KILL $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    run = PlannedRun("cps, 1%, seed 0", tmp_path / "seed0", "val", "val", ("train",))
+    run = PlannedRun("cps, 1%, seed 0", tmp_path / "seed0", "val", "val", tmp_path, ("train",))
     assert train_missing([run], find_places("cpu", 1)) == {run: "ended by SIGKILL"}
+
+
+class MadeMeanwhile(PlannedRun):
+    """Missing when it is first asked about, there when its turn comes."""
+
+    def next_words(self) -> tuple[str, ...] | None:
+        asked = self.folder / "asked"
+        there = asked.is_file()
+        asked.parent.mkdir(exist_ok=True)
+        asked.touch()
+        return None if there else self.train
+
+
+def test_a_run_that_somebody_else_has_made_meanwhile_is_not_started(tmp_path: Path) -> None:
+    run = MadeMeanwhile("cps, 1%, seed 0", tmp_path / "seed0", "val", "val", tmp_path, ("train",))
+    assert train_missing([run], find_places("cpu", 1)) == {}
+    assert not run.log.exists()
+
+
+def test_runs_of_another_labelled_list_are_refused(tiny_config: list[str], tmp_path: Path) -> None:
+    """They would stand beside runs of the list as it is now."""
+    labelled = tmp_path / "list.txt"
+    labelled.write_text("00/000000\n00/000001\n")
+    (run, *_) = plan(tiny_config, tmp_path, methods=["supervised"], labels=[str(labelled)])
+    run.folder.mkdir(parents=True)
+    config = plan_run(
+        load_config(Path(tiny_config[0]), [*tiny_config[2::2], "train.labelled=plain"]),
+        "supervised", str(labelled), 0,
+    )  # fmt: skip
+    (run.folder / "config.yaml").write_text(config.resolved())
+    shutil.copy(labelled, run.folder / "labelled.txt")
+    assert plan(tiny_config, tmp_path, methods=["supervised"], labels=[str(labelled)])[0] == run
+    labelled.write_text("00/000000\n01/000000\n")
+    with pytest.raises(ConfigError, match=r"labelled.txt lists other scans than --labels .*list"):
+        plan(tiny_config, tmp_path, methods=["supervised"], labels=[str(labelled)])
+
+
+def test_data_that_moved_are_found_by_the_evaluation_too(
+    tiny_config: list[str], tmp_path: Path
+) -> None:
+    (run, *_) = plan(tiny_config, tmp_path, methods=["supervised"])
+    train_here([run])
+    place = next(w for w in tiny_config if w.startswith("dataset.root="))
+    moved = tmp_path / "moved"
+    shutil.copytree(place.partition("=")[2], moved)
+    overrides = [*tiny_config[2::2], f"dataset.root={moved}"]
+    later, *_ = plan(
+        tiny_config, tmp_path, methods=["supervised"], split="test", overrides=overrides
+    )
+    assert later.next_words() == later.train
+    train_here([later])
+    assert later.next_words() == ("evaluate", str(later.folder), "--split", "test")
 
 
 def test_the_plan_goes_seed_by_seed_and_always_has_the_controls(

@@ -13,7 +13,7 @@ from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS
 
 Result = Mapping[str, Any]
-"""Contents of a ``result.json``; ``run`` may also name ``batch_size`` and ``device``."""
+"""What ``read_result`` returned; ``run`` may also name ``batch_size`` and ``device``."""
 
 Row = tuple[str, str]
 """A method and its labelled branch, ``("cps", "strong")``."""
@@ -220,14 +220,15 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
     """Put together what may be compared.
 
     Args:
-        results: contents of ``result.json`` files.
+        results: what ``read_result`` returned.
 
     Returns:
         By data set; each has only runs of one protocol, number of scans, number of steps, and of
         the same settings besides the methods' own: a wider network is no gain of a method.
 
     Raises:
-        ConfigError: runs of one row differ in more than their seed.
+        ConfigError: runs of one row differ in more than their seed, or runs of one seed in their
+            labelled scans.
     """
     found: dict[str, Comparison] = {}
     for result in results:
@@ -254,11 +255,19 @@ def _budget(comparison: Comparison, labels: str, labelled_scans: int) -> Budget:
 def _add(budget: Budget, result: Result) -> None:
     run = result["run"]
     runs = budget.runs.setdefault((run["method"], run["labelled"]), {})
-    alike = {other["run"]["fingerprint"] for other in runs.values()} | {run["fingerprint"]}
-    if len(alike) > 1 or run["seed"] in runs:
-        raise ConfigError(
-            f"{run['method']}, {run['labels']} labels, seed {run['seed']}: two of these runs "
-            "have one seed or differ in their settings, so they cannot share a row: name only "
-            "the runs to compare"
-        )
+    for other in runs.values():
+        if other["run"]["seed"] == run["seed"]:
+            raise _unlike(result, other, "have one seed")
+        if other["run"]["fingerprint"] != run["fingerprint"]:
+            raise _unlike(result, other, "differ in their settings")
+    for same in [row[run["seed"]] for row in budget.runs.values() if run["seed"] in row]:
+        if same["run"]["labelled_list"] != run["labelled_list"]:
+            raise _unlike(result, same, "learnt from different labelled scans")
     runs[run["seed"]] = result
+
+
+def _unlike(result: Result, other: Result, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{other['file']} and {result['file']} {reason}, so they cannot share a table: name only "
+        "the runs to compare"
+    )

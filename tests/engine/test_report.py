@@ -31,11 +31,12 @@ def result(
         "protocol": {**PROTOCOL, **more.pop("protocol", {})},
         "miou": {"point": point, "point_raw": point - 1, "pixel": point + 1},
         "iou": more.pop("iou", {"car": point, "road": point + 20}),
-        "scans": 100,
+        "scans": more.pop("evaluated", 100),
+        "file": f"{method}/{seed}",
         "run": {
             "method": method, "labelled": labelled, "seed": seed, "labels": labels,
             "labelled_scans": scans, "steps": 600, "fingerprint": method, "common": "a",
-            "train_seconds": 40.0,
+            "labelled_list": f"{labels}, {seed}", "train_seconds": 40.0,
             **more,
         },
     }  # fmt: skip
@@ -137,9 +138,18 @@ def test_tables_go_by_protocol_and_by_the_number_of_labels() -> None:
 
 def test_runs_that_differ_in_more_than_the_seed_do_not_share_a_row() -> None:
     other = result("cps", "strong", 1, 40, fingerprint="width 128")
-    for second in (other, result("cps", "strong", 0, 40)):
-        with pytest.raises(ConfigError, match="cannot share a row"):
+    twice = result("cps", "strong", 0, 40)
+    for second, reason in ((other, "differ in their settings"), (twice, "have one seed")):
+        with pytest.raises(ConfigError, match=f"^cps/0 and cps/. {reason}, .* share a table"):
             report([result("cps", "strong", 0, 30), second])
+
+
+def test_runs_of_a_seed_with_other_labelled_scans_are_not_compared() -> None:
+    other = result(*STRONG, 1, 40, labelled_list="a list of the same name")
+    good = [result(*STRONG, 0, 40), result("cps", "strong", 0, 30), result("cps", "strong", 1, 31)]
+    assert report(good)
+    with pytest.raises(ConfigError, match=r"cps/1 and supervised/1 learnt from different labelled"):
+        report([*good, other])
 
 
 def test_runs_with_other_settings_are_not_compared() -> None:
@@ -190,25 +200,36 @@ def test_the_settings_of_a_vote_are_part_of_the_protocol() -> None:
 def test_published_figures(
     dataset: str, scans: int, row: tuple[str, str], figure: str | None
 ) -> None:
-    assert published_figure(dataset, "val", scans, row) == figure
-    assert published_figure(dataset, "test", scans, row) is None
+    evaluated = 6019 if dataset == "nuscenes" else 4071
+    assert published_figure(dataset, "val", evaluated, scans, row) == figure
+    assert published_figure(dataset, "test", evaluated, scans, row) is None
+    assert published_figure(dataset, "val", 81, scans, row) is None
 
 
 def test_published_figures_stand_beside_the_results() -> None:
     rows = [("supervised", "plain"), STRONG, ("mean_teacher", "strong")]
     rows += [("cutmix_seg", "strong"), ("pcr", "strong")]
     protocol = {"dataset": "semantic_kitti", "split": "val"}
-    text = report(result(*row, 0, 30, scans=191, protocol=protocol) for row in rows)
+    runs = {"scans": 191, "evaluated": 4071, "protocol": protocol}
+    text = report(result(*row, 0, 30, **runs) for row in rows)
     main, _, published = tables(text)
     assert [row[-1] for row in main] == [
-        "published (pixel metric)", "36.2", "–", "37.5 (unchecked)", "37.4", "–",
+        "published (FIDNet, pixel metric)", "36.2", "–", "37.5 (unchecked)", "37.4", "–",
     ]  # fmt: skip
     assert "As published: pixel metric" in text
     assert published[-1] == ["FrustumMix, FRNet", "55.8", "64.8", "65.2", "65.4"]
-    assert published_table("nuscenes", "val")[-2] == [
+    assert published_table("nuscenes", "val", 6019)[-2] == [
         "supervised, FRNet", "51.9", "68.1", "70.9", "74.6",
     ]  # fmt: skip
-    assert published_table("nuscenes", "test") == []
+    assert published_table("nuscenes", "test", 6019) == []
+
+
+def test_published_figures_stand_beside_no_part_of_the_split() -> None:
+    """Such as the 81 scans of nuScenes' v1.0-mini."""
+    protocol = {"dataset": "nuscenes", "split": "val"}
+    run = result("cps", "strong", 0, 30, scans=281, evaluated=81, protocol=protocol)
+    assert "ublished" not in report([run])
+    assert published_table("nuscenes", "val", 81) == []
 
 
 def test_csv_has_a_line_for_each_run() -> None:
