@@ -74,7 +74,12 @@ def _check(source: ScanSource, arguments: argparse.Namespace) -> list[Part]:
     labelled = None
     if arguments.labels is not None:
         labelled = read_split(arguments.labels)
-        check_split(labelled, source, arguments.labels)
+        try:
+            check_split(labelled, source, arguments.labels)
+        except DataError as error:
+            # What is missing of the train split is a problem among others, if that is checked.
+            if error.kind != "missing" or "train" not in (arguments.split or ["train"]):
+                raise
     return check_dataset(source, arguments.split, arguments.deep, labelled, arguments.workers)
 
 

@@ -6,9 +6,7 @@ import argparse
 from pathlib import Path
 
 from rangeseg.commandline import Commands, add_command
-from rangeseg.errors import ConfigError, DataError
-
-DATASETS = ("semantic_kitti", "simulated")
+from rangeseg.errors import ConfigError
 
 
 def add(commands: Commands) -> None:
@@ -22,8 +20,8 @@ def add(commands: Commands) -> None:
         "--method supervised --labels 10%",
     )  # fmt: skip
     scribble.add_argument(
-        "dataset", metavar="DATASET", choices=DATASETS,
-        help=f"{' or '.join(DATASETS)}: fully labelled, in SemanticKITTI's layout",
+        "dataset", metavar="DATASET", choices=["semantic_kitti"],
+        help="semantic_kitti, fully labelled",
     )  # fmt: skip
     scribble.add_argument("root", metavar="ROOT", type=Path, help="the data's folder; only read")
     scribble.add_argument(
@@ -46,7 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw scribbles for the training sequences of a data set."""
     from pydantic import ValidationError
 
-    from rangeseg.datasets import open_dataset
     from rangeseg.datasets.scribbles import ScribbleSettings, scribble_dataset
     from rangeseg.datasets.semantic_kitti import SemanticKitti
 
@@ -58,10 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
-    source = open_dataset(arguments.dataset, arguments.root)
-    if not source.root.is_dir():  # a simulated data set would be made here
-        raise DataError(f"{source.root} is not a folder: there is nothing to draw from")
-    assert isinstance(source, SemanticKitti)
+    source = SemanticKitti(arguments.root)
     scans = scribble_dataset(source, arguments.out, settings, arguments.workers)
     print(
         f"{arguments.out}: scribbles of {scans} training scans, drawn from full labels "

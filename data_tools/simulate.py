@@ -13,8 +13,8 @@ SIMULATION_OPTIONS = {
     "train-scans": "scans of the train split",
     "val-scans": "scans of the val split",
     "test-scans": "scans of the test split",
-    "beams": "lasers of the sensor: rows of the range image",
-    "columns": "firings in one turn: columns of the range image",
+    "beams": "lasers of the sensor; the image has range_image.height rows",
+    "columns": "firings in one turn; the image is range_image.width wide",
 }
 
 

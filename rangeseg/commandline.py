@@ -45,13 +45,13 @@ def add_command(
         name: how it is called.
         run: what it does; returns the exit code. Heavy imports belong inside, so that ``--help``
             is instant.
-        summary: one line for both help pages.
+        summary: one line for both help pages, a per cent sign written twice.
         example: command lines, shown below the options.
     """
     parser = commands.add_parser(
         name,
         help=summary,
-        description=summary,
+        description=summary % (),  # which argparse does for help alone
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -43,7 +43,10 @@ class DatasetSettings(Settings):
             raise ValueError("a folder's name holds no NUL")
         if any(len(os.fsencode(part)) > _LONGEST_NAME for part in root.parts):
             raise ValueError("the name of a folder is too long")
-        return root
+        try:
+            return root.expanduser()
+        except RuntimeError:
+            raise ValueError("nobody knows this home folder: write the path without ~") from None
 
 
 class RunSettings(Settings):
@@ -63,6 +66,16 @@ class Config(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     methods: dict[str, dict[str, Any]] = Field(default={})
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _emptied(cls, methods: Any) -> Any:
+        """No line, or none that is not commented out, is a group without keys."""
+        if methods is None:
+            return {}
+        if not isinstance(methods, dict):
+            return methods
+        return {name: {} if group is None else group for name, group in methods.items()}
 
     def method_settings(self, name: str) -> Settings:
         """The settings of a method on this data set."""
@@ -92,10 +105,12 @@ class RunConfig(Config):
         """Every setting of the run by its dotted key; of the methods, only the run's own.
 
         What is done about bad scans is left out: it changes nothing where there is none, and a run
-        that one has ended must be able to go on without it. So are threads, which change nothing.
+        that one has ended must be able to go on without it. So are threads and activation
+        checkpointing, which change nothing.
         """
         values = self.model_dump(mode="json", exclude={"methods"})
         del values["dataset"]["on_bad_scan"], values["evaluate"]["threads"]
+        del values["train"]["activation_checkpointing"]
         return _flat({**values, "methods": self.resolved_methods()})
 
     def of_the_weights(self) -> dict[str, Any]:
@@ -144,7 +159,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     values = _read(path)
     for override in overrides:
         _set(values, override)
-    return check_config(Config, values, str(path))
+    return check_config(Config, values, f"{path} with --set" if overrides else str(path))
 
 
 def load_run_config(path: Path) -> RunConfig:
@@ -176,12 +191,32 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which takes seconds over brackets that are nested hundreds deep."""
+    """The safe loader without its traps.
+
+    It takes seconds over brackets that are nested hundreds deep, and of a key that stands twice
+    it silently drops the first.
+    """
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
         if self.flow_level >= _DEEPEST:
             raise yaml.YAMLError(f"brackets are nested more than {_DEEPEST} deep")
         super().fetch_flow_collection_start(TokenClass)  # type: ignore[no-untyped-call]
+
+    # Not when values are made of it: by then merged keys (<<) stand beside a group's own.
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in lines:
+                raise ConfigError(
+                    f"{_shown(key.value)} stands in line {lines[name]} and again in line {line}: "
+                    "make one of the two"
+                )
+            lines[name] = line
+        return node
 
 
 _DEEPEST = 20  # brackets
@@ -192,12 +227,14 @@ def _parse(text: str, where: str) -> Any:
     """The values of a YAML text.
 
     Raises:
-        ConfigError: it is not YAML; ``where`` begins the message.
+        ConfigError: it is not YAML, or a key stands twice; ``where`` begins the message.
     """
     try:
         return yaml.load(text, _Loader)
     except RecursionError:
         raise ConfigError(f"{where} is nested too deeply") from None
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
     except Exception as error:  # a date such as 2026-13-45 is a ValueError, and so on
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
 
@@ -225,7 +262,7 @@ def check_config(kind: type[AnyConfig], values: dict[str, Any], where: str) -> A
             errors.append(f"methods: {unknown_name('method', str(name), list(METHODS))}")
             continue
         try:
-            METHODS[name].Settings.model_validate(settings)
+            METHODS[name].Settings.model_validate({} if settings is None else settings)
         except ValidationError as error:
             prefix = ("methods", name)
             errors += [_explain(METHODS[name].Settings, e, prefix) for e in error.errors()]
@@ -254,7 +291,9 @@ def _set(values: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     place = values
     for parent in parents:
-        place = place.setdefault(parent, {})
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: '{parent}' holds a value, not a group of keys")
     place[last] = value

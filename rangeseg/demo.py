@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,11 +42,16 @@ def shipped_config(name: str) -> Path:
     Raises:
         ConfigError: it is not there.
     """
-    checkout, installed = Path(__file__).parents[1], Path(sys.prefix) / "share" / "rangeseg"
-    for folder in (checkout / "configs", installed / "configs"):
+    package = Path(__file__).parents[1]
+    user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
+    # A checkout, then what pip makes: with --target, for the system, with --user.
+    prefixes = [package, Path(sysconfig.get_path("data")), Path(sys.prefix), Path(user)]
+    folders = [package / "configs", *[p / "share" / "rangeseg" / "configs" for p in prefixes]]
+    for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    raise ConfigError(f"{name} is neither in {checkout / 'configs'} nor in {installed / 'configs'}")
+    looked = ", ".join(dict.fromkeys(map(str, folders)))
+    raise ConfigError(f"{name} is in none of {looked}: install rangeseg anew")
 
 
 def run_demo(out: Path, steps: int | None = None) -> str:
@@ -62,18 +68,20 @@ def run_demo(out: Path, steps: int | None = None) -> str:
         RangesegError: a training failed, or the folder holds something else.
     """
     path = shipped_config("simulated.yaml")
+    data = str((out / "data").absolute())
     overrides = [
-        f"dataset.root={out / 'data'}",
+        f"dataset.root={json.dumps(data, ensure_ascii=False)}",  # YAML has JSON's quotes
         f"evaluate.split={SPLIT}",
-        f"train.steps={steps or STEPS}",
+        f"train.steps={STEPS if steps is None else steps}",
     ]
     config = load_config(path, overrides)
+    folders = {method: out / "runs" / method for method in METHODS}
+    missing = {m: f for m, f in folders.items() if not result_path(f, SPLIT).is_file()}
+    _check_steps([f for m, f in folders.items() if m not in missing], config.train.steps)
     if (out / "data" / "simulation.json").is_file():
         print(f"data: {out / 'data'} is already there", file=sys.stderr)
     open_source(config).scan_ids(SPLIT)  # simulates on first use
 
-    folders = {method: out / "runs" / method for method in METHODS}
-    missing = {m: f for m, f in folders.items() if not result_path(f, SPLIT).is_file()}
     for method, folder in folders.items():
         if method not in missing:
             print(f"{method}: {folder} is already trained and evaluated", file=sys.stderr)
@@ -85,6 +93,17 @@ def run_demo(out: Path, steps: int | None = None) -> str:
     if missing or not (overview.is_file() and journey.is_file()):
         _draw(overview, journey, folders, results)
     return _report(out, results) + f"\npictures: {overview}, {journey}"
+
+
+def _check_steps(trained: list[Path], steps: int) -> None:
+    """That what is there is of the length that is asked for."""
+    for folder in trained:
+        found = read_result(result_path(folder, SPLIT))["run"]["steps"]
+        if found != steps:
+            raise ConfigError(
+                f"{folder} was trained for {found} steps, not {steps}: choose another --out, or "
+                f"--steps {found}"
+            )
 
 
 def _train(path: Path, overrides: list[str], missing: dict[str, Path], steps: int) -> None:
@@ -216,10 +235,11 @@ def _report(out: Path, results: dict[str, dict[str, Any]]) -> str:
             ]
         )
     header = ["method", "labelled scans", "point mIoU", "raw point", "pixel", "seconds"]
-    protocol = next(iter(results.values()))["protocol"]
+    first = results[METHODS[0]]
     return (
-        f"simulated street, {results[METHODS[0]]['scans']} {protocol['split']} scans, mIoU in "
-        f"per cent (one seed: a look, not a proof; the README has the table over several)\n\n"
+        f"simulated street, {first['scans']} {first['protocol']['split']} scans, "
+        f"{first['run']['steps']} steps, mIoU in per cent (one seed: a look, not a proof; "
+        f"the README has the table over several)\n\n"
         f"{markdown_table(header, rows)}\n\n"
         f"runs:     {out / 'runs'}"
     )

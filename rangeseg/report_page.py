@@ -97,10 +97,11 @@ def _section(comparison: Comparison) -> Html:
     for budget in comparison.budgets:
         parts += _budget(comparison, budget)
     protocol = comparison.protocol
-    if rows := published_table(protocol["dataset"], protocol["split"]):
+    if rows := published_table(protocol["dataset"], protocol["split"], comparison.scans):
         note = (
             "Pixel metric, validation split, as published: to be compared with the column “pixel” "
-            "only. Above they stand beside rows that had as many labelled scans."
+            "only. Above, those of FIDNet stand beside rows that had as many labelled scans, "
+            "whatever their network."
         )
         header = ["method, network", *RATIOS]
         parts += [element("h3", "As published"), _table(header, rows, "Published figures")]

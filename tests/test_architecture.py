@@ -1,11 +1,15 @@
 """The floors of the house: imports go downward only, and the heavy ones wait."""
 
+import argparse
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import data_tools.cli
+import rangeseg.cli
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
@@ -79,6 +83,13 @@ def test_nothing_below_the_commands_prints_or_exits() -> None:
             if isinstance(node, ast.Call):
                 call = ast.unparse(node.func)
                 assert call not in ("print", "sys.exit", "exit"), f"{path}: {call}"
+
+
+@pytest.mark.parametrize("parser", [rangeseg.cli.build_parser(), data_tools.cli.build_parser()])
+def test_help_has_per_cent_signs_once(parser: argparse.ArgumentParser) -> None:
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    for each in (parser, *commands.choices.values()):
+        assert "%%" not in each.format_help()
 
 
 @pytest.mark.parametrize("words", [["rangeseg.cli"], ["data_tools.cli"]])

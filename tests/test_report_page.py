@@ -52,11 +52,11 @@ class Page(HTMLParser):
             self.tables[-1][-1][-1] += data
 
 
-def results(dataset: str = "semantic_kitti") -> list[dict]:
+def results(dataset: str = "semantic_kitti", evaluated: int = 4071) -> list[dict]:
     return [
         result(
             method, labelled, seed, 30 + number + 0.3 * seed * number, labels, scans,
-            protocol={"dataset": dataset, "split": "val"},
+            protocol={"dataset": dataset, "split": "val"}, evaluated=evaluated,
         )
         for labels, scans in (("1%", 191), ("10%", 1913))
         for number, (method, labelled) in enumerate(ROWS)
@@ -71,9 +71,15 @@ def test_the_page_has_every_figure_of_the_report() -> None:
             assert [r for r in page.tables if any(set(row) <= set(line) for line in r)], row
     for note in re.findall("Note: (.*)", text):
         assert note in page.text
-    for fact in ("val (100 scans)", "nearest_point 5x5", "600", "semantickitti policy", "32x512"):
+    for fact in ("val (4071 scans)", "nearest_point 5x5", "600", "semantickitti policy", "32x512"):
         assert fact in page.text
     assert "supervised, strong" in page.text
+
+
+def test_published_figures_are_of_the_whole_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rangeseg.report_page.miou_plot", lambda *words: b"")
+    assert "As published" in report_page(results()[:1])
+    assert "As published" not in report_page(results(evaluated=5)[:1])
 
 
 def test_gains_in_each_class_are_over_the_strong_control() -> None:

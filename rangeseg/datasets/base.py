@@ -143,6 +143,8 @@ class ScanSource(ABC):
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
         """Read one scan; points that are NaN, (0, 0, 0) or nowhere (beyond 1e6 m) are kept.
 
+        Whatever the file says of them, their label is IGNORE.
+
         Args:
             scan_id: one of ``scan_ids``.
             with_labels: False leaves the label file alone (unlabelled training, test sets).

@@ -254,5 +254,5 @@ def _look_inside(scan: Scan, found: Tally) -> None:
         )
     if scan.labels is not None:
         found.class_points += np.bincount(scan.labels, minlength=IGNORE + 1)
-        if (scan.labels == IGNORE).all():
+        if len(intensity) and (scan.labels == IGNORE).all():
             found.notes.append(f"{scan.scan_id} has only ignored labels: it teaches nothing")

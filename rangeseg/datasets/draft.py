@@ -143,9 +143,11 @@ def _find_scans(folder: SequenceFolder) -> tuple[dict[str, list[str]], list[str]
     for name in sorted(p.name for p in (folder.root / "sequences").iterdir() if p.is_dir()):
         try:
             if not re.fullmatch(SEQUENCE_NAME, name):
-                raise DataError(f"'{name}' cannot name a sequence")
+                raise DataError(f"'{name}' cannot name a sequence", "missing")
             sequences[name] = folder.sequence_ids(name)
-        except DataError:
+        except DataError as error:
+            if error.kind != "missing":
+                raise
             left_out.append(name)
     if sequences:
         return sequences, left_out

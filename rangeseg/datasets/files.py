@@ -7,7 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from rangeseg.datasets.labels import IGNORE
 from rangeseg.errors import DataError
+from rangeseg.geometry.kernel import kernel
 
 LabelType = Literal["uint8", "uint16", "uint32"]
 
@@ -16,6 +18,8 @@ MOST_POINTS = 1 << 24
 
 FARTHEST = np.float32(1e6)
 """Coordinates (metres) and intensities beyond this are no measurements."""
+
+_ZERO, _INFINITY, _IGNORED = np.float32(0.0), np.float32(np.inf), np.uint8(IGNORE)
 
 _npy: Any = np.lib.format  # whose functions have no types
 
@@ -99,8 +103,8 @@ def read_points(path: Path, columns: int) -> np.ndarray:
 def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
     """Scale intensities to 0..1, and make each value beyond ±FARTHEST NaN.
 
-    Such a point is not projected, but gets a label like every other. One finite intensity of 1e38
-    would make the image infinite, and with it what the network says of the whole scan.
+    Such a point is not projected, but gets a prediction like every other. One finite intensity of
+    1e38 would make the image infinite, and with it what the network says of the whole scan.
 
     Args:
         points: (N,4) float32; changed in place.
@@ -116,6 +120,21 @@ def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
     if impossible.any():
         points[impossible] = np.nan
     return points
+
+
+@kernel
+def ignore_empty(points: np.ndarray, labels: np.ndarray) -> None:
+    """Make the label IGNORE of each point without a position: (0, 0, 0) or not finite.
+
+    Args:
+        points: (N,4) float32, contiguous and ``measured``.
+        labels: (N,) uint8; changed in place.
+    """
+    values = points.ravel()  # as in the projection: only so, and reading all four, is it vectorised
+    for i in range(labels.shape[0]):
+        size = abs(values[4 * i]) + abs(values[4 * i + 1]) + abs(values[4 * i + 2])
+        size += _ZERO * min(_ZERO, values[4 * i + 3])  # adds nothing, even if that is NaN
+        labels[i] = labels[i] if (size > _ZERO) & (size < _INFINITY) else _IGNORED  # NaN: neither
 
 
 def npy_columns(path: Path) -> int:

@@ -15,6 +15,7 @@ from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
 from rangeseg.datasets.files import (
     check_label_file,
     count_points,
+    ignore_empty,
     measured,
     read_labels,
     read_points,
@@ -206,7 +207,7 @@ class NuScenes(ScanSource):
         return points
 
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; points that are NaN, (0, 0, 0) or nowhere are kept.
+        """Read one scan; points that are NaN, (0, 0, 0) or nowhere are kept, but not their labels.
 
         Raises:
             DataError: a file is missing or truncated, holds no point, has another number of
@@ -221,6 +222,7 @@ class NuScenes(ScanSource):
         label_path = _published(label_path, scan_id)
         raw_labels = read_labels(label_path, points_path, len(points), "uint8")
         labels = self.info.label_map.to_train(raw_labels, where=str(label_path))
+        ignore_empty(points, labels)
         return Scan(scan_id, points, labels, ring)
 
     def prediction_file(self, scan_id: str, split: str) -> str:

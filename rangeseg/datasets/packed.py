@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
-from rangeseg.datasets.files import reason
+from rangeseg.datasets.files import ignore_empty, reason
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.packed_codec import decode_scan
 from rangeseg.datasets.packed_index import PackedScan, PackedSplit, PackIndex, read_index
@@ -137,6 +137,8 @@ class Packed(ScanSource):
                 "the data anew",
                 kind="truncated",
             ) from None
+        if scan.labels is not None:
+            ignore_empty(scan.points, scan.labels)  # a pack of an earlier version has them
         return scan
 
     def prediction_file(self, scan_id: str, split: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from rangeseg.datasets.files import reason
 from rangeseg.datasets.nuscenes import NuScenes
 from rangeseg.datasets.packed import meaning
 from rangeseg.datasets.packed_codec import encode_scan
@@ -161,21 +162,24 @@ def _write(file: _Counted, source: Packable, name: str, packing: Packing) -> Non
 def _write_scan(
     file: _Counted, source: Packable, scan_id: str, split: str, packing: Packing
 ) -> PackedScan:
-    labelled = source.has_labels(scan_id)
-    scan = source.read_scan(scan_id, labelled)
+    try:
+        labelled, needed = source.has_labels(scan_id), source.needs_labels(scan_id)
+        scan = source.read_scan(scan_id, labelled)
+        points_path, label_path = source.paths(scan_id)
+        packing.raw_bytes += points_path.stat().st_size
+        if labelled and label_path is not None:
+            packing.raw_bytes += label_path.stat().st_size
+    except OSError as error:
+        raise DataError(f"scan {scan_id}: {error.filename} {reason(error)}") from None
     try:
         content = encode_scan(scan)
     except ValueError as error:
         raise DataError(f"scan {scan_id} {error}: it cannot be packed") from None
     entry = PackedScan(
         scan_id, source.prediction_file(scan_id, split), file.size, len(content),
-        len(scan.points), zlib.crc32(content), labelled, source.needs_labels(scan_id),
+        len(scan.points), zlib.crc32(content), labelled, needed,
     )  # fmt: skip
     file.write(content)
-    points_path, label_path = source.paths(scan_id)
-    packing.raw_bytes += points_path.stat().st_size
-    if labelled and label_path is not None:
-        packing.raw_bytes += label_path.stat().st_size
     packing.labelled += labelled
     packing.points += len(scan.points)
     return entry

@@ -13,11 +13,14 @@ from rangeseg.errors import DataError
 
 _GZIP = b"\x1f\x8b"
 _MOST_BYTES = 1 << 26  # of a list: all of nuScenes takes 1 MB, but a packed file may unpack to TB
-# A name starts with a letter or digit, so that neither . nor .. is one.
+# A name does not start with a dot, so that neither . nor .. is one.
 _NAME = r"\w[\w.-]*"
-_FRAME = r"(\w[\w.-]*?)"
+# What a line can hold: no path, no comment, no control character, nothing that UTF-8 cannot write.
+_IN_FRAME = r"[^\s/\\#\x00-\x1f\x7f\ud800-\udfff]"
+_FRAME = rf"((?!\.){_IN_FRAME}+)"
 _SUFFIX = r"\.(?:bin|label|npy)"
-_SHORT = re.compile(rf"({_NAME})/{_FRAME}(?:{_SUFFIX})?")
+_NO_SUFFIX = r"(?<!\.bin)(?<!\.label)(?<!\.npy)"  # faster than a lazy _FRAME
+_SHORT = re.compile(rf"({_NAME})/{_FRAME}(?:{_SUFFIX}|{_NO_SUFFIX})")
 # No blank in the folders above: two columns of paths are not one path.
 _LONG = re.compile(rf"(?:\S*/)?sequences/({_NAME})/{_NAME}/{_FRAME}{_SUFFIX}")
 _TOKEN = re.compile(r"[0-9a-f]{32}")

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.errors import ConfigError
+from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.augmentation import AugmentationSettings, augment_points
 from rangeseg.geometry.channels import CHANNELS, make_range_image, to_image
 from rangeseg.geometry.projection import Projection, project_points
@@ -69,10 +69,14 @@ class RangeImages:
         return tuple(self.statistics.get(c, (0.0, 1.0)) for c in self.settings.channels)
 
     def project(self, scan: Scan) -> tuple[Projection, RowRule]:
-        """Where every point of a scan falls, and the row rule that the scan allowed."""
+        """Where every point of a scan falls, and the row rule that the scan allowed.
+
+        Raises:
+            DataError: the scan names a beam that the sensor does not have.
+        """
         beams = beam_rows(scan.points, self.sensor, scan.ring)
         rule = "inclination" if beams is None else self.sensor.row_rule
-        return project_points(scan.points, self.sensor, beams), rule
+        return self._project(scan, scan.points, beams), rule
 
     def image(self, points: np.ndarray, projection: Projection) -> np.ndarray:
         """The normalised range image (C,H,W) float32 of points (N,4)."""
@@ -96,11 +100,14 @@ class RangeImages:
         Returns:
             ``image`` (C,H,W) float32 and ``valid`` (H,W) bool; ``labels`` (H,W) uint8 where the
             scan has labels.
+
+        Raises:
+            DataError: the scan names a beam that the sensor does not have.
         """
         # Before the augmentation: rotation moves the wraps from which rows are read.
         beams = beam_rows(scan.points, self.sensor, scan.ring)
         points = augment_points(scan.points, rng, augmentation)
-        projection = project_points(points, self.sensor, beams)
+        projection = self._project(scan, points, beams)
         crop_width = self.settings.crop_width
         if crop_width is not None:  # and one column more, the left neighbour of the first
             columns = int(window * self.settings.width) + np.arange(-1, crop_width)
@@ -112,6 +119,13 @@ class RangeImages:
         if crop_width is not None:
             sample = {name: field[..., 1:] for name, field in sample.items()}
         return sample
+
+    def _project(self, scan: Scan, points: np.ndarray, beams: np.ndarray | None) -> Projection:
+        """The projection of a scan's points, augmented or not; an error names the scan."""
+        try:
+            return project_points(points, self.sensor, beams)
+        except DataError as error:
+            raise DataError(f"scan {scan.scan_id}: {error}", error.kind) from None
 
 
 def class_frequencies(

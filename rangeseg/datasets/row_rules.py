@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rangeseg.datasets.base import Scan
-from rangeseg.geometry.firing_order import firing_beams
+from rangeseg.geometry.firing_order import ORDERED, descent, firing_beams
 from rangeseg.geometry.rows import count_turns
 from rangeseg.geometry.sensor import RowRule
 
@@ -56,7 +56,7 @@ class RowRules:
         self._turns: Counter[int] = Counter()
         self._turns_steady = True
         self._highest_ring: int | None = None
-        self._ring_steady, self._ring_falls = True, 0
+        self._ring_steady, self._ring_ordered, self._ring_falls = True, True, 0
         self._clusters: list[int] = []
 
     def add(self, scan: Scan) -> None:
@@ -75,14 +75,15 @@ class RowRules:
         turns = count_turns(points, turn)
         self._turns[turns] += 1
         if turns <= MOST_BEAMS:
-            explained, falls = _explained(inclination[far], turn[far])
-            self._turns_steady &= explained >= _STEADY and falls
+            explained, order = _explained(inclination[far], turn[far])
+            self._turns_steady &= explained >= _STEADY and order > 0
         if scan.ring is not None:
             highest = int(scan.ring.max())
             self._highest_ring = max(highest, self._highest_ring or 0)
-            explained, falls = _explained(inclination[far], scan.ring[far])
+            explained, order = _explained(inclination[far], scan.ring[far])
             self._ring_steady &= explained >= _STEADY
-            self._ring_falls += 1 if falls else -1
+            self._ring_ordered &= abs(order) >= ORDERED
+            self._ring_falls += 1 if order > 0 else -1
         self._clusters.append(count_clusters(inclination[depth >= _CLUSTERS_FROM_M]))
 
     @property
@@ -105,6 +106,9 @@ class RowRules:
             return Finding("ring", None, "no column names the beam")
         if not self._ring_steady:
             return Finding("ring", None, "that column does not go with the inclination")
+        if not self._ring_ordered:
+            note = "the beams of that column do not fall or rise one by one"
+            return Finding("ring", None, note)
         first = "lowest" if self.ring_rises else "highest"
         return Finding("ring", self._highest_ring + 1, f"0 is the {first} beam")
 
@@ -135,8 +139,8 @@ def find_ring(values: np.ndarray) -> int | None:
         ring = values[far, column]
         whole = ring.size > 0 and np.isfinite(ring).all() and not (ring % 1).any()
         if whole and 0 <= ring.min() < ring.max() < MOST_BEAMS:
-            explained, _ = _explained(inclination[far], ring.astype(np.int32))
-            if explained >= _STEADY:
+            explained, order = _explained(inclination[far], ring.astype(np.int32))
+            if explained >= _STEADY and abs(order) >= ORDERED:
                 return column
     return None
 
@@ -168,12 +172,13 @@ def count_clusters(inclination: np.ndarray) -> int:
     return int(np.count_nonzero(high & (found["prominences"] > _DIP * height)))
 
 
-def _explained(inclination: np.ndarray, beams: np.ndarray) -> tuple[float, bool]:
-    """The share of the inclinations' variance that the beam explains, and whether they fall."""
+def _explained(inclination: np.ndarray, beams: np.ndarray) -> tuple[float, float]:
+    """The share of the inclinations' variance that the beam explains, and their ``descent``."""
     variance = inclination.var()
     if variance == 0.0:
-        return 0.0, False
-    mean = np.bincount(beams, weights=inclination) / np.maximum(np.bincount(beams), 1)
+        return 0.0, 0.0
+    count = np.bincount(beams)
+    total = np.bincount(beams, weights=inclination)
+    mean = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
     rest = inclination - mean[beams]
-    falls = np.mean((beams - beams.mean()) * inclination) < 0
-    return float(1.0 - rest.var() / variance), bool(falls)
+    return float(1.0 - rest.var() / variance), descent(mean)

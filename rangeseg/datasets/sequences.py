@@ -16,11 +16,13 @@ from rangeseg.datasets.files import (
     LabelType,
     check_label_file,
     count_points,
+    ignore_empty,
     measured,
     read_labels,
     read_points,
     reason,
 )
+from rangeseg.datasets.published_lists import scan_id_of
 from rangeseg.errors import DataError, unknown_name
 from rangeseg.settings import Settings
 
@@ -102,7 +104,8 @@ class SequenceFolder(ScanSource):
         """Ids of all scans of one sequence, sorted.
 
         Raises:
-            DataError: the root is wrong, or the sequence is missing or empty.
+            DataError: the root is wrong, the sequence is missing or empty, or a file has a name
+                that no labelled list can hold.
         """
         suffix = self.layout.points_suffix
         folder = self.root / "sequences" / sequence / self.layout.points_folder
@@ -120,7 +123,18 @@ class SequenceFolder(ScanSource):
                 f"sequence {sequence} is empty: no {suffix} in {folder}: copy it again",
                 kind="missing",
             )
-        return [f"{sequence}/{frame}" for frame in frames]
+        scan_ids = [f"{sequence}/{frame}" for frame in frames]
+        # Such a list is written when a run begins and read when it is resumed or evaluated.
+        unlisted = [scan_id for scan_id in scan_ids if scan_id_of(scan_id) != scan_id]
+        if unlisted:
+            name = unlisted[0].partition("/")[2] + suffix
+            raise DataError(
+                f"sequence {sequence}: {len(unlisted)} of {len(frames)} files in {folder} have a "
+                f"name that labelled lists cannot hold, the first is {name!r}: rename them, and "
+                "their label files: no blanks, '#', '\\' or control characters, and no .bin, "
+                f".label or .npy before the suffix {suffix}"
+            )
+        return scan_ids
 
     def paths(self, scan_id: str) -> tuple[Path, Path]:
         """The point file and the label file of a scan; neither need exist.
@@ -166,7 +180,7 @@ class SequenceFolder(ScanSource):
         return points
 
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; points that are NaN, (0, 0, 0) or nowhere are kept.
+        """Read one scan; points that are NaN, (0, 0, 0) or nowhere are kept, but not their labels.
 
         Raises:
             DataError: a file is missing or truncated, holds no point, has another number of
@@ -185,6 +199,7 @@ class SequenceFolder(ScanSource):
             return Scan(scan_id, points, ring=ring)
         raw_labels = read_labels(label_path, points_path, len(points), layout.label_type)
         labels = self.info.label_map.to_train(raw_labels, where=str(label_path))
+        ignore_empty(points, labels)
         return Scan(scan_id, points, labels, ring)
 
     def prediction_file(self, scan_id: str, split: str) -> str:

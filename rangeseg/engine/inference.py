@@ -123,14 +123,14 @@ class Predictor:
         While the network sees a batch, threads read and project the next and take the one before
         back to its points. Close the iterator, or run it to its end, and they end.
 
-        Scans that cannot be read go to ``bad_scans`` when their turn comes, in the caller's
-        thread, and are left out if that does not raise.
+        Scans that cannot be read or projected go to ``bad_scans`` when their turn comes, in the
+        caller's thread, and are left out if that does not raise.
 
         The confidence is back-projected like the labels; after ``knn_vote``, which blends pixels,
         it is that of the point's own pixel.
 
         Raises:
-            DataError: a scan cannot be read and is not to be skipped.
+            DataError: a scan cannot be read or projected and is not to be skipped.
         """
         bad_scans = bad_scans or BadScans("fail", len(scan_ids))
         size, count = self.settings.batch_size, self.settings.threads
@@ -148,9 +148,9 @@ class Predictor:
     def _prepare(self, source: ScanSource, with_labels: bool, scan_id: str) -> _Prepared | BadScan:
         try:
             scan = source.read_scan(scan_id, with_labels)
+            projection, rows = self.images.project(scan)
         except DataError as error:
             return BadScan(scan_id, error)
-        projection, rows = self.images.project(scan)
         return _Prepared(scan, projection, rows, self.images.image(scan.points, projection))
 
     def _see(

@@ -1,7 +1,8 @@
 """Published range-view figures: the mIoU of the pixel metric on the validation split, in per cent.
 
 A result stands beside one of them only where it was trained on as many labelled scans of the same
-data set; which scans, a result does not say.
+data set and judged on all scans of the validation split; which scans were labelled, a result does
+not say.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ LABELLED_SCANS: Mapping[str, tuple[int, ...]] = {
     "scribble_kitti": (191, 1913, 3826, 9565),
 }
 """How many scans the ratios are, by data set."""
+
+EVALUATED_SCANS: Mapping[str, int] = {
+    "nuscenes": 6019,
+    "semantic_kitti": 4071,
+    "scribble_kitti": 4071,
+}
+"""The size of the validation split; v1.0-mini's has 81 scans and is another task."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +117,14 @@ PUBLISHED = (
 
 
 def published_figure(
-    dataset: str, split: str, labelled_scans: int, row: tuple[str, str]
+    dataset: str, split: str, scans: int, labelled_scans: int, row: tuple[str, str]
 ) -> str | None:
     """The published counterpart of a row, as a table shows it.
 
     Args:
         dataset: name of the data set.
         split: what was evaluated; all published figures are of ``val``.
+        scans: how many were evaluated.
         labelled_scans: how many scans were labelled.
         row: method and labelled branch.
 
@@ -123,7 +132,7 @@ def published_figure(
         ``37.4``, ``37.5 (unchecked)``, or None where nothing comparable was published.
     """
     counts = LABELLED_SCANS.get(dataset, ())
-    if split != "val" or labelled_scans not in counts:
+    if not _comparable(dataset, split, scans) or labelled_scans not in counts:
         return None
     method, labelled = row
     for published in PUBLISHED:
@@ -132,12 +141,21 @@ def published_figure(
     return None
 
 
-def published_table(dataset: str, split: str) -> list[list[str]]:
+def published_table(dataset: str, split: str, scans: int) -> list[list[str]]:
     """All published figures of a data set: name, then one cell for each of RATIOS.
 
+    Args:
+        dataset: name of the data set.
+        split: what was evaluated.
+        scans: how many were evaluated.
+
     Returns:
-        No row where nothing was published.
+        No row where nothing comparable was published.
     """
-    if split != "val" or dataset not in LABELLED_SCANS:
+    if not _comparable(dataset, split, scans):
         return []
     return [[p.name, *[p.shown(dataset, ratio) for ratio in range(len(RATIOS))]] for p in PUBLISHED]
+
+
+def _comparable(dataset: str, split: str, scans: int) -> bool:
+    return split == "val" and scans == EVALUATED_SCANS.get(dataset)

@@ -23,7 +23,7 @@ from rangeseg.engine.published import RATIOS, published_figure, published_table
 from rangeseg.errors import ConfigError
 from rangeseg.files import write_file
 
-PUBLISHED = "published (pixel metric)"
+PUBLISHED = "published (FIDNet, pixel metric)"
 MISSING = "–"
 
 
@@ -72,7 +72,7 @@ def _part(comparison: Comparison) -> str:
         parts.append("IoU of each class in per cent, per point, mean over seeds:")
         parts.append(markdown_table(*class_table(budget)))
     protocol = comparison.protocol
-    if rows := published_table(protocol["dataset"], protocol["split"]):
+    if rows := published_table(protocol["dataset"], protocol["split"], comparison.scans):
         parts.append("As published: pixel metric, validation split, in per cent:")
         parts.append(markdown_table(["method, network", *RATIOS], rows))
     return "\n\n".join(parts)
@@ -92,10 +92,8 @@ def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[
         seconds = budget.train_seconds(row)
         cells.append(MISSING if seconds is None else f"{seconds:.0f}")
         rows.append(cells)
-    published = [
-        published_figure(protocol["dataset"], protocol["split"], budget.labelled_scans, row)
-        for row in budget.rows
-    ]
+    judged = protocol["dataset"], protocol["split"], comparison.scans
+    published = [published_figure(*judged, budget.labelled_scans, row) for row in budget.rows]
     if any(published):
         header.append(PUBLISHED)
         rows = [[*cells, figure or MISSING] for cells, figure in zip(rows, published, strict=True)]

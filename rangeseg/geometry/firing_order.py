@@ -11,13 +11,17 @@ from rangeseg.geometry.kernel import kernel
 _STEADY = 0.98
 """Least agreement (0..1) of azimuths with evenly spaced firings, and of inclinations with beams."""
 
+ORDERED = 0.98
+"""Least ``descent``, either way, of beams that are numbered from one end to the other."""
+
 
 def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.ndarray | None:
     """The beam of each point of a scan that lists all beams of one firing after the other.
 
     Every firing must be whole, lost echoes included (0, 0, 0 or NaN), the firings evenly spaced
     over one turn, either way round, and a place in the firing must always have the same
-    inclination: one point that is left out of the file shifts all places behind it.
+    inclination, higher or lower than the place before: one point that is left out of the file
+    shifts all places behind it, and some devices list the order in which their lasers fire.
 
     Args:
         points: (N,4) float32 in the order of the file.
@@ -32,11 +36,29 @@ def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.n
     forward, backward, count = _turn(points, beams, float(min_range))
     if count == 0 or max(abs(forward), abs(backward)) < _STEADY * count:
         return None
-    descent, explained = _order_of_beams(points, beams, float(min_range))
-    if explained < _STEADY:
+    means, explained = _means_of_places(points, beams, float(min_range))
+    order = descent(means)
+    if explained < _STEADY or abs(order) < ORDERED:
         return None
     place = np.arange(beams, dtype=np.int32)
-    return np.tile(place if descent >= 0 else place[::-1], len(points) // beams)
+    return np.tile(place if order > 0 else place[::-1], len(points) // beams)
+
+
+def descent(means: np.ndarray) -> float:
+    """How the inclinations of successive beams fall: 1 if each is below the one before, -1 above.
+
+    Little is lost where neighbours as good as agree.
+
+    Args:
+        means: (B,) mean inclination of each beam, or its sine; NaN where it saw nothing.
+
+    Returns:
+        -1..1; 1 where there is but one inclination.
+    """
+    known = means[np.isfinite(means)]
+    place = np.arange(len(known)) - 0.5 * (len(known) - 1)
+    most = np.sort(known) @ place
+    return float(-(known @ place) / most) if most > 0.0 else 1.0
 
 
 def firing_columns(
@@ -94,11 +116,10 @@ def _turn(points: np.ndarray, beams: int, min_range: float) -> tuple[complex, co
 
 
 @kernel
-def _order_of_beams(points: np.ndarray, beams: int, min_range: float) -> tuple[float, float]:
-    """How the inclination falls along a firing (> 0 if it does), and how strictly.
+def _means_of_places(points: np.ndarray, beams: int, min_range: float) -> tuple[np.ndarray, float]:
+    """The mean sine of the inclination at each place in a firing, NaN where nothing was seen.
 
-    The second figure is the share (0..1) of the inclination's variance that the place in the firing
-    explains.
+    And the share (0..1) of the sines' variance that the place explains.
     """
     count = np.zeros(beams, dtype=np.int64)
     total, squares = np.zeros(beams), 0.0
@@ -110,16 +131,11 @@ def _order_of_beams(points: np.ndarray, beams: int, min_range: float) -> tuple[f
             count[i % beams] += 1
             total[i % beams] += sine
             squares += sine * sine
-    descent, between, everything, number = 0.0, 0.0, 0.0, 0
-    for place in range(beams):
-        if count[place] > 0:
-            mean = total[place] / count[place]
-            descent += mean * (0.5 * (beams - 1) - place)
-            between += total[place] * mean
-            everything += total[place]
-            number += count[place]
+    means = total / count
+    number = count.sum()
     if number == 0:
-        return 0.0, 0.0
-    about_mean = everything * everything / number
+        return means, 0.0
+    about_mean = total.sum() ** 2 / number
     variance = squares - about_mean
-    return descent, (between - about_mean) / variance if variance > 0.0 else 1.0
+    between = np.nansum(total * means) - about_mean
+    return means, between / variance if variance > 0.0 else 1.0

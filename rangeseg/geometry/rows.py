@@ -24,7 +24,8 @@ def beam_rows(
 
     ``scan_order`` reads the order of the file: beam after beam from the highest to the lowest,
     each counter-clockwise from straight ahead (x forward), so that a new beam begins where the
-    azimuth falls back past zero. ``file_order`` needs whole firings of evenly spaced azimuths.
+    azimuth falls back past zero. ``file_order`` needs whole firings of evenly spaced azimuths,
+    the highest or the lowest beam first.
 
     Args:
         points: (N,4) float32 in the order of the file.
@@ -46,7 +47,11 @@ def beam_rows(
     if sensor.row_rule == "file_order":
         beams_in_firing = firing_beams(as_points(points), sensor.beams, sensor.min_range)
         if beams_in_firing is None:
-            _warn_once(sensor, f"the scan does not list {sensor.beams} points of each firing")
+            _warn_once(
+                sensor,
+                f"the scan does not list {sensor.beams} points of each firing, the highest or the "
+                "lowest first",
+            )
         return beams_in_firing
     beams = np.empty(len(points), dtype=np.int32)
     found = count_turns(as_points(points), beams)
@@ -84,7 +89,7 @@ def _quarter_turns(x: float, y: float) -> float:
 @kernel
 def count_turns(points: np.ndarray, beams: np.ndarray) -> int:
     """Write the turn (N,) that each point belongs to, and return how many turns there are."""
-    turn = 0
+    turn, highest = 0, 0
     last = 0.0
     for i in range(points.shape[0]):
         x, y = float(points[i, 0]), float(points[i, 1])
@@ -98,5 +103,6 @@ def count_turns(points: np.ndarray, beams: np.ndarray) -> int:
             elif azimuth > last + 3.0 and turn > 0:
                 turn -= 1
             last = azimuth
+        highest = max(turn, highest)  # the last points may jitter ahead and back again
         beams[i] = turn
-    return turn + 1
+    return highest + 1

@@ -116,6 +116,20 @@ class TestReport:
         SemanticKitti(root).paths("00/000001")[1].unlink()
         assert call(capsys, *arguments)[0] == 3
 
+    def test_a_listed_sequence_is_missing(
+        self, root: Path, tmp_path: Path, capsys: Capture
+    ) -> None:
+        (tmp_path / "list.txt").write_text("00/000001\n")
+        (root / "sequences/03").rename(root / "elsewhere")
+        arguments = ("semantic_kitti", root, "--labels", tmp_path / "list.txt")
+        code, out, _ = call(capsys, *arguments)
+        assert code == 3
+        assert "problem: sequence 03 is missing" in out
+        assert out.endswith("problems: 1\n")
+        code, out, err = call(capsys, *arguments, "--split", "val")  # the list cannot be checked
+        assert (code, out) == (3, "")
+        assert "error: sequence 03 is missing" in err
+
     def test_deep(self, root: Path, capsys: Capture) -> None:
         source = SemanticKitti(root)
         points = np.array(
@@ -188,7 +202,7 @@ class TestJson:
         assert code == 0
         assert document["totals"]["empty_returns"] == 5
         assert document["class_points"]["train"]["car"] == 40
-        assert document["class_points"]["val"]["(ignored)"] == 2
+        assert document["class_points"]["val"]["(ignored)"] == 6  # five of them empty returns
         assert sum(document["class_points"]["val"].values()) == 10
         assert {
             "split": "val", "sequence": "08",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -13,6 +14,7 @@ import yaml
 
 from data_tools.cli import main
 from rangeseg.cli import main as rangeseg
+from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.doctor import GOOD, examine
 from tests.benchmarks.kills import Kills
 from tests.data_tools.kitti_layout import write_root
@@ -105,7 +107,7 @@ def test_a_pack_is_not_packed(street: Path, tmp_path: Path, capsys: Capture) -> 
     assert main(["pack", "simulated", str(street), "--out", str(tmp_path / "a.pack")]) == 2
     assert "street.pack is packed already" in error_of(capsys)
     out = ["--out", str(tmp_path / "drawn")]
-    assert main(["scribble", "simulated", str(street), *out]) == 3
+    assert main(["scribble", "semantic_kitti", str(street), *out]) == 3
     assert "street.pack is not a folder" in error_of(capsys)
 
 
@@ -114,6 +116,20 @@ def test_a_bad_scan_ends_it(root: Path, tmp_path: Path, capsys: Capture) -> None
     assert pack(root, tmp_path / "kitti.pack") == 3
     assert "08/labels/000001.label has 3 bytes" in error_of(capsys)
     assert [p.name for p in tmp_path.iterdir()] == ["kitti"]
+
+
+def test_a_file_that_cannot_be_looked_at(
+    root: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: SemanticKitti, scan_id: str) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", "00/labels/000000.label")
+
+    monkeypatch.setattr(SemanticKitti, "has_labels", refuse)
+    assert pack(root, tmp_path / "kitti.pack") == 3
+    assert error_of(capsys) == (
+        "error: scan 00/000000: 00/labels/000000.label cannot be read (Permission denied)"
+    )
+    assert not (tmp_path / "kitti.pack").exists()
 
 
 def test_a_full_disk(simulated_root: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -24,9 +24,9 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scribbles of the simulated street."""
+    """Scribbles of the simulated street, taken for SemanticKITTI."""
     out = tmp_path_factory.mktemp("scribbles") / "drawn"
-    assert main(["scribble", "simulated", str(simulated_root), "--out", str(out)]) == 0
+    assert scribble(simulated_root, out) == 0
     return out
 
 
@@ -203,9 +203,8 @@ def test_wrong_values(
 
 
 def test_nothing_is_made_of_nothing(tmp_path: Path, capsys: Capture) -> None:
-    words = ["scribble", "simulated", str(tmp_path / "typo"), "--out", str(tmp_path / "drawn")]
-    assert main(words) == 3
-    assert "typo is not a folder: there is nothing to draw from" in error_of(capsys)
+    assert scribble(tmp_path / "typo", tmp_path / "drawn") == 3
+    assert "typo is not a folder: expected ROOT/sequences/00/velodyne" in error_of(capsys)
     assert not list(tmp_path.iterdir())
 
 
@@ -216,9 +215,11 @@ def test_a_training_sequence_is_missing(root: Path, tmp_path: Path, capsys: Capt
     assert not (tmp_path / "drawn").exists()
 
 
-def test_scribbles_of_scribbles_are_not_drawn(tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("dataset", ["scribble_kitti", "simulated"])
+def test_scribbles_of_others_are_not_drawn(dataset: str, tmp_path: Path, capsys: Capture) -> None:
+    """Neither of scribbles, nor of scans that scribble_kitti would take for an HDL-64E's."""
     with pytest.raises(SystemExit, match="2"):
-        main(["scribble", "scribble_kitti", str(tmp_path), "--out", str(tmp_path / "drawn")])
+        main(["scribble", dataset, str(tmp_path), "--out", str(tmp_path / "drawn")])
     assert "choose from" in capsys.readouterr().err
 
 

@@ -368,6 +368,7 @@ def test_rellis_and_its_empty_returns(rows: Any, real_data: Path, tmp_path: Path
     empty = (scan.points[:, :3] == 0).all(axis=1)
     assert empty.sum() == 53_364
     assert scan.labels is not None
+    assert (scan.labels[empty] == IGNORE).all()
 
     settings = RangeImageSettings(height=64, width=2048, rows=rows)
     images = RangeImages(scans.info, settings)

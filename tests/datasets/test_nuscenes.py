@@ -189,6 +189,20 @@ class TestReading:
             np.testing.assert_array_equal(scan.labels, np.where(classes == 0, IGNORE, classes - 1))
             assert source.check_files(sample["token"]) == len(scan.points)
 
+    def test_points_without_a_position_have_no_label(self, root: Path) -> None:
+        source = NuScenes(root)
+        scan_id = source.scan_ids("val")[0]
+        points_path, label_path = source.paths(scan_id)
+        assert label_path is not None
+        values = np.fromfile(points_path, dtype=np.float32).reshape(-1, 5)
+        values[0, :3], values[1, 1] = 0, np.nan
+        values.tofile(points_path)
+        np.full(len(values), 24, dtype=np.uint8).tofile(label_path)
+        labels = source.read_scan(scan_id).labels
+        assert labels is not None
+        assert labels[:2].tolist() == [IGNORE] * 2
+        assert (labels[2:] != IGNORE).all()
+
     def test_ring_counts_from_the_highest_beam(self, mini_root: Path) -> None:
         source = NuScenes(mini_root)
         scan = source.read_scan(source.scan_ids("val")[0])

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from rangeseg.datasets import DATASETS, open_dataset
+from rangeseg.datasets import DATASETS, open_dataset, sequences
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import Description
 from rangeseg.datasets.packed import Packed
 from rangeseg.datasets.packing import Packable, pack_dataset
+from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.simulation.generate import SimulationSettings, generate_dataset
 from tests.data_tools.kitti_layout import write_root
@@ -93,6 +94,22 @@ class TestEveryDataSet:
         with pytest.raises(DataError, match=r"kitti\.pack: scan 03/000001 has no labels") as error:
             packed.read_scan("03/000001")
         assert error.value.kind == "missing"
+
+    @pytest.mark.parametrize("earlier", [False, True])
+    def test_empty_returns(
+        self, earlier: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = SemanticKitti(write_root(tmp_path / "kitti"))
+        points = np.array([[1, 2, 3, 0], [0, 0, 0, 0], [np.nan] * 4, [1, 0, 0, 0], [0, 0, 0, 0.5]])
+        points.astype(np.float32).tofile(source.paths("03/000001")[0])
+        with monkeypatch.context() as patch:
+            if earlier:  # a version that packed the labels of empty returns
+                patch.setattr(sequences, "ignore_empty", lambda points, labels: None)
+            packed = pack(source, tmp_path / "kitti.pack")
+        check_same(packed, source)
+        labels = packed.read_scan("03/000001").labels
+        assert labels is not None
+        assert labels.tolist() == [0, 255, 255, 0, 255]
 
     def test_a_missing_sequence_stays_missing(self, tmp_path: Path) -> None:
         root = write_root(tmp_path / "kitti")

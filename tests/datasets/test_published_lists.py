@@ -36,6 +36,9 @@ def test_a_scan_of_a_sequence(text: str) -> None:
         ("town-3/1532402927.647951", "town-3/1532402927.647951"),
         ("sequences/town-3/points/1532402927.647951.npy", "town-3/1532402927.647951"),
         ("a/sequences/b/sequences/c/velodyne/d.bin", "c/d"),
+        ("A/n015-2018-07-24+0800__LIDAR_TOP__1532", "A/n015-2018-07-24+0800__LIDAR_TOP__1532"),
+        ("sequences/A/velodyne/2020-01-01T10:00:00.5.bin", "A/2020-01-01T10:00:00.5"),
+        ("A/@(1),~é.npy", "A/@(1),~é"),
     ],
 )
 def test_names_of_custom_data_sets(text: str, scan_id: str) -> None:
@@ -72,6 +75,10 @@ def test_a_sample_token() -> None:
         TOKEN + "0",
         TOKEN.upper(),
         "00/000123\x00",
+        "00/x#1",
+        "00/frame 1",
+        "00/a\u2028b",
+        "00/caf\udce9",  # what UTF-8 cannot write
         "",
     ],
 )

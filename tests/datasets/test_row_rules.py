@@ -92,6 +92,21 @@ def test_a_ring_that_counts_upward_and_one_that_is_none() -> None:
     assert "does not go with the inclination" in note(found, "ring")
 
 
+def test_lasers_that_fire_in_turn_are_no_rows() -> None:
+    """As a VLP-16 numbers and lists them: -15, 1, -13, 3 degrees, and so on."""
+    points, _ = turn()
+    half = BEAMS // 2
+    in_turn = [place for low in range(half) for place in (low, low + half)]
+    points = points.reshape(FIRINGS, BEAMS, 4)[:, in_turn].reshape(-1, 4)
+    number = np.tile(np.arange(BEAMS, dtype=np.int32), FIRINGS)
+    found = rules(Scan("01/0", points, ring=number))
+    assert beams_of(found) == {
+        "file_order": None, "ring": None, "scan_order": None, "inclination": BEAMS,
+    }  # fmt: skip
+    assert note(found, "ring") == "the beams of that column do not fall or rise one by one"
+    assert find_ring(np.column_stack([points, number])) is None
+
+
 def test_nothing_is_known_of_nothing() -> None:
     found = rules(Scan("01/0", np.zeros((64, 4), dtype=np.float32)))
     assert beams_of(found) | {"inclination": None} == dict.fromkeys(beams_of(found))

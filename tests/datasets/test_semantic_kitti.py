@@ -13,6 +13,7 @@ import pytest
 
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.datasets.splits import read_split, write_split
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.sensor import HDL_64E
 from tests.data_tools.kitti_layout import write_root, write_scan
@@ -124,6 +125,30 @@ class TestListing:
         with pytest.raises(DataError, match=r"sequence 08 is empty: no \.bin in .*copy it again"):
             SemanticKitti(root).scan_ids("val")
 
+    @pytest.mark.parametrize("frame", ["frame (1)", "x#1", "1.bin", "a\\b", "caf\udce9", "a\nb"])
+    def test_a_name_that_no_list_can_hold(self, frame: str, root: Path) -> None:
+        (root / "sequences/08/velodyne" / f"{frame}.bin").touch()
+        message = r"sequence 08: 1 of 3 files in .*velodyne have a name .* the first is "
+        with pytest.raises(DataError, match=message + re.escape(repr(f"{frame}.bin"))) as error:
+            SemanticKitti(root).scan_ids("val")
+        assert error.value.kind == "other"
+        str(error.value).encode()  # can be printed
+
+    def test_every_id_comes_back_from_a_list(self, root: Path, tmp_path: Path) -> None:
+        for frame in (
+            "2020-01-01T10:00:00",
+            "n015+0800__LIDAR_TOP__15",
+            "-1",
+            "(2),@~",
+            "é",
+            "1.2",
+        ):
+            (root / "sequences/08/velodyne" / f"{frame}.bin").touch()
+        scan_ids = SemanticKitti(root).scan_ids("val")
+        assert len(scan_ids) == 8
+        write_split(tmp_path / "list.txt", scan_ids, "some")
+        assert read_split(tmp_path / "list.txt") == scan_ids
+
     @pytest.mark.parametrize("inner", ["sequences", "sequences/00", "sequences/00/velodyne"])
     def test_root_too_deep(self, root: Path, inner: str) -> None:
         message = f"is inside the folder sequences/.*give {re.escape(str(root))} as the root"
@@ -159,7 +184,7 @@ class TestListing:
 
 class TestReading:
     def test_points_and_labels(self, root: Path) -> None:
-        points = np.array([[1, 2, 3, 0.5], [np.nan, 0, 0, 0], [0, 0, 0, 0]], dtype=np.float32)
+        points = np.array([[1, 2, 3, 0.5], [1, 2, 3, np.nan], [1, 2, 3, 0]], dtype=np.float32)
         points.tofile(bin_of(root, "00/000000"))
         raw = np.array([252 | (7 << 16), 99, 40], dtype=np.uint32)
         raw.tofile(label_of(root, "00/000000"))
@@ -170,6 +195,15 @@ class TestReading:
         assert scan.labels.tolist() == [0, IGNORE, 8]
         assert scan.labels.dtype == np.uint8
         assert (scan.scan_id, scan.ring) == ("00/000000", None)
+
+    def test_points_without_a_position_have_no_label(self, root: Path) -> None:
+        nowhere = [[0, 0, 0, 0.5], [np.nan, 1, 1, 0], [1, np.inf, 1, 0], [1, 1, 2e6, 0]]
+        near = [[0, 0, 1e-3, 0], [0, -1e-3, 0, 0], [1e-3, 0, 0, 0]]
+        np.array(nowhere + near, dtype=np.float32).tofile(bin_of(root, "00/000000"))
+        np.full(7, 40, dtype=np.uint32).tofile(label_of(root, "00/000000"))
+        scan = SemanticKitti(root).read_scan("00/000000")
+        assert scan.labels is not None
+        assert scan.labels.tolist() == [IGNORE] * 4 + [8] * 3
 
     def test_without_labels_the_label_file_is_left_alone(self, root: Path) -> None:
         label_of(root, "00/000000").write_bytes(b"nonsense!")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,31 @@ def test_a_bad_scan_has_its_turn(
         found.append(prediction.scan.scan_id)
     assert found == scan_ids[:place] + scan_ids[place + 1 :]
     assert told.told == [(scan_ids[place], threading.main_thread())]
+
+
+class OneBeamTooMany(Simulated):
+    """A source whose every scan names a beam that the sensor does not have."""
+
+    info = replace(Simulated.info, sensor=replace(Simulated.info.sensor, row_rule="ring"))
+
+    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
+        scan = super().read_scan(scan_id, with_labels)
+        return replace(scan, ring=np.full(len(scan.points), 32, dtype=np.int32))
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_a_scan_that_cannot_be_projected_is_named_and_can_be_skipped(
+    threads: int, simulated_root: Path
+) -> None:
+    source = OneBeamTooMany(simulated_root)
+    predictor = predictor_of(source, threads, 1)
+    first = source.scan_ids("train")[:1]
+    message = f"scan {first[0]}: sensor simulated-32 has beams 0 to 31, but the scan names 32 to 32"
+    with pytest.raises(DataError, match=message):
+        list(predictor.predict(source, first))
+    bad_scans = BadScans("skip", 200)
+    assert not list(predictor.predict(source, first, bad_scans=bad_scans))
+    assert message in bad_scans.skipped[first[0]]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

@@ -71,6 +71,15 @@ def test_another_number_of_rows_falls_back_with_one_warning(
     assert "inclination" in message
 
 
+def test_a_last_beam_that_jitters_ahead_and_back_is_one_too_many(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    points, _ = turns(around(), around(), around(), [*around(), 0.1, 359.9])
+    with caplog.at_level(logging.WARNING, logger="rangeseg.geometry.rows"):
+        assert beam_rows(points, FOUR) is None
+    assert "5 beams where the sensor has 4" in caplog.text
+
+
 def test_each_sensor_warns_for_itself(caplog: pytest.LogCaptureFixture) -> None:
     points, _ = turns(around())
     with caplog.at_level(logging.WARNING, logger="rangeseg.geometry.rows"):

@@ -11,12 +11,13 @@ import pytest
 
 from rangeseg.geometry import rows as rows_module
 from rangeseg.geometry.augmentation import AugmentationSettings, augment_points
-from rangeseg.geometry.firing_order import firing_beams, firing_columns
+from rangeseg.geometry.firing_order import ORDERED, descent, firing_beams, firing_columns
 from rangeseg.geometry.projection import project_points
 from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_32E, Sensor
 
 BEAMS, FIRINGS = 8, 48
+IN_TURN = [0, 4, 1, 5, 2, 6, 3, 7]  # as a VLP-16 fires: neighbours in time are far apart
 SENSOR = Sensor(
     "toy", beams=BEAMS, height=BEAMS, width=64, fov_up_deg=10.0, fov_down_deg=-30.0,
     row_rule="file_order",
@@ -107,7 +108,15 @@ def test_an_augmented_scan_still_loses_nothing_but_its_dropped_points() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    ["a point less", "a firing's worth less", "shuffled", "beam by beam", "nothing", "empty"],
+    [
+        "a point less",
+        "a firing's worth less",
+        "shuffled",
+        "beam by beam",
+        "lasers in turn",
+        "nothing",
+        "empty",
+    ],
 )
 def test_other_orders_fall_back_with_a_warning(
     broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -119,13 +128,27 @@ def test_other_orders_fall_back_with_a_warning(
         "a firing's worth less": np.delete(points, np.arange(BEAMS) * 31 + 7, axis=0),
         "shuffled": np.random.default_rng(0).permutation(points),
         "beam by beam": points.reshape(FIRINGS, BEAMS, 4).swapaxes(0, 1).reshape(-1, 4),
+        "lasers in turn": points.reshape(FIRINGS, BEAMS, 4)[:, IN_TURN].reshape(-1, 4),
         "nothing": np.zeros_like(points),
         "empty": points[:0],
     }[broken]
     assert firing_beams(points, BEAMS) is None
     with caplog.at_level(logging.WARNING):
         assert beam_rows(points, SENSOR) is None
-    assert "does not list 8 points of each firing" in caplog.text
+    assert "does not list 8 points of each firing, the highest or the lowest first" in caplog.text
+
+
+def test_descent() -> None:
+    falling = np.array([3.0, 2.9, 2.8, np.nan, -20.0])  # unevenly spaced, one beam saw nothing
+    assert descent(falling) == pytest.approx(1.0)
+    assert descent(falling[::-1]) == pytest.approx(-1.0)
+    assert descent(np.array([3.0, 2.0, 2.01, 1.0])) > ORDERED  # as good as equal
+    assert (
+        abs(descent(np.arange(16.0)[[0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15]])) < 0.8
+    )
+    halves = np.array([*range(8), *range(15, 7, -1)], dtype=float)  # RS-16: one rises, one falls
+    assert abs(descent(halves)) < 0.8
+    assert descent(np.full(4, np.nan)) == descent(np.ones(4)) == 1.0
 
 
 def test_lost_echoes_do_not_matter() -> None:
