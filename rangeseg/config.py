@@ -23,6 +23,7 @@ from rangeseg.errors import ConfigError, unknown_name
 from rangeseg.methods import METHODS, find_method
 from rangeseg.models import MODELS, ModelSettings
 from rangeseg.settings import Settings
+from rangeseg.yaml_text import parse_yaml, read_yaml
 
 _LONGEST_NAME = 255  # bytes that file systems take
 
@@ -156,7 +157,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: the file cannot be read, or keys or values are wrong; the message lists all
             of them.
     """
-    values = _read(path)
+    values = read_yaml(path)
     for override in overrides:
         _set(values, override)
     return check_config(Config, values, f"{path} with --set" if overrides else str(path))
@@ -168,75 +169,7 @@ def load_run_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: the file cannot be read, is wrong, or is not that of a run.
     """
-    return check_config(RunConfig, _read(path), str(path))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        text = content.decode("utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path} does not exist: give a YAML file, e.g. one of configs/"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error})") from None
-    if len(content) > _MOST_BYTES:
-        raise ConfigError(f"{path} is longer than {_MOST_BYTES >> 10} KiB: it is no configuration")
-    values = _parse(text, str(path))
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}, expected `key: value` lines")
-    return values
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader without its traps.
-
-    It takes seconds over brackets that are nested hundreds deep, and of a key that stands twice
-    it silently drops the first.
-    """
-
-    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
-        if self.flow_level >= _DEEPEST:
-            raise yaml.YAMLError(f"brackets are nested more than {_DEEPEST} deep")
-        super().fetch_flow_collection_start(TokenClass)  # type: ignore[no-untyped-call]
-
-    # Not when values are made of it: by then merged keys (<<) stand beside a group's own.
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
-        lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
-                continue
-            line, name = key.start_mark.line + 1, (key.tag, key.value)
-            if name in lines:
-                raise ConfigError(
-                    f"{_shown(key.value)} stands in line {lines[name]} and again in line {line}: "
-                    "make one of the two"
-                )
-            lines[name] = line
-        return node
-
-
-_DEEPEST = 20  # brackets
-_MOST_BYTES = 1 << 18  # ten times the longest that is shipped
-
-
-def _parse(text: str, where: str) -> Any:
-    """The values of a YAML text.
-
-    Raises:
-        ConfigError: it is not YAML, or a key stands twice; ``where`` begins the message.
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except RecursionError:
-        raise ConfigError(f"{where} is nested too deeply") from None
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    except Exception as error:  # a date such as 2026-13-45 is a ValueError, and so on
-        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+    return check_config(RunConfig, read_yaml(path), str(path))
 
 
 def check_config(kind: type[AnyConfig], values: dict[str, Any], where: str) -> AnyConfig:
@@ -287,7 +220,7 @@ def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: write key=value, e.g. --set train.steps=2000")
-    value = _parse(text, f"--set {override}: '{text}'")
+    value = parse_yaml(text, f"--set {override}: '{text}'")
     *parents, last = key.split(".")
     place = values
     for parent in parents:

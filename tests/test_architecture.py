@@ -14,7 +14,7 @@ import rangeseg.cli
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "settings", "progress", "files", "signals", ""},
-    {"geometry", "commandline"},
+    {"geometry", "commandline", "yaml_text"},
     {"simulation"},
     {"datasets"},
     {"models"},
