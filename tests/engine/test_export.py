@@ -203,6 +203,8 @@ def test_a_signal_ends_it_with_how_to_complete_it(
     process = subprocess.Popen(
         [sys.executable, "-m", "rangeseg", "predict", str(long_run), "--out", str(out)],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Tests that a shell runs in the background hand down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(out.rglob("*.label")) and process.poll() is None:
@@ -210,7 +212,7 @@ def test_a_signal_ends_it_with_how_to_complete_it(
         time.sleep(0.01)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == code, stderr
     said = f"stopped; the same command with --resume completes {out}"
     assert stderr.splitlines()[-1] == said
     assert 0 < len(list(out.rglob("*.label"))) < SCANS
