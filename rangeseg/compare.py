@@ -10,14 +10,14 @@ from pathlib import Path
 from rangeseg.building import open_source
 from rangeseg.config import Config, RunConfig, load_config, load_run_config
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.splits import labelled_and_unlabelled, read_split
+from rangeseg.datasets.splits import labelled_and_unlabelled
 from rangeseg.engine.comparison import CONTROLS, row_name
 from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.errors import ConfigError
 from rangeseg.jobs import PlannedRun
 from rangeseg.methods import METHODS, find_method
-from rangeseg.runs import plan_run, run_folder
-from rangeseg.trained import CONFIG, LABELLED
+from rangeseg.runs import check_list, plan_run, run_folder
+from rangeseg.trained import CONFIG
 
 OURS = ("train.labelled", "evaluate.split")
 """Settings that a comparison sets itself."""
@@ -124,11 +124,7 @@ def _planned(
         begun = load_run_config(folder / CONFIG)
         begun_split = begun.evaluate.split
         _check_same(begun, config, folder)
-        if read_split(folder / LABELLED) != labelled(run.labels, run.seed):
-            raise ConfigError(
-                f"{folder / LABELLED} lists other scans than --labels {run.labels} now gives: "
-                "restore the list and the data as they were, or choose another --out"
-            )
+        check_list(folder, run.labels, labelled(run.labels, run.seed))
     words = ["train", str(path), "--method", run.method, "--labels", run.labels]
     words += ["--seed", str(run.seed), "--out", str(folder), "--resume"]
     for setting in [*overrides, f"train.labelled={branch}", f"evaluate.split={begun_split}"]:

@@ -209,13 +209,27 @@ def _no_folder(folder: Path, error: OSError) -> ConfigError:
     return ConfigError(f"{reason}: make room, or choose another --out")
 
 
-def _go_on(config: RunConfig, folder: Path, labelled: list[str], owner: Identity) -> None:
-    """Check the scans, then keep the settings that have changed."""
+def check_list(folder: Path, labels: str, labelled: list[str]) -> None:
+    """Check that a run was begun with the labelled scans that its labels give now.
+
+    Args:
+        folder: of the run.
+        labels: as given to ``--labels``.
+        labelled: sorted ids of the scans that these are.
+
+    Raises:
+        ConfigError: they are others.
+    """
     if read_split(folder / LABELLED) != labelled:
         raise ConfigError(
-            f"{folder / LABELLED} lists other scans than --labels {config.run.labels} now gives: "
-            "restore the list and the data as they were, or choose another --out"
+            f"{folder / LABELLED} lists other scans than --labels {labels} now gives: restore the "
+            "list and the data as they were, or choose another --out"
         )
+
+
+def _go_on(config: RunConfig, folder: Path, labelled: list[str], owner: Identity) -> None:
+    """Check the scans, then keep the settings that have changed."""
+    check_list(folder, config.run.labels, labelled)
     path = folder / CONFIG
     if load_run_config(path).resolved() == config.resolved():
         return
