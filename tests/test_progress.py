@@ -1,4 +1,10 @@
-"""Progress away from a terminal: few lines, and the end is said once."""
+"""Progress on a terminal is a bar; away from one it is few lines, and the end is said once."""
+
+import fcntl
+import os
+import struct
+import sys
+import termios
 
 import pytest
 
@@ -12,6 +18,26 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
         for _ in range(5):
             progress.update(0, note="still evaluating")
     assert capsys.readouterr().err.splitlines() == ["count: 0/3 scan", "count: 3/3 scan, 0 s"]
+
+
+def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real one, 80 columns wide."""
+    reader, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with open(terminal, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with Progress("train", 8, "step", initial=4) as progress:
+            progress.update(3, note="loss 1.5, wait 2 %")
+            progress.update()
+        stderr.flush()
+        shown = os.read(reader, 10_000).decode()
+    os.close(reader)
+    drawn = [line for line in shown.replace("\n", "\r").split("\r") if line.strip()]
+    assert drawn[0].startswith("train:  50%|")
+    assert "8/8" in drawn[-1]
+    assert drawn[-1].startswith("train: 100%|")
+    assert "loss 1.5, wait 2 %" in drawn[-1]
+    assert all(len(line) <= 80 for line in drawn)
 
 
 def test_a_note_alone_waits_its_turn(

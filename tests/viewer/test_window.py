@@ -19,6 +19,7 @@ from rangeseg.errors import ConfigError, DataError
 from rangeseg.viewer.colours import MODES
 from rangeseg.viewer.scans import ScanView, ScanViews, open_views
 from rangeseg.viewer.window import KEYS, SIZE, Window, show_window
+from tests.viewer.conftest import broken_library
 
 CPU = torch.device("cpu")
 
@@ -186,11 +187,13 @@ def test_without_a_display_there_is_a_line(
 class Screen:
     """A display of its own, and keys that are pressed on it."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, *options: str) -> None:
+        number = next(n for n in range(90, 200) if not Path(f"/tmp/.X11-unix/X{n}").exists())
         self.name = f":{number}"
         self.environment = {**os.environ, "DISPLAY": self.name}
-        words = ["Xvfb", self.name, "-screen", "0", "1920x800x24", "-nolisten", "tcp"]
+        words = ["Xvfb", self.name, "-screen", "0", "1920x800x24", "-nolisten", "tcp", *options]
         self.server = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        wait_until(lambda: Path(f"/tmp/.X11-unix/X{number}").exists(), "Xvfb")
 
     def tool(self, *words: str) -> str:
         done = subprocess.run(
@@ -217,13 +220,11 @@ def wait_until(condition: object, what: str, seconds: float = 60.0) -> None:
 
 
 @pytest.fixture
-def screen(drawing: None) -> Iterator[Screen]:
+def screen(drawing: None, request: pytest.FixtureRequest) -> Iterator[Screen]:
     missing = [tool for tool in ("Xvfb", "xdotool") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"no {' and no '.join(missing)}: apt-get install -y xvfb xdotool")
-    number = next(n for n in range(90, 200) if not Path(f"/tmp/.X11-unix/X{n}").exists())
-    screen = Screen(number)
-    wait_until(lambda: Path(f"/tmp/.X11-unix/X{number}").exists(), "Xvfb")
+    screen = Screen(*getattr(request, "param", ()))
     yield screen
     screen.server.terminate()
     screen.server.wait()
@@ -310,6 +311,31 @@ def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path)
         assert f"11/000000 · {mode} · mIoU " in lines
     assert f"picture: {picture.name}" in lines
     assert lines.index("ignored points hidden") < lines.index("ignored points shown")
+
+
+@pytest.mark.display
+@pytest.mark.parametrize(
+    ("screen", "missing", "message"),
+    [
+        ((), "libusb-1.0.so.0", "open3d needs libusb-1.0.so.0, which this system lacks: apt-get "),
+        (("-extension", "GLX"), None, "open3d cannot draw here (open3d could not create a window)"),
+    ],
+    ids=["no libusb", "no OpenGL"],
+    indirect=["screen"],
+)
+def test_a_screen_that_cannot_be_drawn_on_is_a_line(
+    screen: Screen, missing: str | None, message: str, small_config: list[str], tmp_path: Path
+) -> None:
+    environment = screen.environment
+    if missing is not None:
+        environment = {**broken_library(tmp_path, missing), "DISPLAY": screen.name}
+    words = [sys.executable, "-m", "rangeseg", "view", *small_config]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]  # the window system may say something before
+    assert last.startswith(f"error: {message}")
+    assert "apt-get install -y" in last
 
 
 def test_every_key_does_something() -> None:
