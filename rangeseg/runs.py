@@ -32,9 +32,10 @@ from rangeseg.engine.checkpoint import PREVIOUS, Identity, check_owner
 from rangeseg.engine.curves import draw_curves
 from rangeseg.engine.evaluation import scans_to_evaluate, skipped_by_all
 from rangeseg.engine.inference import Prediction
+from rangeseg.engine.precise_batch_norm import renew_statistics
 from rangeseg.engine.processes import check_batch_size, on_first
 from rangeseg.engine.trainer import train
-from rangeseg.engine.validation import SPLIT, Validation, scans_to_validate
+from rangeseg.engine.validation import SPLIT, Validation, evenly_spaced, scans_to_validate
 from rangeseg.errors import ConfigError
 from rangeseg.files import LOCK, PARTIAL, sole_user, write_file
 from rangeseg.methods import find_method
@@ -122,11 +123,21 @@ def train_run(
             _log.warning("%s: %s", first.scan_id, warning)
         augmentation = config.train.augmentation
         scans = TrainingScans(source, images, augmentation, labelled, unlabelled, bad_scans)
+
+        def finish() -> None:
+            """Batch norms for what is evaluated: whole scans, nothing perturbed or mixed."""
+            count = config.train.precise_batch_norm
+            if count:
+                predictor = make_predictor(config, source, method.predictor(), device)
+                chosen = evenly_spaced(sorted(labelled + learnt_from), count)
+                renew_statistics(predictor, source, chosen, config.train.batch_size, bad_scans)
+
         title = str(run_folder(config).relative_to("runs"))  # wherever it is kept
         train(
             method, scans, labelled, unlabelled, config.train, owner,
             folder, config.run.seed, device, _validation(config, source, method, device),
             lambda: draw_curves(folder, title),
+            finish,
         )  # fmt: skip
         skipped_by_all(bad_scans)  # those of other processes are warned of too
         predictor = make_predictor(config, source, method.predictor(), device)

@@ -76,8 +76,8 @@ class Prediction:
     confidence: np.ndarray | None
 
 
-class _Prepared(NamedTuple):
-    """A scan up to what the network reads of it."""
+class Prepared(NamedTuple):
+    """A scan up to what the network reads of it; see ``Prediction``."""
 
     scan: Scan
     projection: Projection
@@ -135,7 +135,7 @@ class Predictor:
         bad_scans = bad_scans or BadScans("fail", len(scan_ids))
         size, count = self.settings.batch_size, self.settings.threads
         with threads(count) as pool:
-            prepare = partial(self._prepare, source, with_labels)
+            prepare = partial(self.prepare, source, with_labels)
             prepared = map_ahead(pool, prepare, scan_ids, ahead=size + count)
             seen = self._see(prepared, with_confidence)
             # A batch later, so that the network already works on the next one.
@@ -145,20 +145,21 @@ class Predictor:
                 else:
                     yield result
 
-    def _prepare(self, source: ScanSource, with_labels: bool, scan_id: str) -> _Prepared | BadScan:
+    def prepare(self, source: ScanSource, with_labels: bool, scan_id: str) -> Prepared | BadScan:
+        """A scan read and projected, or what is wrong with it."""
         try:
             scan = source.read_scan(scan_id, with_labels)
             projection, rows = self.images.project(scan)
         except DataError as error:
             return BadScan(scan_id, error)
-        return _Prepared(scan, projection, rows, self.images.image(scan.points, projection))
+        return Prepared(scan, projection, rows, self.images.image(scan.points, projection))
 
     def _see(
-        self, scans: Iterator[_Prepared | BadScan], with_confidence: bool
-    ) -> Iterator[tuple[_Prepared, PixelClasses] | BadScan]:
+        self, scans: Iterator[Prepared | BadScan], with_confidence: bool
+    ) -> Iterator[tuple[Prepared, PixelClasses] | BadScan]:
         """The scans in batches through the network."""
         while batch := list(islice(scans, self.settings.batch_size)):
-            images = [scan.image for scan in batch if isinstance(scan, _Prepared)]
+            images = [scan.image for scan in batch if isinstance(scan, Prepared)]
             seen: list[PixelClasses] = []
             if images:
                 seen = classify(self.network, images, self.device, self.precision, with_confidence)
@@ -166,7 +167,7 @@ class Predictor:
             for scan in batch:
                 yield scan if isinstance(scan, BadScan) else (scan, next(pixels))
 
-    def _finish(self, seen: tuple[_Prepared, PixelClasses] | BadScan) -> Prediction | BadScan:
+    def _finish(self, seen: tuple[Prepared, PixelClasses] | BadScan) -> Prediction | BadScan:
         if isinstance(seen, BadScan):
             return seen
         (scan, projection, rows, image), pixels = seen

@@ -72,6 +72,8 @@ class TrainSettings(Settings):
     # Steps between looks at the mIoU, which only inform: nothing is chosen by them; 0: never.
     validate_every: int = Field(default=500, ge=0)
     validate_scans: int = Field(default=20, ge=1)  # of the split val, evenly spaced
+    # Scans that the statistics of batch norms are of in the end; 0: those of the last steps
+    precise_batch_norm: int = Field(default=100, ge=0)
     deterministic: bool = False  # exactly repeatable on a GPU too, and slower; a CPU always is
     tensorboard: bool = False  # curves and pictures, in the run's folder tensorboard/
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -116,6 +118,7 @@ def train(
     device: torch.device,
     validation: Validation | None,
     show: Callable[[], None],
+    finish: Callable[[], None],
 ) -> None:
     """Train a method; writes ``metrics.jsonl`` and ``last.pt`` into the run's folder.
 
@@ -135,6 +138,7 @@ def train(
         validation: evaluates the method every ``validate_every`` steps, but not after the last one;
             None for never.
         show: called by the first process when a validation has been recorded.
+        finish: called by every process between the last step and its checkpoint.
 
     Raises:
         DataError: a scan cannot be read and is not to be skipped.
@@ -216,6 +220,8 @@ def train(
             if recording:
                 note = journal.record(step, losses, norms, descent.rate, validated)
             progress.update(note=note)
+            if ended:
+                finish()
             if saving:
                 save()
                 saved = time.monotonic()

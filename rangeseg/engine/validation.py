@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +108,11 @@ def scans_to_validate(source: ScanSource, count: int) -> list[str]:
         scan_ids = scans_to_evaluate(source, SPLIT)
     except DataError:
         return []
+    return evenly_spaced(scan_ids, count)
+
+
+def evenly_spaced(scan_ids: Sequence[str], count: int) -> list[str]:
+    """So many of the scans, or all if there are not so many."""
     count = min(count, len(scan_ids))
     return [scan_ids[(2 * i + 1) * len(scan_ids) // (2 * count)] for i in range(count)]
 
