@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -170,7 +170,11 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         return mix(strong, partner(strong), mask)
 
     def supervise(
-        self, network: Network, labelled: Fields, *others: Tensor
+        self,
+        network: Network,
+        labelled: Fields,
+        *others: Tensor,
+        disturb: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """One forward for all images, so that they share the statistics of the batch norms.
 
@@ -178,6 +182,8 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
             network: one of the method's own.
             labelled: what ``labelled_view`` returned.
             others: images (B,C,H,W) to be predicted along with the labelled ones.
+            disturb: changes each of the encoder's features (B,C,h,w) of the others, whose batch
+                begins with the labelled scans, before they are decoded.
 
         Returns:
             The supervised term, and the logits (B,K,H,W) of the labelled and of each of the
@@ -185,7 +191,8 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         """
         images = [labelled["image"], *others]
         features = network.encode(torch.cat(images))
-        logits = network.classify(network.decode(features))
+        decoded = features if disturb is None else [disturb(feature) for feature in features]
+        logits = network.classify(network.decode(decoded))
         parts = list(torch.split(logits, [len(image) for image in images]))
         return self.supervised_term(network, features, parts[0], labelled), parts
 

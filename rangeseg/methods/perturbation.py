@@ -112,3 +112,24 @@ class StrongPerturbation(nn.Module):
             )
             dropped |= box_mask(sides[0], sides[1], (batch, height, width), generator)
         return dropped
+
+
+def drop_channels(feature: Tensor, start: int, share: float, generator: torch.Generator) -> Tensor:
+    """Features of some scans with whole channels set to zero.
+
+    Those that are kept grow so that the mean over the draws stays.
+
+    Args:
+        feature: (B,C,h,w).
+        start: scans before it keep all channels.
+        share: of the channels that are dropped, below 1.
+        generator: where they are drawn from, on the device of the feature.
+
+    Reference:
+        Yang et al. 2023, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic
+        Segmentation", Sec. 3.2.
+    """
+    draw = torch.rand((*feature.shape[:2], 1, 1), generator=generator, device=generator.device)
+    factor = (draw >= share) / (1.0 - share)
+    factor[:start] = 1.0
+    return feature * factor.to(feature.dtype)

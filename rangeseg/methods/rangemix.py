@@ -17,6 +17,7 @@ from rangeseg.methods.base import (
 )
 from rangeseg.methods.losses import masked_cross_entropy
 from rangeseg.methods.mixing import Fields, band_mask, cutmix_mask, interleave, mix, partner
+from rangeseg.methods.perturbation import drop_channels
 from rangeseg.models import NetworkFactory
 
 
@@ -26,6 +27,8 @@ class RangeMixSettings(UnsupervisedSettings):
     ema_momentum: float = Field(default=0.99, ge=0, lt=1)
     confidence: float = Field(default=0.7, ge=0, le=1)  # pseudo-labels below it are not learnt
     paste: float = Field(default=1.0, ge=0, le=1)  # scales the probability that a class is pasted
+    feature_weight: float = Field(default=0.5, ge=0)  # of whole scans, beside 1 for mixed ones
+    feature_dropout: float = Field(default=0.5, ge=0, lt=1)  # share of the channels of these
 
 
 class RangeMix(TeacherMethod[RangeMixSettings]):
@@ -40,7 +43,9 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
        probability w / (1 + w), so that rare classes come most of the time; its points replace
        those of their rays where they are nearer, as a sensor would have it (AEL chooses by its
        bank and pastes on labelled scans only).
-    4. One cross-entropy for truth and sure pseudo-labels alike, without class weights: a teacher
+    4. The student also learns each unlabelled scan whole and as it is, as it will be evaluated,
+       with channels of its features dropped (UniMatch).
+    5. One cross-entropy for truth and sure pseudo-labels alike, without class weights: a teacher
        trained with them says rare classes too often already. An unsure pixel has no loss but its
        share of the divisor.
 
@@ -72,20 +77,24 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
         assert batch.unlabelled is not None
         generator = context.generator
         labelled = self.labelled_view(batch.labelled, generator)
-        truth = self._truth(labelled)
+        truth, unlabelled = self._truth(labelled), self._pseudo_labelled(batch.unlabelled)
         mask = self.mask(tuple(truth["valid"].shape), generator)
-        mixed = interleave(self._pseudo_labelled(batch.unlabelled, generator), truth, mask)
+        mixed = interleave(self.perturb(unlabelled, generator), truth, mask)
         donor = {name: torch.cat([field, field]) for name, field in partner(truth).items()}
         mixed = self._paste(mixed, donor, generator)
 
-        supervised, (_, logits) = self.supervise(self.student, labelled, mixed["image"])
-        weights = self.settings.pseudo_weights(self.supervised_loss.class_weights)
-        mixing = masked_cross_entropy(
-            logits, mixed["labels"], mixed["valid"], weights, mixed["sure"]
+        def drop(feature: Tensor) -> Tensor:
+            whole = len(labelled["image"]) + len(mixed["image"])
+            return drop_channels(feature, whole, self.settings.feature_dropout, generator)
+
+        supervised, (_, logits_mixed, logits) = self.supervise(
+            self.student, labelled, mixed["image"], unlabelled["image"], disturb=drop
         )
+        weight = self.settings.weight_at(context.progress)
         return {
             "supervised": supervised,
-            "mix": self.settings.weight_at(context.progress) * mixing,
+            "mix": weight * self._cross(logits_mixed, mixed),
+            "feature": weight * self.settings.feature_weight * self._cross(logits, unlabelled),
         }
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -98,16 +107,19 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
         fields = {name: labelled[name] for name in ("image", "valid", "labels")}
         return {**fields, "sure": torch.ones_like(labelled["valid"])}
 
-    def _pseudo_labelled(self, unlabelled: Fields, generator: torch.Generator) -> Fields:
-        """Unlabelled scans as the student sees them, with what the teacher says."""
+    def _pseudo_labelled(self, unlabelled: Fields) -> Fields:
+        """Unlabelled scans with what the teacher says."""
         confidence, classes = self.teach(unlabelled["image"]).max(dim=1)
-        fields = {
+        return {
             **{name: unlabelled[name] for name in ("image", "valid")},
             "labels": classes.to(torch.uint8),
             "sure": confidence >= self.settings.confidence,
         }
-        strong: Fields = self.perturb(fields, generator)
-        return strong
+
+    def _cross(self, logits: Tensor, scans: Fields) -> Tensor:
+        """Cross-entropy on what is sure, divided by all valid pixels."""
+        weights = self.settings.pseudo_weights(self.supervised_loss.class_weights)
+        return masked_cross_entropy(logits, scans["labels"], scans["valid"], weights, scans["sure"])
 
     def _paste(self, base: Fields, donor: Fields, generator: torch.Generator) -> Fields:
         """Scans with the chosen classes of their donors, where those can be seen."""

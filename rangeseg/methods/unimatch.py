@@ -15,6 +15,7 @@ from rangeseg.methods.base import (
 )
 from rangeseg.methods.losses import masked_cross_entropy
 from rangeseg.methods.mixing import Fields
+from rangeseg.methods.perturbation import drop_channels
 
 
 class UniMatchSettings(UnsupervisedSettings):
@@ -56,19 +57,21 @@ class UniMatch(Method[UniMatchSettings]):
         weak = self._with_pseudo_labels(batch.unlabelled)
         strong = [self.cutmix(weak, generator) for _ in range(2)]
 
+        def drop(feature: Tensor) -> Tensor:
+            share, whole = self.settings.feature_dropout, len(labelled["image"])
+            return drop_channels(feature, whole, share, generator)
+
         # As in the official code, strong views do not share batch statistics with labelled scans.
-        scans, network = len(labelled["image"]), self.student
-        features = network.encode(torch.cat([labelled["image"], weak["image"]]))
-        dropped = [self._drop_channels(feature, scans, generator) for feature in features]
-        logits = network.classify(network.decode(dropped))
-        feature = self._cross(logits[scans:], weak)
-        logits_strong = network(torch.cat([view["image"] for view in strong]))
+        supervised, (_, logits) = self.supervise(
+            self.student, labelled, weak["image"], disturb=drop
+        )
+        logits_strong = self.student(torch.cat([view["image"] for view in strong]))
         first, second = map(self._cross, logits_strong.chunk(2), strong)
         weight = self.settings.weight_at(context.progress)
         return {
-            "supervised": self.supervised_term(network, features, logits[:scans], labelled),
+            "supervised": supervised,
             "strong": weight * 0.25 * (first + second),
-            "feature": weight * 0.5 * feature,
+            "feature": weight * 0.5 * self._cross(logits, weak),
         }
 
     def _with_pseudo_labels(self, fields: Fields) -> Fields:
@@ -77,17 +80,6 @@ class UniMatch(Method[UniMatchSettings]):
             probabilities = self.student(fields["image"]).float().softmax(dim=1)
         confidence, pseudo_labels = probabilities.max(dim=1)
         return {**fields, "confidence": confidence, "pseudo_labels": pseudo_labels}
-
-    def _drop_channels(self, feature: Tensor, start: int, generator: torch.Generator) -> Tensor:
-        """A feature (B,C,h,w) with whole channels of the scans from ``start`` on set to zero.
-
-        Those that are kept grow so that the mean over the draws stays.
-        """
-        share, (scans, channels) = self.settings.feature_dropout, feature.shape[:2]
-        draw = torch.rand((scans, channels, 1, 1), generator=generator, device=generator.device)
-        factor = (draw >= share) / (1.0 - share)
-        factor[:start] = 1.0
-        return feature * factor.to(feature.dtype)
 
     def _cross(self, logits: Tensor, scans: Fields) -> Tensor:
         """Cross-entropy on confident pixels, divided by all valid ones."""

@@ -56,8 +56,10 @@ VARIANTS: dict[str, tuple[type[RangeMix], dict[str, Any]]] = {
     "without pasting": (RangeMix, {"paste": 0.0}),
     "boxes only": (Boxes, {}),
     "bands only": (Bands, {}),
-    "scans left whole, things pasted": (Whole, {}),
-    "scans left whole": (Whole, {"paste": 0.0}),
+    "nothing mixed": (Whole, {}),
+    "nothing mixed, nothing pasted": (Whole, {"paste": 0.0}),
+    "without whole scans": (RangeMix, {"feature_weight": 0.0}),
+    "whole scans with all features": (RangeMix, {"feature_dropout": 0.0}),
     "every pseudo-label": (RangeMix, {"confidence": 0.0}),
 }
 

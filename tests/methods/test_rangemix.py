@@ -16,6 +16,7 @@ from .conftest import (
     make_context,
     make_task,
     pixelwise,
+    small_fidnet,
 )
 
 
@@ -41,7 +42,8 @@ def seen_by_the_student(method: RangeMix, seed: int = 0) -> torch.Tensor:
     method.student.encode = recorded  # type: ignore[method-assign]
     method(make_batch(), make_context(seed=seed))
     (image,) = images
-    return image[len(make_batch().labelled["image"]) :]
+    _, mixed, _ = image.split([3, 6, 3])
+    return mixed
 
 
 def test_both_mixes_together_hold_every_pixel_once() -> None:
@@ -163,13 +165,44 @@ def test_truth_counts_everywhere_and_pseudo_labels_where_they_are_sure(confidenc
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.parametrize("confidence", [0.0, 0.5, 1.0])
+def test_the_unlabelled_scans_are_learnt_whole(confidence: float) -> None:
+    """As they are: where no channel is dropped, a pixelwise network sees what its teacher saw."""
+    method = make(confidence=confidence, feature_dropout=0.0, feature_weight=0.3)
+    unlabelled = make_batch().unlabelled
+    assert unlabelled is not None
+    loss = method(make_batch(), make_context())["feature"]
+    sure, classes = method.teach(unlabelled["image"]).max(1)
+    logits = method.student(unlabelled["image"])
+    own = torch.nn.functional.cross_entropy(logits, classes, reduction="none")
+    kept = unlabelled["valid"] & (sure >= confidence)
+    torch.testing.assert_close(loss, 0.3 * (own * kept).sum() / unlabelled["valid"].sum())
+
+
+def test_only_the_whole_unlabelled_scans_lose_channels() -> None:
+    torch.manual_seed(0)
+    method = RangeMix(small_fidnet, make_task(), RangeMixSettings()).train()
+    encode, decode = method.student.encode, method.student.decode
+    encoded: list[list[torch.Tensor]] = []
+    decoded: list[list[torch.Tensor]] = []
+    method.student.encode = lambda x: encoded.append(encode(x)) or encoded[-1]  # type: ignore
+    method.student.decode = lambda f: decoded.append(f) or decode(f)  # type: ignore
+    method(make_batch(), make_context())
+    for before, after in zip(encoded[0], decoded[0], strict=True):
+        assert len(before) == 3 + 6 + 3
+        torch.testing.assert_close(after[:9], before[:9])
+        gone = (after[9:] == 0).all(3).all(2)
+        assert 0.2 < float(gone.float().mean()) < 0.8
+        torch.testing.assert_close(after[9:][~gone], 2 * before[9:][~gone])
+
+
 def test_the_depth_test_needs_ranges() -> None:
     channels = ("x", "y", "z")
     with pytest.raises(ConfigError, match=r"rangemix compares ranges.* x, y, z: add range"):
         make({"channels": channels, "statistics": ((0.0, 1.0),) * 3})
 
 
-@pytest.mark.parametrize("wrong", [{"confidence": 1.1}, {"paste": -0.1}, {"ema_momentum": 1.0}])
+@pytest.mark.parametrize("wrong", [{"confidence": 1.1}, {"paste": -0.1}, {"feature_dropout": 1.0}])
 def test_settings_are_checked(wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RangeMixSettings(**wrong)
