@@ -88,7 +88,7 @@ def test_a_step_of_several_batches_is_shown_by_its_first(small_config: list[str]
 def test_what_is_taught_is_what_the_loss_gets(
     small_config: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RangeMix hands its mixed labels to one loss."""
+    """RangeMix hands the labels of the mixed scans to a loss, then those of the whole ones."""
     told: list[tuple[torch.Tensor, torch.Tensor]] = []
     loss = rangemix_module.masked_cross_entropy
 
@@ -98,10 +98,10 @@ def test_what_is_taught_is_what_the_loss_gets(
 
     monkeypatch.setattr(rangemix_module, "masked_cross_entropy", listen)
     batch = student_batch(config_of(small_config, "rangemix"), None, 3, CPU)
-    ((labels, valid),) = told
-    mixed = slice(2, None)  # after the labelled scans
-    np.testing.assert_array_equal(batch.origin[mixed] > 0, valid.numpy())
-    np.testing.assert_array_equal(batch.taught[mixed][valid.numpy()], labels[valid].numpy())
+    labels, valid = (torch.cat(parts) for parts in zip(*told, strict=True))
+    others = slice(2, None)  # after the labelled scans
+    np.testing.assert_array_equal(batch.origin[others] > 0, valid.numpy())
+    np.testing.assert_array_equal(batch.taught[others][valid.numpy()], labels[valid].numpy())
 
 
 def test_a_run_shows_its_trained_networks(run: Path, small_config: list[str]) -> None:
