@@ -51,8 +51,9 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
 
     On the simulated street, at 1 % and over five seeds, it gains 1.7 points on test over
     supervised training on the strong labelled branch (95 % interval 0.5 to 2.9), 8.0 over the
-    plain one; UniMatch, CPS and LaserMix gain more. Its fourth part brings 0.6 on validation
-    (-0.8 to 1.9). At 10 % it gains nothing. ``tests/benchmarks/ablation.py`` takes it apart.
+    plain one, at 2.5 times the cost; UniMatch, CPS and LaserMix gain more. Its fourth part brings
+    0.6 on validation (-0.8 to 1.9). At 10 % it gains nothing. ``tests/benchmarks/ablation.py``
+    takes it apart.
     """
 
     Settings = RangeMixSettings
