@@ -130,7 +130,7 @@ def train_run(
             if count:
                 predictor = make_predictor(config, source, method.predictor(), device)
                 chosen = evenly_spaced(sorted(labelled + learnt_from), count)
-                renew_statistics(predictor, source, chosen, config.train.batch_size, bad_scans)
+                renew_statistics(predictor, source, chosen, bad_scans)
 
         title = str(run_folder(config).relative_to("runs"))  # wherever it is kept
         train(

@@ -15,13 +15,15 @@ from rangeseg.engine.device import autocast
 from rangeseg.engine.inference import Predictor
 from rangeseg.progress import Progress
 
+BATCH = 2
+"""Scans at once, however many a training takes: it must not run out of memory at its very end."""
+
 
 @torch.no_grad()
 def renew_statistics(
     predictor: Predictor,
     source: ScanSource,
     scan_ids: Sequence[str],
-    batch_size: int,
     bad_scans: BadScans,
 ) -> None:
     """Replace the running means and variances of a trained network's batch norms.
@@ -35,7 +37,6 @@ def renew_statistics(
         predictor: around the network, whose weights stay.
         source: the data set.
         scan_ids: which scans; their labels are not read.
-        batch_size: scans a batch.
         bad_scans: what is done about scans that cannot be read.
 
     Raises:
@@ -54,9 +55,9 @@ def renew_statistics(
         layer.momentum = 1.0  # one batch, and nothing of those before
     batches = 0
     with Progress("batch norms", len(scan_ids), "scan") as progress:
-        for start in range(0, len(scan_ids), batch_size):
+        for start in range(0, len(scan_ids), BATCH):
             images = []
-            for scan_id in scan_ids[start : start + batch_size]:
+            for scan_id in scan_ids[start : start + BATCH]:
                 scan = predictor.prepare(source, False, scan_id)
                 if isinstance(scan, BadScan):
                     bad_scans.add(scan_id, scan.error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -84,10 +86,8 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
         donor = {name: torch.cat([field, field]) for name, field in partner(truth).items()}
         mixed = self._paste(mixed, donor, generator)
 
-        def drop(feature: Tensor) -> Tensor:
-            whole = len(labelled["image"]) + len(mixed["image"])
-            return drop_channels(feature, whole, self.settings.feature_dropout, generator)
-
+        share, kept = self.settings.feature_dropout, len(truth["image"]) + len(mixed["image"])
+        drop = partial(drop_channels, start=kept, share=share, generator=generator)
         supervised, (_, logits_mixed, logits) = self.supervise(
             self.student, labelled, mixed["image"], unlabelled["image"], disturb=drop
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -57,10 +59,8 @@ class UniMatch(Method[UniMatchSettings]):
         weak = self._with_pseudo_labels(batch.unlabelled)
         strong = [self.cutmix(weak, generator) for _ in range(2)]
 
-        def drop(feature: Tensor) -> Tensor:
-            share, whole = self.settings.feature_dropout, len(labelled["image"])
-            return drop_channels(feature, whole, share, generator)
-
+        share, kept = self.settings.feature_dropout, len(labelled["image"])
+        drop = partial(drop_channels, start=kept, share=share, generator=generator)
         # As in the official code, strong views do not share batch statistics with labelled scans.
         supervised, (_, logits) = self.supervise(
             self.student, labelled, weak["image"], disturb=drop

@@ -41,7 +41,7 @@ def test_layers_get_the_mean_of_what_they_normalise_by(simulated_root: Path) -> 
     for layer, its in zip(layers, seen, strict=True):
         layer.register_forward_pre_hook(lambda _, args, its=its: its.append(args[0].double()))
     scans = source.scan_ids("train")[:5]
-    renew_statistics(predictor, source, scans, 2, BadScans("fail", 5))
+    renew_statistics(predictor, source, scans, BadScans("fail", 5))
     for layer, its in zip(layers, seen, strict=True):
         assert [len(x) for x in its] == [2, 2, 1]
         var_mean = [torch.var_mean(x, dim=(0, 2, 3)) for x in its]
@@ -69,7 +69,7 @@ def test_a_training_ends_with_them(tiny_config: list[str], tmp_path: Path, metho
     scans = read_split(run / LABELLED) if method == "supervised" else source.scan_ids("train")
     used = evenly_spaced(scans, 7)
     assert len(used) == (4 if method == "supervised" else 7)
-    renew_statistics(predictor, source, used, 2, BadScans("fail", len(used)))
+    renew_statistics(predictor, source, used, BadScans("fail", len(used)))
     for name, value in predictor.network.state_dict().items():
         assert torch.equal(value, kept[name]) or name.endswith("num_batches_tracked"), name
 
@@ -77,16 +77,16 @@ def test_a_training_ends_with_them(tiny_config: list[str], tmp_path: Path, metho
 def test_a_bad_scan_is_left_out(simulated_root: Path, tmp_path: Path) -> None:
     shutil.copytree(simulated_root, tmp_path / "data")
     source = Simulated(tmp_path / "data")
-    first, bad, *others = source.scan_ids("train")[:4]
+    bad, *others = source.scan_ids("train")[:5]
     path = source.root / "sequences" / bad[:2] / "velodyne" / f"{bad[3:]}.bin"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(DataError, match=f"{bad[3:]}.bin"):
-        renew_statistics(predictor_of(source), source, [first, bad], 1, BadScans("fail", 4))
-    skipping = BadScans("skip", 4)
+        renew_statistics(predictor_of(source), source, [bad], BadScans("fail", 5))
+    skipping = BadScans("skip", 5)
     states = []
-    for scans in ([first, bad, *others], [first, *others]):
+    for scans in ([*others, bad], others):  # two batches, and nothing of the third
         predictor = predictor_of(source)
-        renew_statistics(predictor, source, scans, 1, skipping)
+        renew_statistics(predictor, source, scans, skipping)
         states.append(predictor.network.state_dict())
     assert list(skipping.skipped) == [bad]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
