@@ -8,7 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -171,3 +171,16 @@ def wrapped(method: nn.Module) -> nn.Module:
     with warnings.catch_warnings():  # of another name that older releases do not know
         warnings.simplefilter("ignore", FutureWarning)
         return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
+
+
+def averaging(model: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """The context of a forward and its backward, one of several before a step.
+
+    Args:
+        model: what ``wrapped`` returned.
+        now: whether the gradients of all processes, and those kept before, are averaged; else
+            they are kept, and nothing is sent.
+    """
+    if now or not isinstance(model, nn.parallel.DistributedDataParallel):
+        return nullcontext()
+    return model.no_sync()

@@ -29,12 +29,12 @@ from rangeseg.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from rangeseg.engine.compiling import CompileMode, compiled
+from rangeseg.engine.compiling import CompileMode, compiled, uncompiled
 from rangeseg.engine.descent import Descent
 from rangeseg.engine.device import Precision, autocast, make_deterministic, to_device
 from rangeseg.engine.journal import Journal, Watch
 from rangeseg.engine.pace import Pace
-from rangeseg.engine.processes import agree, on_first, process_number, wrapped
+from rangeseg.engine.processes import agree, averaging, on_first, process_number, wrapped
 from rangeseg.engine.validation import Validation
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.methods.base import Labelled, Method, StepContext, TrainingBatch
@@ -188,13 +188,15 @@ def train(
             begin_step()
             context = StepContext(step, settings.steps, generator)
             parts = []
-            for number in range(each * step, each * (step + 1)):
+            numbers = range(each * step, each * (step + 1))
+            for number in numbers:
                 # One seed per batch: what is drawn depends on it alone, as in the sampler.
                 generator.manual_seed(batch_seed(seed, number))
-                with autocast(device, settings.precision):
-                    terms: dict[str, Tensor] = model(next(batches), context)
-                loss = torch.stack(list(terms.values())).sum() / each
-                loss.backward()  # type: ignore[no-untyped-call]
+                with averaging(model, now=number == numbers[-1]):
+                    with autocast(device, settings.precision):
+                        terms: dict[str, Tensor] = model(next(batches), context)
+                    loss = torch.stack(list(terms.values())).sum() / each
+                    loss.backward()  # type: ignore[no-untyped-call]
                 parts.append({name: term.detach() for name, term in terms.items()})
                 method.after_batch()
             losses = {name: torch.stack([p[name] for p in parts]).mean() for name in parts[0]}
@@ -206,7 +208,7 @@ def train(
             validated = None
             if validation is not None and not ended and step % settings.validate_every == 0:
                 watch.check()  # it also waits for the GPU: the pause begins when the step is done
-                with journal.pace.paused():
+                with journal.pace.paused(), uncompiled(method):
                     validated = validation.run(method)
 
             # A signal and the clock are looked at once: they may change at any moment.
@@ -221,7 +223,8 @@ def train(
                 note = journal.record(step, losses, norms, descent.rate, validated)
             progress.update(note=note)
             if ended:
-                finish()
+                with uncompiled(method):
+                    finish()
             if saving:
                 save()
                 saved = time.monotonic()

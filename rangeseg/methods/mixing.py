@@ -36,7 +36,8 @@ def partner(fields: Fields) -> Fields:
     A batch holds different scans, unless the list is shorter than the batch or its end falls into
     one; a scan may then meet itself, rotated and cropped differently.
     """
-    return {name: field.roll(1, dims=0) for name, field in fields.items()}
+    # A concatenation keeps channels_last, in which mix follows its partner; a GPU's roll does not.
+    return {name: torch.cat([field[-1:], field[:-1]]) for name, field in fields.items()}
 
 
 def _random(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:

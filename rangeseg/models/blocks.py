@@ -31,6 +31,22 @@ class _PadAzimuth(torch.autograd.Function):
         return inner, None
 
 
+class _CropAzimuth(torch.autograd.Function):
+    """A slice whose gradient keeps channels_last: autograd's would be written to a contiguous one.
+
+    Of the feature maps of full resolution, which the enlargement's backward would then read so.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, columns: int) -> Tensor:
+        ctx.columns = columns
+        return x[..., columns:-columns]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return F.pad(gradients[0], (ctx.columns, ctx.columns)), None
+
+
 def pad_azimuth(x: Tensor, columns: int) -> Tensor:
     """Repeat ``columns`` columns of (B,C,H,W) across the ±180° seam on both sides.
 
@@ -83,7 +99,8 @@ def upsample_azimuth(x: Tensor, factor: int) -> Tensor:
     enlarged = F.interpolate(
         pad_azimuth(x, 1), scale_factor=factor, mode="bilinear", align_corners=False
     )
-    return enlarged[..., factor:-factor]
+    cropped: Tensor = _CropAzimuth.apply(enlarged, factor)  # type: ignore[no-untyped-call]
+    return cropped
 
 
 def full_resolution(features: Sequence[Tensor]) -> Tensor:

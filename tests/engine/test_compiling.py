@@ -1,12 +1,16 @@
 """Compiled networks: the same figures, and no trace of it afterwards."""
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from rangeseg.engine.compiling import CompileMode, compiled
+from rangeseg.cli import main
+from rangeseg.engine.compiling import CompileMode, compiled, uncompiled
 from rangeseg.models import MODELS, ModelSettings, build_network
 from rangeseg.models.network import Network
 
@@ -66,3 +70,65 @@ def test_the_real_compiler_agrees() -> None:
     tiny, image = Tiny(), torch.randn(1, 3, 4, 8)
     with compiled(torch.nn.Sequential(tiny), "default"):
         torch.testing.assert_close(tiny(image), 2 * (image.relu() + 1).square())
+
+
+def test_it_runs_as_written_for_a_while() -> None:
+    tiny, other = Tiny(), Tiny()
+    method = torch.nn.Sequential(tiny, other)
+    with compiled(method, "default"):
+        before = dict(vars(tiny))
+        assert "encode" in before
+        with uncompiled(method):
+            assert "encode" not in vars(tiny)
+            assert "classify" not in vars(other)
+        assert vars(tiny) == before
+    with uncompiled(method):
+        assert "encode" not in vars(tiny)
+    assert "encode" not in vars(tiny)
+
+
+def test_whole_scans_on_the_way_and_at_the_end_are_not_compiled(
+    tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths = set()
+
+    def compile_(function: Callable[..., Any], mode: str, dynamic: bool) -> Callable[..., Any]:
+        def watched(given: Any) -> Any:
+            if isinstance(given, torch.Tensor):
+                widths.add(given.shape[3])
+            return function(given)
+
+        return watched
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    words = ["train", *tiny_config, "--method", "cutmix_seg", "--labels", "10%"]
+    words += ["--out", str(tmp_path / "run"), "--set", "train.compile=default"]
+    assert main([*words, "--set", "train.validate_every=2"]) == 0
+    assert widths == {64}  # of the crops; a whole scan has 256 columns
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
+def test_a_part_is_one_graph_for_several_processes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, mode, dynamic: real(f, backend=backend))
+    # Larger than the first bucket, which holds 1 MiB.
+    network = build_network(ModelSettings(name="fidnet", width=64), 5, 6)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(network)
+        with compiled(network, "default"):
+            wrapped(torch.randn(2, 5, 8, 16)).square().mean().backward()
+        del wrapped
+    finally:
+        torch.distributed.destroy_process_group()
+    assert len(graphs) == 3

@@ -195,6 +195,44 @@ def test_processes_draw_apart_and_agree(two: list[dict[str, Any]]) -> None:
     assert sorted(two[0]["share"] + two[1]["share"]) == list(range(7))
 
 
+@pytest.mark.filterwarnings("ignore:Grad strides do not match bucket view strides:UserWarning")
+def test_gradients_are_exchanged_once_a_step(
+    tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchanged: list[int] = []
+
+    def exchange(
+        state: None, bucket: torch.distributed.GradBucket
+    ) -> torch.futures.Future[torch.Tensor]:
+        exchanged.append(bucket.index())
+        done: torch.futures.Future[Tensor] = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    def wrap(method: nn.Module) -> nn.Module:
+        model = nn.parallel.DistributedDataParallel(method)
+        model.register_comm_hook(None, exchange)
+        return model
+
+    words = ["train", *tiny_config, "--method", "supervised", "--labels", "10%"]
+    words += ["--set", "train.steps=3", "--set", "train.accumulate=2"]
+    assert main([*words, "--out", str(tmp_path / "alone")]) == 0
+    monkeypatch.setattr("rangeseg.engine.trainer.wrapped", wrap)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        assert main([*words, "--out", str(tmp_path / "wrapped")]) == 0
+    finally:
+        torch.distributed.destroy_process_group()
+    assert exchanged.count(0) == 3
+    alone, together = (
+        torch.load(tmp_path / name / "last.pt", weights_only=True)["method"]
+        for name in ("alone", "wrapped")
+    )
+    assert all(torch.equal(value, together[name]) for name, value in alone.items())
+
+
 def test_one_process_needs_no_other() -> None:
     method = make("supervised", drawless=True)
     before = copy.deepcopy(method)

@@ -64,6 +64,18 @@ def test_channels_last_stays_channels_last(network: Network) -> None:
     assert network(image).is_contiguous(memory_format=torch.channels_last)
 
 
+def test_gradients_of_features_stay_channels_last(network: Network) -> None:
+    layout = torch.channels_last
+    network.to(memory_format=layout)
+    image = torch.randn(2, 6, 16, 64).contiguous(memory_format=layout)
+    features = network.encode(image)
+    kept = []
+    for feature in features:
+        feature.register_hook(lambda g: kept.append(g.is_contiguous(memory_format=layout)))
+    network.classify(network.decode(features)).square().mean().backward()
+    assert kept == [True] * len(features)
+
+
 def test_fidnet_has_the_parameters_of_the_paper() -> None:
     network = build_network(ModelSettings(name="fidnet"), in_channels=5, num_classes=20)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(6.05e6, abs=0.01e6)
