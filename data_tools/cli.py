@@ -18,7 +18,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``rangeseg-data``, for a shell to complete by too."""
-    parser = make_parser("rangeseg-data", "Prepare data for rangeseg.")
+    parser = make_parser(
+        "rangeseg-data",
+        "Prepare data for rangeseg.",
+        "rangeseg-data check semantic_kitti data/semantic_kitti",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

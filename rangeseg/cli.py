@@ -35,7 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``rangeseg``, for a shell to complete by too."""
-    parser = make_parser("rangeseg", "Semi-supervised LiDAR segmentation in the range view.")
+    parser = make_parser(
+        "rangeseg",
+        "Semi-supervised LiDAR segmentation in the range view.",
+        "rangeseg demo",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = add_command(

@@ -18,14 +18,26 @@ from typing import TextIO, TypeAlias
 from rangeseg import __version__
 from rangeseg.errors import LostProcessError, RangesegError
 from rangeseg.signals import Terminated
+from rangeseg.stderr import heard_or_not
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What ``parser.add_subparsers(required=True)`` returns."""
 
 
-def make_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The parser of a whole command, with ``--version`` and ``--debug``."""
-    parser = argparse.ArgumentParser(prog=program, description=description)
+def make_parser(program: str, description: str, example: str) -> argparse.ArgumentParser:
+    """The parser of a whole command, with ``--version`` and ``--debug``.
+
+    Args:
+        program: how it is called.
+        description: one line.
+        example: a command line, shown below the options.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"{program} {__version__}")
     _add_debug(parser)
     return parser
@@ -143,14 +155,16 @@ def _speaking(number: str) -> Iterator[TextIO]:
         number: the variable that numbers them: ``RANK``, or ``LOCAL_RANK`` on each machine anew.
 
     Yields:
-        Where errors are said: one of its own, each process must be able to say.
+        Where errors are said: one of its own, each process must be able to say. That nobody can
+        hear it is no error.
     """
-    stderr = sys.stderr
-    if os.environ.get(number, "0") == "0":
-        yield stderr
-        return
-    with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-        yield stderr
+    with heard_or_not(sys.stderr) as stderr:
+        if os.environ.get(number, "0") == "0":
+            with redirect_stderr(stderr):
+                yield stderr
+            return
+        with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+            yield stderr
 
 
 @contextmanager

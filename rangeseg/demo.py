@@ -22,6 +22,7 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.engine.inference import Prediction
 from rangeseg.engine.journal import METRICS
+from rangeseg.engine.processes import end_with_parent
 from rangeseg.engine.report import markdown_table
 from rangeseg.errors import ConfigError, DataError, RangesegError
 from rangeseg.geometry.channels import to_image
@@ -122,7 +123,12 @@ def _train(path: Path, overrides: list[str], missing: dict[str, Path], steps: in
         logs[method] = folder.parent / f"{method}.log"
         with logs[method].open("w") as log:
             processes[method] = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=subprocess.STDOUT
+                command,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A demo that is killed and called again must not find its folders in use.
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
     try:
         _watch(processes, missing, steps)

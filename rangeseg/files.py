@@ -64,10 +64,15 @@ def on_disk(path: Path) -> Iterator[IO[bytes]]:
     What is renamed must be there first: a name that outlives a power cut must not outlive its
     content.
 
+    Args:
+        path: one that is there is replaced, not written into: in the folder of a stranger it may be
+            a link that leads anywhere.
+
     Raises:
         OSError: it cannot be written.
     """
-    with path.open("wb") as file:
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

@@ -199,13 +199,23 @@ class _Child:
     ) -> None:
         self.run, self.place, self.words = run, place, words
         self.started = time.monotonic() if started is None else started
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unstarted = ""  # why there is no process
+        try:
+            self._process = self._start()
+        except OSError as error:  # a full disk: the others must not end for it without saving
+            reason = error.strerror or error
+            self._unstarted = f"{run.log} cannot be written, or no process started ({reason})"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        run, place = self.run, self.place
         run.log.parent.mkdir(parents=True, exist_ok=True)
         with run.log.open("ab") as log:
-            log.write(f"$ rangeseg {shlex.join(words)}\n".encode())
+            log.write(f"$ rangeseg {shlex.join(self.words)}\n".encode())
             log.flush()
             self._log_start = log.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "rangeseg", *words, "--device", place.device],
+            return subprocess.Popen(
+                [sys.executable, "-m", "rangeseg", *self.words, "--device", place.device],
                 env={**os.environ, **place.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -215,18 +225,22 @@ class _Child:
             )
 
     def has_ended(self) -> bool:
-        return self._process.poll() is not None
+        return self._process is None or self._process.poll() is not None
 
     def more_to_do(self) -> tuple[str, ...] | None:
         """The next command, if this one succeeded and its run needs another."""
+        if self._process is None or self._process.returncode != 0:
+            return None
         words = self.run.next_words()
-        return words if self._process.returncode == 0 and words != self.words else None
+        return words if words != self.words else None
 
     def fault(self) -> str | None:
         """What went wrong, in a line; None if nothing did."""
-        code = self._process.returncode
         if self.run.result.is_file():
             return None
+        if self._process is None:
+            return self._unstarted
+        code = self._process.returncode
         if code < 0:
             return f"ended by {signal.Signals(-code).name}"
         with self.run.log.open("rb") as log:
@@ -243,10 +257,13 @@ class _Child:
 
     def ask_to_end(self) -> None:
         # Not its group: loader workers that die of the signal would cost the last step.
-        self._process.terminate()
+        if self._process is not None:
+            self._process.terminate()
 
     def kill(self) -> None:
         """End it with its loader workers, and wait for it."""
+        if self._process is None:
+            return
         if not self.has_ended():
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

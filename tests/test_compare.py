@@ -238,6 +238,22 @@ def test_a_child_that_is_killed_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     assert train_missing([run], find_places("cpu", 1)) == {run: "ended by SIGKILL"}
 
 
+def test_a_log_that_cannot_be_written_ends_its_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk; those that are under way must not be killed for it."""
+    script = tmp_path / "trains"
+    script.write_text(f"#!/bin/sh\nsleep 1\ntouch {tmp_path}/saved\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    (tmp_path / "file").touch()
+    folders = tmp_path / "seed0", tmp_path / "file" / "seed1"
+    one, two = (PlannedRun("cps", f, "val", "val", tmp_path, ("train",)) for f in folders)
+    failed = train_missing([one, two], find_places("cpu", 2))
+    assert "seed1.log cannot be written, or no process started (" in failed[two]
+    assert (tmp_path / "saved").is_file()
+
+
 class MadeMeanwhile(PlannedRun):
     """Missing when it is first asked about, there when its turn comes."""
 

@@ -1,8 +1,10 @@
 """The demo: where its configuration is found, its words, and results of another length."""
 
 import json
+import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,28 @@ def test_the_configuration_is_found_however_it_was_installed(
     path.parent.mkdir(parents=True)
     path.touch()
     assert demo.shipped_config("simulated.yaml") == path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells them")
+def test_the_trainings_of_a_demo_that_is_killed_end(tmp_path: Path) -> None:
+    script, number = tmp_path / "sleeps", tmp_path / "number"
+    script.write_text(
+        f"#!/bin/sh\necho $$ > {number}.new\nmv {number}.new {number}\nexec sleep 60\n"
+    )
+    script.chmod(0o755)
+    code = (
+        "import sys; from pathlib import Path; from rangeseg import demo\n"
+        f"sys.executable, folder = {str(script)!r}, Path({str(tmp_path)!r}) / 'run'\n"
+        "demo._train(Path('config.yaml'), [], {'cps': folder}, 10)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not number.is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    status = Path("/proc") / number.read_text().strip() / "cmdline"
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 5
+    while status.is_file() and status.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not status.is_file() or not status.read_bytes()

@@ -1,4 +1,4 @@
-"""A folder that one process holds at a time."""
+"""A folder that one process holds at a time; files that stay in their folder."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rangeseg.files import LOCK, sole_user
+from rangeseg.files import LOCK, sole_user, write_file
 
 if sys.platform != "win32":
     import fcntl
@@ -41,3 +41,15 @@ def test_the_holder_before_takes_its_own_file_away(
         second = subprocess.run([sys.executable, "-c", SECOND, str(tmp_path)], capture_output=True)
         assert b"BlockingIOError" in second.stderr
     assert not (tmp_path / LOCK).exists()
+
+
+def test_a_link_in_the_folder_of_a_stranger_leads_nowhere(tmp_path: Path) -> None:
+    own, path = tmp_path / "own.txt", tmp_path / "run" / "result.json"
+    own.write_text("precious")
+    path.parent.mkdir()
+    path.with_name("result.json.partial").symlink_to(own)
+    write_file(path, "{}")
+    assert own.read_text() == "precious"
+    assert path.read_text() == "{}"
+    assert list(path.parent.iterdir()) == [path]
+    assert not path.is_symlink()

@@ -175,6 +175,7 @@ def scribble_dataset(
     Raises:
         ConfigError: the folder holds something else, other scribbles, or cannot be written.
         DataError: a training sequence is missing, or a scan or its labels cannot be read.
+        RangesegError: a process that draws died.
     """
     scan_ids = source.scan_ids("train")
     stamp = {
@@ -196,10 +197,19 @@ def scribble_dataset(
     drawing = DataLoader(_Drawing(source, target, missing, settings), None, num_workers=workers)
     done = len(scan_ids) - len(missing)
     with Progress("scribble", len(scan_ids), "scans", initial=done) as progress:
-        for failure in drawing:
-            if failure is not None:
-                raise failure
-            progress.update()
+        try:
+            for failure in drawing:
+                if failure is not None:
+                    raise failure
+                progress.update()
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise RangesegError(
+                f"a process that draws scribbles died ({reason}): free memory, or lower --workers, "
+                "and call again"
+            ) from None
     return len(scan_ids)
 
 

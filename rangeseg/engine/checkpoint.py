@@ -125,7 +125,8 @@ def find_checkpoint(run: Path) -> Path | None:
     Raises:
         CheckpointError: there are checkpoints, but none is whole.
     """
-    paths = [path for path in (run / CHECKPOINT, run / PREVIOUS) if path.is_file()]
+    # A link to a disk that is not there is no sign that nothing was ever saved.
+    paths = [path for path in (run / CHECKPOINT, run / PREVIOUS) if os.path.lexists(path)]
     for path in paths:
         try:
             _check_archive(path)

@@ -7,20 +7,18 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rangeseg.engine.pace import Pace
 from rangeseg.engine.processes import process_number
+from rangeseg.engine.tensorboard import TensorBoard
 from rangeseg.engine.validation import Validated
-from rangeseg.errors import CheckpointError, ConfigError, RangesegError
+from rangeseg.errors import CheckpointError, RangesegError
 from rangeseg.files import write_file
 from rangeseg.methods.distributed import all_reduce_sum, num_processes
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 METRICS = "metrics.jsonl"
 
@@ -59,8 +57,10 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     for text in (run / METRICS).read_bytes().splitlines():
         try:
             line = json.loads(text)
-            line["step"], line["seconds"]
+            sound = type(line["step"]) is int and type(line["seconds"]) in (int, float)
         except (ValueError, LookupError, TypeError, RecursionError):
+            sound = False
+        if not sound:
             break
         lines.append(line)
     return lines
@@ -132,7 +132,7 @@ class Journal:
         self._path, self._seconds_before = run / METRICS, 0.0
         self.pace = Pace()
         self._miou: float | None = None
-        self._curves: SummaryWriter | None = None
+        self._curves: TensorBoard | None = None
         if process_number() > 0:
             return
         kept = []
@@ -143,7 +143,7 @@ class Journal:
                     self._seconds_before = line["seconds"]
                     self._miou = line.get("val_miou", self._miou)
         if tensorboard:
-            self._curves = _curves(run / "tensorboard", step)
+            self._curves = TensorBoard(run / "tensorboard", step)
         try:
             write_file(self._path, "".join(f"{line}\n" for line in kept))
             self._file = self._path.open("a")
@@ -190,10 +190,9 @@ class Journal:
         except OSError as error:
             raise self._unwritable(error) from None
         if self._curves is not None:
-            for name, value in (("rate", rate), *scalars.items()):
-                self._curves.add_scalar(name, value, step)
+            self._curves.scalars(step, {"rate": rate, **scalars})
             if validated is not None:
-                _add_validation(self._curves, validated, step)
+                self._curves.validation(step, validated)
         return _note(total, terms, self._miou, pace)
 
     def _unwritable(self, error: OSError) -> CheckpointError:
@@ -213,31 +212,11 @@ class Journal:
             self._curves.close()
 
 
-def _curves(folder: Path, step: int) -> SummaryWriter:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError(
-            "train.tensorboard needs TensorBoard: pip install 'rangeseg[tensorboard]'"
-        ) from None
-    return SummaryWriter(str(folder), purge_step=step)
-
-
-def _add_validation(curves: SummaryWriter, validated: Validated, step: int) -> None:
-    for name, value in validated.iou.items():
-        if value is not None:
-            curves.add_scalar(f"val_iou/{name}", value, step)
-    if validated.picture is not None:
-        curves.add_image("validation", validated.picture, step, dataformats="HWC")
-
-
 def _note(
     total: float, terms: Mapping[str, float], miou: float | None, pace: Mapping[str, float]
 ) -> str:
     """What stands behind the progress bar: the most important first, a terminal may be narrow."""
     note = f"loss {total:.3f}"
-    if len(terms) > 1:
-        note += f" ({', '.join(f'{name} {value:.3f}' for name, value in terms.items())})"
     if miou is not None:
         note += f", mIoU {miou:.1f}"
     scans = pace["scans_per_second"]
@@ -245,4 +224,6 @@ def _note(
     note += f" scans/s, wait {100 * pace['data_wait']:.0f} %"
     if "gpu_memory_gib" in pace:
         note += f", {pace['gpu_memory_gib']:.1f} GiB"
+    if len(terms) > 1:
+        note += f" ({', '.join(f'{name} {value:.3f}' for name, value in terms.items())})"
     return note

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from rangeseg.errors import DataError
+from rangeseg.errors import DataError, RangesegError
 from rangeseg.files import on_disk
 from rangeseg.progress import Progress
 from rangeseg.settings import Settings
@@ -75,6 +75,7 @@ def generate_dataset(root: Path, settings: SimulationSettings, workers: int | No
     Raises:
         DataError: the folder holds something else, or another simulation, or a file cannot be
             written.
+        RangesegError: a worker was ended.
     """
     root = Path(root)
     stamp = read_stamp(root)
@@ -210,8 +211,10 @@ def _share(
                     process = running.pop(ready)
                     process.join()
                     if process.exitcode:
-                        raise RuntimeError(
-                            f"a simulation worker ended with code {process.exitcode}"
+                        raise RangesegError(
+                            f"a process that simulates ended with code {process.exitcode}: free "
+                            "memory, or go on with fewer: rangeseg-data simulate with the same "
+                            "options and --workers 1; what is there is kept"
                         ) from None
                     continue
                 if isinstance(message, BaseException):

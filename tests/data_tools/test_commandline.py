@@ -18,7 +18,7 @@ Run = Callable[[argparse.Namespace], int]
 
 
 def command(run: Run, *argv: str) -> int:
-    parser = make_parser("tool", "A tool.")
+    parser = make_parser("tool", "A tool.", "tool go")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_command(commands, "go", run, summary="go there", example="tool go")
     return run_command(parser, argv)
@@ -110,7 +110,7 @@ def test_log_lines_are_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_reader_that_leaves_early() -> None:
     code = (
         "import sys; from rangeseg.commandline import make_parser, run_command\n"
-        "parser = make_parser('tool', 'A tool.')\n"
+        "parser = make_parser('tool', 'A tool.', 'tool go')\n"
         "parser.set_defaults(run=lambda arguments: [print('x' * 99) for _ in range(9999)] and 0)\n"
         "sys.exit(run_command(parser, []))"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -138,6 +139,20 @@ def test_a_damaged_scan_stops_it_and_the_same_call_goes_on(
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert scribble(root, tmp_path / "at_once") == 0
     assert files(tmp_path / "at_once") == files(out)
+
+
+def test_a_process_that_dies_is_one_line_and_the_same_call_goes_on(
+    root: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "drawn"
+    with monkeypatch.context() as patch:
+        patch.setattr("rangeseg.datasets.scribbles.draw_scribbles", lambda *_: os._exit(9))
+        assert scribble(root, out, "--workers", 1) == 1
+    said = error_of(capsys)
+    assert said.startswith("error: a process that draws scribbles died (DataLoader worker")
+    assert said.endswith("lower --workers, and call again")
+    assert scribble(root, out) == 0
+    assert len(files(out)) == 20
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,16 @@ def test_another_file_of_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(2)}, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="not a rangeseg checkpoint of format"):
         load_checkpoint(tmp_path / "last.pt", IDENTITY, make_method(), CPU)
+
+
+@pytest.mark.parametrize("previous", [False, True])
+def test_a_link_to_a_disk_that_is_not_there_is_no_new_run(saved: Path, previous: bool) -> None:
+    run = saved.parent
+    saved.rename(run / "previous.pt" if previous else run / "elsewhere.pt")
+    saved.symlink_to(run / "unmounted" / "last.pt")
+    if previous:
+        assert find_checkpoint(run) == saved
+        assert load_checkpoint(saved, IDENTITY, make_method(), CPU)[0] == 7
+    else:
+        with pytest.raises(CheckpointError, match=f"no checkpoint in {run} is whole"):
+            find_checkpoint(run)

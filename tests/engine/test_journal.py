@@ -1,6 +1,7 @@
 """What a training writes of its steps: fields, note, pace, TensorBoard."""
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from rangeseg.engine.journal import Journal, loss_terms, read_metrics, training_
 from rangeseg.engine.pace import Pace
 from rangeseg.engine.validation import Validated
 from rangeseg.methods.mixing import Fields
+
+from .test_saving import file_limit
 
 CPU = torch.device("cpu")
 LOSSES = {"supervised": torch.tensor(1.1), "pseudo": torch.tensor(0.25)}
@@ -96,9 +99,9 @@ def test_a_line_has_every_field_and_the_bar_what_matters(tmp_path: Path) -> None
         first = journal.record(1, LOSSES, NORMS, 0.1)
         second = journal.record(2, LOSSES, NORMS, 0.1, FOUND)
         third = journal.record(3, {"supervised": LOSSES["supervised"]}, NORMS, 0.1)
-    losses = "loss 1.350 (supervised 1.100, pseudo 0.250)"
-    assert first == f"{losses}, 0.0 scans/s, wait 0 %"
-    assert second == f"{losses}, mIoU 31.2, 0.0 scans/s, wait 0 %"
+    terms = "(supervised 1.100, pseudo 0.250)"
+    assert first == f"loss 1.350, 0.0 scans/s, wait 0 % {terms}"
+    assert second == f"loss 1.350, mIoU 31.2, 0.0 scans/s, wait 0 % {terms}"
     assert third == "loss 1.100, mIoU 31.2, 0.0 scans/s, wait 0 %"
     lines = read_metrics(tmp_path)
     assert list(lines[0]) == [
@@ -180,3 +183,38 @@ def test_tensorboard_shows_validations_and_a_picture(
     assert found == [(line["step"], np.float32(line["val_miou"])) for line in lines]
     assert [event.step for event in events.Images("validation")] == [2, 4]
     assert events.Images("validation")[0].width > 1000
+
+
+@pytest.mark.parametrize(
+    "damage", [{"step": "2"}, {"step": 2.5}, {"step": None}, {"seconds": "1"}, {"seconds": None}]
+)
+def test_a_line_of_other_kinds_is_damaged(tmp_path: Path, damage: dict[str, object]) -> None:
+    lines = [{"step": 1, "seconds": 1}, {"step": 2, "seconds": 2.5, **damage}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_metrics(tmp_path) == lines[:1]
+    with Journal(tmp_path, 5, False):
+        pass
+    assert read_metrics(tmp_path) == lines[:1]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("full", [False, True])
+def test_a_training_goes_on_without_curves(
+    tmp_path: Path, full: bool, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a disk that is full for TensorBoard alone, which takes more; or where no folder can be."""
+    pytest.importorskip("tensorboard")
+    if not full:
+        (tmp_path / "tensorboard").touch()
+    with (
+        caplog.at_level(logging.WARNING),
+        file_limit(1500 if full else 1 << 20),
+        Journal(tmp_path, 0, True) as journal,
+    ):
+        for step in range(1, 6):
+            journal.record(step, LOSSES, NORMS, 0.1, FOUND if step == 5 else None)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
+    reason = "File too large" if full else "File exists"
+    said = f"{tmp_path / 'tensorboard'} cannot be written ({reason}); the run goes on without"
+    assert caplog.messages == [said]
+    assert "Traceback" not in capsys.readouterr().err

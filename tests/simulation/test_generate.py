@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -16,7 +17,8 @@ import pytest
 from pydantic import ValidationError
 
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.errors import DataError
+from rangeseg.errors import DataError, RangesegError
+from rangeseg.progress import Progress
 from rangeseg.simulation.generate import (
     SIMULATION_VERSION,
     SimulationSettings,
@@ -119,6 +121,21 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(made: Path, tmp_path: Path) -
     assert 4 <= len(list(root.rglob("*.bin"))) < 19
     generate_dataset(root, SMALL, workers=1)
     assert contents(root) == contents(made)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_worker_that_is_killed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a machine without memory does it."""
+    update = Progress.update
+
+    def kill_one(progress: Progress, amount: int = 1, note: str = "") -> None:
+        update(progress, amount, note)
+        for worker in multiprocessing.active_children()[:1]:
+            os.kill(worker.pid or 0, signal.SIGKILL)
+
+    monkeypatch.setattr(Progress, "update", kill_one)
+    with pytest.raises(RangesegError, match="ended with code -9: free memory, or go on with fewer"):
+        generate_dataset(tmp_path / "street", SMALL, workers=2)
 
 
 def test_a_full_disk_is_said_with_the_file(made: Path, tmp_path: Path) -> None:
