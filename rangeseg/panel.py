@@ -64,6 +64,8 @@ def range_panels(
         known = f" ({judgement})" if judgement else ""
         panels.append(Panel(f"prediction{known}", label_colours(found, valid, label_map.colours)))
         shown = np.append(shown, found[valid])
+        if (found[valid] == IGNORE).any():
+            marks = [("no echo / ignored / no prediction", EMPTY)]
     if truth is not None and found is not None:
         wrong = missed_colours(found, truth, valid & (found != IGNORE), label_map.colours)
         panels.append(Panel("error: wrong pixels in the colour of their true class", wrong))

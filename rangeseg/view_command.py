@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from rangeseg.commandline import Commands, add_command, add_device
+from rangeseg.errors import ConfigError
 
 
 def add_view(commands: Commands) -> None:
@@ -81,8 +83,10 @@ def add_view(commands: Commands) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> int:
+    _refuse_idle(arguments)
     from rangeseg.viewer.view import ViewRequest, view_batch, view_scans
 
+    say = partial(print, flush=True)  # a window's lines are read while it is open
     request = ViewRequest(
         target=arguments.target,
         overrides=arguments.overrides,
@@ -100,7 +104,23 @@ def _view(arguments: argparse.Namespace) -> int:
         video=arguments.video,
     )
     if arguments.batch:
-        view_batch(request, arguments.method, arguments.labels, arguments.seed, print)
+        view_batch(request, arguments.method, arguments.labels, arguments.seed, say)
     else:
-        view_scans(request, arguments.panel, print)
+        view_scans(request, arguments.panel, say)
     return 0
+
+
+def _refuse_idle(arguments: argparse.Namespace) -> None:
+    """Refuse what would change nothing: a picture of something else is worse than none."""
+    looks = ("mode", "side_by_side", "hide_ignored")
+    if arguments.batch:
+        names = ["split", "scan", "count", "predictions", "panel", *looks]
+        idle = dict.fromkeys(names, "is for scans: a batch is always shown whole")
+    else:
+        idle = dict.fromkeys(["method", "labels", "seed"], "goes with --batch")
+        if arguments.panel:
+            idle |= dict.fromkeys(looks, "is for points: strips show all that is known of a scan")
+    for name, why in idle.items():
+        value = getattr(arguments, name)
+        if value is not None and value is not False and value != []:  # --seed 0 is given
+            raise ConfigError(f"--{name.replace('_', '-')} {why}")

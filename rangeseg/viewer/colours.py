@@ -132,8 +132,10 @@ def mode_legend(
         withheld = all_classes or (prediction == IGNORE).any()
         shown, marks = prediction, [("no prediction", IGNORED)] if withheld else []
     elif mode == "error" and labels is not None and prediction is not None:
-        shown = labels[(labels != prediction) & (prediction != IGNORE)]
-        marks = [("right", RIGHT), ignored]
+        withheld = prediction == IGNORE
+        shown = labels[(labels != prediction) & ~withheld]
+        dark = "ignored / no prediction" if withheld.any() else "ignored"
+        marks = [("right", RIGHT), (dark, IGNORED)]
     elif mode == "coverage" and prediction is not None and covered is not None:
         shown, marks = prediction[covered], [("not covered", UNSURE)]
     if all_classes:

@@ -114,8 +114,9 @@ def open_views(
         if (target / STAMP).is_file():
             return _of_export(target, split, min_confidence)
         raise ConfigError(
-            f"{target} holds neither {CONFIG} (a run) nor {STAMP} (exported predictions): for a "
-            "folder of other predictions give a configuration and --predictions DIR"
+            f"{target} holds neither {CONFIG} (a run) nor {STAMP} (exported predictions): for raw "
+            f"data give a configuration and --set dataset.root={target}, for predictions of others "
+            f"a configuration and --predictions {target}"
         )
     config = load_config(target, overrides)
     source = _open(config)

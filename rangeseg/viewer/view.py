@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from rangeseg.building import open_source
@@ -85,6 +86,9 @@ def view_scans(request: ViewRequest, panel: bool, say: Callable[[str], None]) ->
         raise ConfigError(f"--min-confidence {request.min_confidence}: give 0 to 1")
     if count is not None and count < 1:
         raise ConfigError(f"--count {count}: give a number from 1 on")
+    if not (isfinite(request.point_size) and request.point_size > 0):
+        raise ConfigError(f"--point-size {request.point_size}: give pixels, more than 0")
+    _check_target(request.target)
     if request.video is not None and count is None and not request.scans:
         count = VIDEO_SCANS
     views = open_views(
@@ -129,8 +133,7 @@ def view_batch(
     save = request.save
     if save is None or save.suffix.lower() != ".png":
         raise ConfigError("--batch makes a picture: say where with --save batch.png")
-    if request.mode is not None or request.side_by_side:
-        raise ConfigError("--mode and --side-by-side are for scans: a batch is always shown whole")
+    _check_target(request.target)
     checkpoint = None
     if request.target.is_dir():
         if request.overrides or method is not None or labels is not None or seed is not None:
@@ -149,7 +152,18 @@ def view_batch(
     check_data(config)
     step = config.train.steps - 1  # whatever rises during a training has risen
     batch = student_batch(config, checkpoint, step, choose_device(request.device))
-    trained = "" if checkpoint else " · networks without training: their predictions mean nothing"
+    predicts = not all(labelled for _, labelled in batch.scans)
+    trained = " · networks without training: their predictions mean nothing"
+    trained = trained if predicts and checkpoint is None else ""
     title = f"{config.run.method} · what the student sees and is taught{trained}"
     save_picture(save, batch_sheet(batch, title, open_source(config).info.label_map))
     say(f"picture: {save}")
+
+
+def _check_target(target: Path) -> None:
+    """That there is something at the place: a run's mistyped folder is no configuration."""
+    if not target.exists():
+        raise ConfigError(
+            f"{target} does not exist: give the folder of a run or of predictions, or a YAML file, "
+            "e.g. one of configs/"
+        )

@@ -75,6 +75,14 @@ def test_the_legend_explains_every_colour() -> None:
         assert [name for name, _ in complete][:19] == list(MAP.names)
 
 
+def test_points_without_a_prediction_are_not_only_called_ignored() -> None:
+    """Of pseudo-labels most points may be dark, and their class is not ignored."""
+    withheld = np.array([0, 0, 17, 8, IGNORE, 17], dtype=np.uint8)
+    for prediction, dark in ((withheld, "ignored / no prediction"), (None, "ignored")):
+        shown = view() if prediction is None else view(prediction=prediction)
+        assert [name for name, _ in mode_legend("error", shown, MAP)][-2:] == ["right", dark]
+
+
 def test_what_a_scan_lacks_is_shown_by_range() -> None:
     bare = ScanView(Scan("08/000001", view().scan.points))
     assert [shown_mode(mode, bare) for mode in MODES].count("range") == 6

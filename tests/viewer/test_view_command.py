@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,12 @@ from PIL import Image
 
 from rangeseg import colours
 from rangeseg.cli import main
+from rangeseg.datasets.labels import LabelMap
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.viewer import colours as viewer_colours
+from rangeseg.viewer import view as view_room
+from rangeseg.viewer.batch import StudentBatch
+from rangeseg.viewer.batch_sheet import batch_sheet
 from rangeseg.viewer.offscreen import OffscreenRenderer
 from rangeseg.viewer.pictures import PANE
 from rangeseg.viewer.scans import open_views
@@ -138,6 +144,15 @@ def test_strips_and_batches_need_no_open3d(
         (["--batch", "--method", "cps", "--save", "a.png"], "a run has its own"),
         (["--batch", "--seed", "0", "--save", "a.png"], "a run has its own"),
         (["--batch", "--mode", "error", "--save", "a.png"], "a batch is always shown whole"),
+        (["--batch", "--panel", "--save", "a.png"], "--panel is for scans: a batch is always"),
+        (["--batch", "--count", "2", "--save", "a.png"], "--count is for scans: a batch is"),
+        (["--batch", "--scan", "08/000000", "--save", "a.png"], "--scan is for scans: a batch is"),
+        (["--method", "cps", "--save", "a.png"], "--method goes with --batch"),
+        (["--seed", "0", "--save", "a.png"], "--seed goes with --batch"),
+        (["--panel", "--mode", "error", "--save", "a.png"], "--mode is for points: strips show"),
+        (["--panel", "--side-by-side", "--save", "a.png"], "--side-by-side is for points: strips"),
+        (["--point-size", "0", "--save", "a.png"], "--point-size 0.0: give pixels, more than 0"),
+        (["--point-size", "nan", "--save", "a.png"], "--point-size nan: give pixels, more than 0"),
         (["--mode", "depth", "--save", "a.png"], "unknown colour mode 'depth'"),
         (["--set", "model.width=4"], "--set and --predictions go with a configuration"),
     ],
@@ -146,6 +161,54 @@ def test_wrong_words(words: list[str], message: str, run: Path, capsys: Capture)
     assert main(["view", str(run), *words]) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error:")]
     assert message in line
+
+
+def test_lines_are_there_while_the_window_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a pipe, which Python fills before it passes anything on."""
+    passed_on: list[str] = []
+
+    class Pipe(io.StringIO):
+        def flush(self) -> None:
+            passed_on.append(self.getvalue())
+
+    def look(request: object, panel: bool, say: Callable[[str], None]) -> None:
+        say("08/000000 · truth")
+        assert passed_on[-1:] == ["08/000000 · truth\n"]
+
+    monkeypatch.setattr(view_room, "view_scans", look)
+    monkeypatch.setattr(sys, "stdout", Pipe())
+    assert main(["view", str(run)]) == 0
+
+
+@pytest.mark.parametrize("more", [[], ["--batch"]])
+def test_a_place_that_is_not_there_may_have_been_a_run(
+    more: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    words = ["view", str(tmp_path / "rnu"), *more, "--save", str(tmp_path / "a.png")]
+    assert main(words) == 2
+    assert "rnu does not exist: give the folder of a run or of" in capsys.readouterr().err
+
+
+def test_raw_data_are_named_by_a_configuration(simulated_root: Path, capsys: Capture) -> None:
+    assert main(["view", str(simulated_root), "--save", "a.png"]) == 2
+    said = capsys.readouterr().err
+    assert f"for raw data give a configuration and --set dataset.root={simulated_root}" in said
+
+
+def test_what_predicts_nothing_is_not_said_to_predict_nonsense(
+    small_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+
+    def keep(batch: StudentBatch, title: str, label_map: LabelMap) -> np.ndarray:
+        titles.append(title)
+        return batch_sheet(batch, title, label_map)
+
+    monkeypatch.setattr(view_room, "batch_sheet", keep)
+    for method in ("supervised", "cutmix_seg"):
+        words = ["view", *small_config, "--method", method, "--batch"]
+        assert main([*words, "--save", str(tmp_path / "a.png")]) == 0
+    assert ["mean nothing" in title for title in titles] == [False, True]
 
 
 def test_a_batch_of_a_configuration_needs_a_method(
