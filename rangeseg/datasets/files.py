@@ -116,10 +116,18 @@ def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
     if intensity_max != 1.0:
         with np.errstate(all="ignore"):  # NaN and the like are allowed here
             points[:, 3] /= np.float32(intensity_max)
-    impossible = np.abs(points) > FARTHEST
-    if impossible.any():
-        points[impossible] = np.nan
+    if _any_beyond(points.ravel()):
+        points[np.abs(points) > FARTHEST] = np.nan
     return points
+
+
+@kernel
+def _any_beyond(values: np.ndarray) -> bool:
+    """Whether a value is beyond ±FARTHEST; without the memory that NumPy needs for the answer."""
+    found = False
+    for i in range(values.shape[0]):
+        found |= abs(values[i]) > FARTHEST
+    return found
 
 
 @kernel

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from rangeseg.errors import ConfigError, DataError
+from rangeseg.geometry.kernel import kernel
 
 IGNORE = 255
 """Train id of what is neither learnt nor evaluated."""
 
 _UNKNOWN = 254
 _TABLE_SIZE = 1 << 16
+_CLASS = np.uint32(_TABLE_SIZE - 1)  # the instance stands in the upper half
 _NO_RAW_ID = (1 << 32) - 1
 
 
@@ -65,9 +67,9 @@ class LabelMap:
         Raises:
             DataError: an id that the data set does not define.
         """
-        ids = raw_labels.astype(np.uint16)  # drops the instance in the upper half
-        labels: np.ndarray = self._to_train[ids]
-        if (labels == _UNKNOWN).any():
+        labels = np.empty(raw_labels.shape, dtype=np.uint8)
+        if _look_up(raw_labels, self._to_train, labels):
+            ids = raw_labels.astype(np.uint16)
             unknown, counts = np.unique(ids[labels == _UNKNOWN], return_counts=True)
             shown = ", ".join(
                 f"{i} ({n} points)" for i, n in zip(unknown[:5], counts, strict=False)
@@ -93,3 +95,14 @@ class LabelMap:
                 "name one under ignored_ids"
             )
         return raw
+
+
+@kernel
+def _look_up(raw_labels: np.ndarray, table: np.ndarray, labels: np.ndarray) -> bool:
+    """Fill in the train ids, in one pass, and say whether one of them is unknown."""
+    unknown = False
+    for i in range(raw_labels.shape[0]):
+        label = table[raw_labels[i] & _CLASS]
+        labels[i] = label
+        unknown |= label == _UNKNOWN
+    return unknown

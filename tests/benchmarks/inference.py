@@ -29,6 +29,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
@@ -41,7 +42,13 @@ from rangeseg.geometry.channels import CHANNELS, to_image
 from rangeseg.models import ModelSettings, build_network
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
 from rangeseg.simulation.world import World
-from tests.benchmarks.timing import benchmark_parser, medians, print_table, write_json
+from tests.benchmarks.timing import (
+    benchmark_parser,
+    matrix_rate,
+    medians,
+    print_table,
+    write_json,
+)
 
 CPU = torch.device("cpu")
 CLASSES = SemanticKitti.info.label_map.num_classes
@@ -117,11 +124,19 @@ def network_rows(width: int, repeats: int) -> list[Row]:
         },
         repeats,
     )
-    base = seconds["float32, contiguous"]
+    base, operations, peak = seconds["float32, contiguous"], count(plain, images), matrix_rate(CPU)
     return [
-        {"network": f"FIDNet {width}, 64x512, {way}", "ms": 1e3 * value, "ratio": base / value}
+        {"network": f"FIDNet {width}, 64x512, {way}", "ms": 1e3 * value, "ratio": base / value,
+         "share of the matrix rate": operations / value / peak}
         for way, value in seconds.items()
-    ]
+    ]  # fmt: skip
+
+
+def count(network: nn.Module, images: torch.Tensor) -> int:
+    """Operations of a forward."""
+    with FlopCounterMode(display=False) as counter:
+        see(network, images, "float32", False)
+    return counter.get_total_flops()
 
 
 def label_rows(root: Path) -> list[Row]:
@@ -217,7 +232,7 @@ def export(predictor: Predictor, source: OneSequence, out: Path) -> None:
 
 def gpu_rows(width: int, repeats: int) -> list[Row]:
     """FIDNet of 64x2048 on the GPU, by batch size, and compiled."""
-    device = torch.device("cuda")
+    device = choose_device("cuda")  # which also sets TF32 and cuDNN's search, for both sides
     plain = new_network(width).to(device)
     fast = to_device(copy.deepcopy(plain), device)
     batches = {size: random_images(size, 2048).to(device) for size in BATCH_SIZES}
@@ -237,10 +252,12 @@ def gpu_rows(width: int, repeats: int) -> list[Row]:
         call = {name: lambda size=size: see(compiled, batches[size], "bfloat16", True)}
         rates[name] = size / device_medians(call, repeats)[name]
     base = rates["float32, contiguous, batch 1"]
+    operations, peak = count(plain, batches[1]), matrix_rate(device)
     return [
-        {"gpu": f"FIDNet {width}, 64x2048, {name}", "scans/s": rate, "ratio": rate / base}
+        {"gpu": f"FIDNet {width}, 64x2048, {name}", "scans/s": rate, "ratio": rate / base,
+         "share of the matrix rate": operations * rate / peak}
         for name, rate in rates.items()
-    ]
+    ]  # fmt: skip
 
 
 def device_medians(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:

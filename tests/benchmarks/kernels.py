@@ -9,7 +9,9 @@ by height for a file: what the kernels do depends on them little.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.geometry.backprojection import NOTHING, nearest_label
 from rangeseg.geometry.channels import make_range_image, to_image
 from rangeseg.geometry.knn import knn_vote
-from rangeseg.geometry.projection import project_points
+from rangeseg.geometry.projection import Projection, project_points
 from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_64E
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
@@ -36,6 +38,8 @@ from tests.benchmarks.timing import benchmark_parser, medians, print_table, writ
 CHANNELS = ("range", "x", "y", "z", "intensity")
 LABELS = SemanticKitti.info.label_map
 K = LABELS.num_classes
+SCANS = 32
+"""Taken in turn where no cache shall hold one until it comes again: 64 MB of points."""
 
 
 def read_scan(path: Path | None) -> tuple[np.ndarray, np.ndarray]:
@@ -79,28 +83,44 @@ def measure(
         ours: Callable[[], object],
         moved: float,
         same: str,
+        blocks: int = 1,
     ) -> None:
-        block = np.zeros(int(moved) // 8, dtype=np.float32)  # read and written: half each
-        target = np.empty_like(block)
-        seconds = medians(
-            {"old": reference, "new": ours, "floor": lambda: np.copyto(target, block)}, repeats
-        )
+        half = int(moved) // 8  # of the float32 are read, half are written
+        copies = cycle([np.zeros((2, half), dtype=np.float32) + 1.0 for _ in range(blocks)])
+
+        def copy() -> None:
+            block = next(copies)
+            np.copyto(block[1], block[0])
+
+        seconds = medians({"old": reference, "new": ours, "floor": copy}, repeats)
         found.append((name, seconds["old"], seconds["new"], seconds["floor"], same))
 
     sensor = HDL_64E.resized(64, 2048, "inclination")
     statistics = {c: SemanticKitti.info.statistics[c] for c in CHANNELS}
     mean, std = (np.array([statistics[c][i] for c in CHANNELS], np.float32) for i in (0, 1))
 
-    def project() -> tuple[np.ndarray, np.ndarray]:
+    def project(points: np.ndarray) -> tuple[np.ndarray, Projection]:
         projection = project_points(points, sensor)
-        return make_range_image(points, projection, CHANNELS, statistics), projection.point_index
+        return make_range_image(points, projection, CHANNELS, statistics), projection
 
-    old, new = numpy_projection(points, sensor, mean, std), project()
-    moved = points.nbytes + new[0].nbytes
+    old, (image, projection) = numpy_projection(points, sensor, mean, std), project(points)
+    given = (projection.row, projection.col, projection.depth, projection.point_index)
+    moved = points.nbytes + image.nbytes + sum(field.nbytes for field in given)
+    same = percent((old[0] == image).all(axis=0))
     compare(
-        "projection and 5 normalised channels", lambda: numpy_projection(points, sensor, mean, std),
-        project, moved, percent((old[0] == new[0]).all(axis=0)),
+        "projection and 5 normalised channels",
+        lambda: numpy_projection(points, sensor, mean, std), lambda: project(points), moved, same,
     )  # fmt: skip
+    # Scan after scan, as an evaluation has them; what was made is kept, so that the next one is
+    # not written to memory that is still in the cache.
+    scans = cycle([points.copy() for _ in range(SCANS)])
+    kept: deque[object] = deque(maxlen=SCANS)
+    compare(
+        "the same, each scan from memory",
+        lambda: kept.append(numpy_projection(next(scans), sensor, mean, std)),
+        lambda: kept.append(project(next(scans))), moved, same, blocks=SCANS,
+    )  # fmt: skip
+    kept.clear()
 
     projection = project_points(points, HDL_64E, beam_rows(points, HDL_64E))
     labels = LABELS.to_train(raw)

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
+from rangeseg.engine.device import autocast
 
 
 def medians(
@@ -40,6 +43,22 @@ def medians(
             function()
             seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Operations a second of a large matrix product, in the precision that the device trains in."""
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device)
+    with autocast(device, "auto"):
+        a = a.to((a @ a).dtype)
+
+    def multiply() -> None:
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    (seconds,) = medians({"": multiply}, 10, waits=device.type == "cuda").values()
+    return 2 * size**3 / seconds
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -26,7 +26,13 @@ from rangeseg.engine.device import Precision, autocast, choose_device, device_na
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import StepContext, TrainingBatch
 from rangeseg.runs import plan_run
-from tests.benchmarks.timing import benchmark_parser, medians, print_table, write_json
+from tests.benchmarks.timing import (
+    benchmark_parser,
+    matrix_rate,
+    medians,
+    print_table,
+    write_json,
+)
 
 CONFIG = Path(__file__).parents[2] / "configs" / "semantic_kitti.yaml"
 SMALL = (
@@ -114,7 +120,7 @@ def measure_steps(
 def step_table(
     overrides: tuple[str, ...], device: torch.device, modes: list[CompileMode], repeats: int
 ) -> list[dict[str, object]]:
-    """The supervised step in several ways, with the share of the device's bf16 rate."""
+    """The supervised step in several ways, with the share of the device's matrix rate."""
     ways = {
         "float32, contiguous": Trainee("supervised", overrides, device, "float32", False),
         "bfloat16, contiguous": Trainee("supervised", overrides, device, "bfloat16", False),
@@ -171,20 +177,6 @@ def memory_table(overrides: tuple[str, ...], device: torch.device) -> list[dict[
         peak = torch.cuda.max_memory_allocated(device) / 2**30
         rows.append({"activation checkpointing": on, "GiB": peak, "ms": 1e3 * seconds})
     return rows
-
-
-def matrix_rate(device: torch.device) -> float:
-    """Operations a second of a large bfloat16 matrix product."""
-    size = 8192 if device.type == "cuda" else 1024
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-
-    def multiply() -> None:
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    (seconds,) = medians({"": multiply}, 10, waits=device.type == "cuda").values()
-    return 2 * size**3 / seconds
 
 
 def parse() -> argparse.Namespace:
