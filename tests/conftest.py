@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch
+    # Test processes side by side have a core each; threads of their own would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REAL_DATA = Path(
     os.environ.get("RANGESEG_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
