@@ -22,14 +22,15 @@ def medians(
     """The median CPU seconds of each function.
 
     They take turns, so that what else the machine does hits all of them alike. CPU time is what
-    the process itself has used: another one beside it does not count.
+    the calling thread itself has used: another process does not count, nor do the threads of NumPy's
+    matrix products, which spin while they wait for the next one.
 
     Args:
         functions: name -> what is timed; each is called three times before.
         repeats: rounds.
         waits: they wait for a device or for threads, so seconds of the wall clock are taken.
     """
-    clock = time.perf_counter if waits else time.process_time
+    clock = time.perf_counter if waits else time.thread_time
     # The C library keeps freed memory from the first large array on; a loader has made a batch by
     # then. Without it every fresh page would cost more than what is written to it.
     np.empty(31 << 20, dtype=np.uint8).fill(0)
