@@ -111,26 +111,17 @@ def _train(path: Path, overrides: list[str], missing: dict[str, Path], steps: in
     """Train side by side, one thread each where cores are few: small networks gain most so."""
     threads = max(1, (os.cpu_count() or 1) // len(missing))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    processes, logs = {}, {}
-    for method, folder in missing.items():
-        command = [sys.executable, "-m", "rangeseg", "train", str(path), "--method", method]
-        command += ["--labels", LABELS, "--out", str(folder), "--resume"]
-        for override in overrides:
-            command += ["--set", override]
-        shown = " ".join(["rangeseg", *command[3:]])
-        print(f"$ {shown}", file=sys.stderr)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        logs[method] = folder.parent / f"{method}.log"
-        with logs[method].open("w") as log:
-            processes[method] = subprocess.Popen(
-                command,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # A demo that is killed and called again must not find its folders in use.
-                preexec_fn=end_with_parent if sys.platform == "linux" else None,
-            )
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    logs = {method: folder.parent / f"{method}.log" for method, folder in missing.items()}
     try:
+        for method, folder in missing.items():
+            command = [sys.executable, "-m", "rangeseg", "train", str(path), "--method", method]
+            command += ["--labels", LABELS, "--out", str(folder), "--resume"]
+            for override in overrides:
+                command += ["--set", override]
+            shown = " ".join(["rangeseg", *command[3:]])
+            print(f"$ {shown}", file=sys.stderr)
+            processes[method] = _start(command, environment, logs[method])
         _watch(processes, missing, steps)
         failed = {m: code for m, process in processes.items() if (code := process.poll())}
     finally:
@@ -142,6 +133,27 @@ def _train(path: Path, overrides: list[str], missing: dict[str, Path], steps: in
         said = logs[method].read_text().strip().splitlines() or ["nothing"]
         kind = {2: ConfigError, 3: DataError}.get(code, RangesegError)
         raise kind(f"training {method} failed; {logs[method]} ends with: {said[-1]}")
+
+
+def _start(
+    command: list[str], environment: dict[str, str], log_path: Path
+) -> subprocess.Popen[bytes]:
+    try:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with log_path.open("w") as log:
+            return subprocess.Popen(
+                command,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A demo that is killed and called again must not find its folders in use.
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
+            )
+    except OSError as error:
+        raise ConfigError(
+            f"{log_path} cannot be written, or no process started ({error.strerror}): make room, "
+            "or choose another --out"
+        ) from None
 
 
 def _watch(

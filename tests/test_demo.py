@@ -142,3 +142,9 @@ def test_the_trainings_of_a_demo_that_is_killed_end(tmp_path: Path) -> None:
     while status.is_file() and status.read_bytes() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not status.is_file() or not status.read_bytes()
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cps.log").mkdir()
+    with pytest.raises(ConfigError, match=r"cps\.log cannot be written.*choose another --out"):
+        demo._train(tmp_path / "any.yaml", [], {"cps": tmp_path / "cps"}, 10)

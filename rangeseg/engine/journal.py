@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +22,8 @@ from rangeseg.files import write_file
 from rangeseg.methods.distributed import all_reduce_sum, num_processes
 
 METRICS = "metrics.jsonl"
+
+_log = logging.getLogger(__name__)
 
 _NEVER = 1 << 62
 
@@ -142,6 +145,11 @@ class Journal:
                     kept.append(json.dumps(line))
                     self._seconds_before = line["seconds"]
                     self._miou = line.get("val_miou", self._miou)
+        elif dropped := read_metrics(run) if self._path.is_file() else []:
+            _log.warning(
+                "%s has no checkpoint: the training begins anew, and the %d steps that %s tells of "
+                "are dropped", run, dropped[-1]["step"], METRICS,
+            )  # fmt: skip
         if tensorboard:
             self._curves = TensorBoard(run / "tensorboard", step)
         try:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,8 @@ def _serve() -> None:
     # open3d prints to stdout what it has to say: it gets stderr instead.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    with suppress(Exception):  # what is wrong is said with the first picture
+        import open3d  # noqa: F401 (while the first scan is read and predicted)
     width, height, point_size, background = pickle.load(sys.stdin.buffer)
     canvas: Canvas | None = None
     while True:

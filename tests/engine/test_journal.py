@@ -218,3 +218,17 @@ def test_a_training_goes_on_without_curves(
     said = f"{tmp_path / 'tensorboard'} cannot be written ({reason}); the run goes on without"
     assert caplog.messages == [said]
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_training_that_begins_anew_says_what_it_drops(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Journal(tmp_path, 0, False) as journal:
+        journal.record(20, LOSSES, NORMS, 0.1)
+    assert caplog.text == ""
+    with Journal(tmp_path, 20, False):
+        assert caplog.text == ""
+    with Journal(tmp_path, 0, False):
+        assert "no checkpoint" in caplog.text
+        assert "the 20 steps" in caplog.text
+    assert read_metrics(tmp_path) == []
