@@ -22,8 +22,8 @@ def medians(
     """The median CPU seconds of each function.
 
     They take turns, so that what else the machine does hits all of them alike. CPU time is what
-    the calling thread itself has used: another process does not count, nor do the threads of NumPy's
-    matrix products, which spin while they wait for the next one.
+    the calling thread itself has used: another process does not count, nor do the threads of
+    NumPy's matrix products, which spin while they wait for the next one.
 
     Args:
         functions: name -> what is timed; each is called three times before.
