@@ -60,6 +60,8 @@ def make_range_image(
         )
     if len(points) != len(projection.depth):
         raise ValueError(f"{len(points)} points, but the projection of {len(projection.depth)}")
+    if not len(points):
+        return np.zeros((len(channels), *projection.point_index.shape), dtype=np.float32)
     codes = np.array([CHANNELS.index(channel) for channel in channels], dtype=np.int64)
     return _fill_image(
         np.ascontiguousarray(as_points(points)[:, :4]),
@@ -100,32 +102,31 @@ def _fill_image(
     # Raw channels of one row stay in the cache while they are normalised; from the last row up,
     # so that the row below is at hand for the height step: two rows take turns.
     raw = np.zeros((2, len(CHANNELS), width), dtype=np.float32)
+    raw[:, _VALID] = _ONE
     for row in range(height - 1, -1, -1):
         here, below = raw[row % 2], raw[1 - row % 2]
+        owners = point_index[row]
+        # An empty pixel reads the first point, which costs less than to guess which are empty.
         for col in range(width):
-            if point_index[row, col] >= 0:
-                i = np.uint32(point_index[row, col])  # without a sign: not looked at from the end
-                here[_RANGE, col] = depth[i]
-                here[_X, col], here[_Y, col] = points[i, 0], points[i, 1]
-                here[_Z, col], here[_INTENSITY, col] = points[i, 2], points[i, 3]
-                here[_VALID, col] = _ONE
-            else:
-                here[_VALID, col] = _ZERO
+            i = np.uint32(max(owners[col], 0))  # without a sign: not looked at from the end
+            here[_RANGE, col] = depth[i]
+            here[_X, col], here[_Y, col] = points[i, 0], points[i, 1]
+            here[_Z, col], here[_INTENSITY, col] = points[i, 2], points[i, 3]
         for c in range(codes.shape[0]):
             code = codes[c]
             if code == _RANGE_STEP:
                 for col in range(width):
                     step = here[_RANGE, col] - here[_RANGE, col - 1]  # column -1 is the last
                     step = min(max(step, -_CLIP), _CLIP)
-                    here[code, col] = step if here[_VALID, col - 1] > _ZERO else _ZERO
-            elif code == _HEIGHT_STEP:
+                    here[code, col] = step if owners[col - 1] >= 0 else _ZERO
+            elif code == _HEIGHT_STEP and row + 1 < height:  # zeros in the last row
                 for col in range(width):
                     step = min(max(here[_Z, col] - below[_Z, col], -_CLIP), _CLIP)
-                    here[code, col] = step if below[_VALID, col] > _ZERO else _ZERO
+                    here[code, col] = step if point_index[row + 1, col] >= 0 else _ZERO
             mean, std = mean_and_std[c, 0], mean_and_std[c, 1]
             for col in range(width):
                 value = (here[code, col] - mean) / std
-                image[c, row, col] = value if here[_VALID, col] > _ZERO else _ZERO
+                image[c, row, col] = value if owners[col] >= 0 else _ZERO
     return image
 
 

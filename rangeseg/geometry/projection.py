@@ -139,6 +139,12 @@ def approximate_inclination(sine: Any) -> Any:
     return sine * (_S0 + s * (_S1 + s * (_S2 + s * (_S3 + s * (_S4 + s * _S5)))))
 
 
+_BLOCK = 1024
+"""Points whose values lie beside each other in the first cache while their pixels are sought."""
+
+_LOW, _HIGH = np.uint64(0xFFFFFFFF), np.uint64(32)
+
+
 @kernel
 def _approximate_pixels(
     points: np.ndarray,
@@ -153,26 +159,63 @@ def _approximate_pixels(
 ) -> None:
     """Distances, 0 where a point is no place; rows and columns, -1 where only the formula can tell.
 
-    That is so near to the border of two. Points are laid flat: with a row length known only at run
-    time nothing is vectorised. All four values of each point are read in this one loop: reading
-    three of four, loop after loop, costs twice the time.
+    That is so near to the border of two. Points are laid flat, x, y, z, intensity, and are first
+    taken apart: a vector of every fourth value costs as much as half of what is done with it.
     """
+    values, pairs = np.empty((4, _BLOCK), dtype=np.float32), points.view(np.uint64)
+    for start in range(0, depths.shape[0], _BLOCK):
+        end = min(start + _BLOCK, depths.shape[0])
+        _take_apart(pairs[2 * start : 2 * end], values.view(np.uint32))
+        n = end - start
+        x, y, z, intensity = values[0, :n], values[1, :n], values[2, :n], values[3, :n]
+        _approximate_block(
+            x, y, z, intensity, min_range, height, width, fov_down, fov,
+            depths[start:end], rows[start:end], cols[start:end],
+        )  # fmt: skip
+
+
+@kernel
+def _take_apart(pairs: np.ndarray, values: np.ndarray) -> None:
+    """Bits of two values at once, the first in the lower half as on all common processors."""
+    for i in range(pairs.shape[0] // 2):
+        first, second = pairs[2 * i], pairs[2 * i + 1]
+        values[0, i], values[1, i] = np.uint32(first & _LOW), np.uint32(first >> _HIGH)
+        values[2, i], values[3, i] = np.uint32(second & _LOW), np.uint32(second >> _HIGH)
+
+
+@kernel
+def _approximate_block(
+    xs: np.ndarray,
+    ys: np.ndarray,
+    zs: np.ndarray,
+    intensities: np.ndarray,
+    min_range: np.float32,
+    height: np.float32,
+    width: np.float32,
+    fov_down: np.float32,
+    fov: np.float32,
+    depths: np.ndarray,
+    rows: np.ndarray,
+    cols: np.ndarray,
+) -> None:
     rows_per_rad, lowest = -height / fov, (_ONE + fov_down / fov) * height
     row_inside = _HALF - np.float32(ANGLE_ERROR) * height / fov
     cols_per_rad, middle = -_HALF * width / _PI, _HALF * width
     col_inside = _HALF - np.float32(ANGLE_ERROR / (2.0 * math.pi)) * width
     for i in range(depths.shape[0]):
-        x, y, z = points[4 * i], points[4 * i + 1], points[4 * i + 2]
+        x, y, z = xs[i], ys[i], zs[i]
         depth = math.sqrt(x * x + y * y + z * z)
         # False for NaN as well. An overflow to infinity is not a place either.
         place = (depth > _ZERO) & (depth < _INFINITY) & (depth >= min_range)
-        place &= abs(points[4 * i + 3]) < _INFINITY
+        place &= abs(intensities[i]) < _INFINITY
         depths[i] = depth if place else _ZERO
 
         sine = z / depth
         row = approximate_inclination(sine) * rows_per_rad + lowest
-        row = row if row > -_ONE else -_ONE  # NaN too, which belongs to a point that is no place
-        row = row if row < height else height
+        # What is above the field of view is in the first row, where the formula cuts it, what is
+        # below in the last; so is NaN, which belongs to a point that is no place.
+        row = row if row > _HALF else _HALF
+        row = row if row < height - _HALF else height - _HALF
         whole = np.int32(row)
         from_centre = abs(row - np.float32(whole) - _HALF)
         rows[i] = whole if (from_centre < row_inside) & (abs(sine) < LARGEST_SINE) else -1
