@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from rangeseg.geometry.kernel import as_points, kernel
+from rangeseg.geometry.kernel import BLOCK, as_points, kernel, take_apart
 from rangeseg.settings import Settings
 
 
@@ -113,16 +113,50 @@ def _move(
     key_2: np.uint32,
     moved: np.ndarray,
 ) -> None:
-    for i in range(points.shape[0] // 4):
-        x, y, z = points[4 * i], points[4 * i + 1] * mirror, points[4 * i + 2]
+    values = np.empty((4, BLOCK), dtype=np.float32)
+    for start in range(0, points.shape[0] // 4, BLOCK):
+        end = min(start + BLOCK, points.shape[0] // 4)
+        take_apart(points[4 * start : 4 * end], values)
+        n = end - start
+        x, y, z, intensity = values[0, :n], values[1, :n], values[2, :n], values[3, :n]
+        _move_block(
+            x, y, z, intensity, 4 * start,
+            cos, sin, scale, mirror, noise_scale, dropped_lots, key_1, key_2,
+        )  # fmt: skip
+        for i in range(n):
+            at = 4 * (start + i)
+            moved[at], moved[at + 1] = x[i], y[i]
+            moved[at + 2], moved[at + 3] = z[i], intensity[i]
+
+
+@kernel
+def _move_block(
+    xs: np.ndarray,
+    ys: np.ndarray,
+    zs: np.ndarray,
+    intensities: np.ndarray,
+    first: int,
+    cos: np.float32,
+    sin: np.float32,
+    scale: np.float32,
+    mirror: np.float32,
+    noise_scale: np.float32,
+    dropped_lots: np.uint32,
+    key_1: np.uint32,
+    key_2: np.uint32,
+) -> None:
+    """In place; random numbers are those of ``first`` and on, four for each point."""
+    for i in range(xs.shape[0]):
+        x, y, z = xs[i], ys[i] * mirror, zs[i]
         # Factors instead of choices: those would keep the loop from being vectorised.
         noise = noise_scale if abs(x) + abs(y) + abs(z) > _ZERO else _ZERO
-        lot = _random_bits(key_1, key_2, 4 * i + 3) >> np.uint32(8)
+        number = first + 4 * i
+        lot = _random_bits(key_1, key_2, number + 3) >> np.uint32(8)
         kept = _ONE if lot >= dropped_lots else _NOTHING
-        noise_x = noise * _bell(_random_bits(key_1, key_2, 4 * i))
-        noise_y = noise * _bell(_random_bits(key_1, key_2, 4 * i + 1))
-        noise_z = noise * _bell(_random_bits(key_1, key_2, 4 * i + 2))
-        moved[4 * i] = kept * (cos * x - sin * y + noise_x)
-        moved[4 * i + 1] = kept * (sin * x + cos * y + noise_y)
-        moved[4 * i + 2] = kept * (scale * z + noise_z)
-        moved[4 * i + 3] = kept * points[4 * i + 3]
+        noise_x = noise * _bell(_random_bits(key_1, key_2, number))
+        noise_y = noise * _bell(_random_bits(key_1, key_2, number + 1))
+        noise_z = noise * _bell(_random_bits(key_1, key_2, number + 2))
+        xs[i] = kept * (cos * x - sin * y + noise_x)
+        ys[i] = kept * (sin * x + cos * y + noise_y)
+        zs[i] = kept * (scale * z + noise_z)
+        intensities[i] = kept * intensities[i]

@@ -10,7 +10,7 @@ import numpy as np
 
 from rangeseg.errors import DataError
 from rangeseg.geometry.firing_order import firing_columns
-from rangeseg.geometry.kernel import approximation, as_points, kernel
+from rangeseg.geometry.kernel import BLOCK, approximation, as_points, kernel, take_apart
 from rangeseg.geometry.sensor import Sensor
 
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
@@ -78,7 +78,9 @@ def project_points(
     min_range = np.float32(sensor.min_range)
     _approximate_pixels(flat, min_range, height, width, fov_down, fov, depth, row, col)
     if beams is not None:
-        row = (np.arange(sensor.beams, dtype=np.int32) * sensor.height // sensor.beams)[beams]
+        row = beams.copy()
+        if sensor.height != sensor.beams:
+            row = (np.arange(sensor.beams, dtype=np.int32) * sensor.height // sensor.beams)[beams]
         if sensor.row_rule == "file_order":
             col = firing_columns(points, sensor.beams, sensor.width, sensor.min_range)
     _compute_remaining(flat, depth, sensor.height, sensor.width, fov_down, fov, row, col)
@@ -139,12 +141,6 @@ def approximate_inclination(sine: Any) -> Any:
     return sine * (_S0 + s * (_S1 + s * (_S2 + s * (_S3 + s * (_S4 + s * _S5)))))
 
 
-_BLOCK = 1024
-"""Points whose values lie beside each other in the first cache while their pixels are sought."""
-
-_LOW, _HIGH = np.uint64(0xFFFFFFFF), np.uint64(32)
-
-
 @kernel
 def _approximate_pixels(
     points: np.ndarray,
@@ -159,28 +155,18 @@ def _approximate_pixels(
 ) -> None:
     """Distances, 0 where a point is no place; rows and columns, -1 where only the formula can tell.
 
-    That is so near to the border of two. Points are laid flat, x, y, z, intensity, and are first
-    taken apart: a vector of every fourth value costs as much as half of what is done with it.
+    That is so near to the border of two. Points are laid flat: x, y, z, intensity.
     """
-    values, pairs = np.empty((4, _BLOCK), dtype=np.float32), points.view(np.uint64)
-    for start in range(0, depths.shape[0], _BLOCK):
-        end = min(start + _BLOCK, depths.shape[0])
-        _take_apart(pairs[2 * start : 2 * end], values.view(np.uint32))
+    values = np.empty((4, BLOCK), dtype=np.float32)
+    for start in range(0, depths.shape[0], BLOCK):
+        end = min(start + BLOCK, depths.shape[0])
+        take_apart(points[4 * start : 4 * end], values)
         n = end - start
         x, y, z, intensity = values[0, :n], values[1, :n], values[2, :n], values[3, :n]
         _approximate_block(
             x, y, z, intensity, min_range, height, width, fov_down, fov,
             depths[start:end], rows[start:end], cols[start:end],
         )  # fmt: skip
-
-
-@kernel
-def _take_apart(pairs: np.ndarray, values: np.ndarray) -> None:
-    """Bits of two values at once, the first in the lower half as on all common processors."""
-    for i in range(pairs.shape[0] // 2):
-        first, second = pairs[2 * i], pairs[2 * i + 1]
-        values[0, i], values[1, i] = np.uint32(first & _LOW), np.uint32(first >> _HIGH)
-        values[2, i], values[3, i] = np.uint32(second & _LOW), np.uint32(second >> _HIGH)
 
 
 @kernel
