@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from rangeseg.datasets.bad_scans import BadScans
@@ -264,7 +266,23 @@ def read_steps(loader: Any, bad_scans: BadScans) -> Iterator[list[dict[str, torc
                 bad_scans.add(bad.scan_id, bad.error)
             yield loaded.fields
     finally:
+        _bury(steps)
         del steps  # ends its processes, which Python's own exit would wait for
+
+
+def _bury(steps: Any) -> None:
+    """Where a loader process was killed, end the others and take nothing that it may have locked.
+
+    PyTorch ends them by an event that all look at every now and then. One that is killed as it
+    looks holds the event's lock for ever, and the training would wait for it as long.
+    """
+    processes = getattr(steps, "_workers", ())
+    if any(process.exitcode for process in processes):
+        _remove_worker_pids(id(steps))  # that they die now is no news
+        steps._worker_pids_set = False
+        for process in processes:
+            process.kill()
+        steps._workers_done_event = multiprocessing.Event()
 
 
 @contextmanager

@@ -3,8 +3,11 @@
 import logging
 import multiprocessing
 import os
+import signal
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,20 @@ def source(tmp_path: Path) -> SemanticKitti:
     source = SemanticKitti(write_root(tmp_path))
     source.paths(BAD)[0].write_bytes(bytes(10))
     return source
+
+
+@contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def fault(number: int) -> DataError:
@@ -246,6 +263,33 @@ class TestTraining:
 
         with pytest.raises(RangesegError, match=r"loads scans died .*killed.*train\.workers"):
             train()
+
+    def test_one_that_is_killed_as_it_looks_whether_it_should_end(
+        self, source: SemanticKitti
+    ) -> None:
+        bad_scans = BadScans("skip", 100)
+        scans, labelled, unlabelled = scans_of(source, bad_scans)
+        sampler = StepSampler(labelled, unlabelled, 2, 3, range(1000))
+        loader = iter(training_loader(scans, sampler, 2, pin_memory=False))
+        steps = read_steps(loader, bad_scans)
+        next(steps)
+        lock = loader._workers_done_event._cond  # for ever its own, as if it had died with it
+        with ThreadPoolExecutor(1) as other:
+            other.submit(lock.acquire).result()
+        processes = multiprocessing.active_children()
+
+        def lose_one() -> None:
+            processes[0].kill()
+            time.sleep(30)
+
+        with pytest.raises(RuntimeError, match="killed"):
+            lose_one()
+        del loader
+        start = time.monotonic()
+        with time_limit(20):  # SIGALRM ends a wait for the lock
+            steps.close()
+        assert time.monotonic() - start < 10
+        assert not any(process.is_alive() for process in processes)
 
     def test_another_fault_of_the_training_keeps_its_name(self) -> None:
         with pytest.raises(RuntimeError, match="out of memory"), naming_dead_loaders():
