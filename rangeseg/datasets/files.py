@@ -19,7 +19,8 @@ MOST_POINTS = 1 << 24
 FARTHEST = np.float32(1e6)
 """Coordinates (metres) and intensities beyond this are no measurements."""
 
-_ZERO, _INFINITY, _IGNORED = np.float32(0.0), np.float32(np.inf), np.uint8(IGNORE)
+_KNOWN, _IGNORED = np.uint8(0), np.uint8(IGNORE)
+_NO_SIZE, _SIZE, _INFINITE_SIZE = np.uint32(0), np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
 
 _npy: Any = np.lib.format  # whose functions have no types
 
@@ -138,11 +139,13 @@ def ignore_empty(points: np.ndarray, labels: np.ndarray) -> None:
         points: (N,4) float32, contiguous and ``measured``.
         labels: (N,) uint8; changed in place.
     """
-    values = points.ravel()  # as in the projection: only so, and reading all four, is it vectorised
+    # Numbers without their sign: their bits grow with them, and infinity and NaN come last.
+    values = points.view(np.uint32).ravel()
     for i in range(labels.shape[0]):
-        size = abs(values[4 * i]) + abs(values[4 * i + 1]) + abs(values[4 * i + 2])
-        size += _ZERO * min(_ZERO, values[4 * i + 3])  # adds nothing, even if that is NaN
-        labels[i] = labels[i] if (size > _ZERO) & (size < _INFINITY) else _IGNORED  # NaN: neither
+        x, y, z = values[4 * i] & _SIZE, values[4 * i + 1] & _SIZE, values[4 * i + 2] & _SIZE
+        largest = max(x, max(y, z))
+        known = (largest > _NO_SIZE) & (largest < _INFINITE_SIZE)
+        labels[i] |= _KNOWN if known else _IGNORED  # whose bits are all set
 
 
 def npy_columns(path: Path) -> int:

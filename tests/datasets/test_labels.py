@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from rangeseg.datasets.files import ignore_empty
 from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError
@@ -86,3 +87,18 @@ def test_colours_and_number_of_classes(label_map: LabelMap) -> None:
     assert label_map.num_classes == 2
     assert label_map.colours.tolist() == [[0, 200, 0], [90, 80, 70]]
     assert label_map.colours.dtype == np.uint8
+
+
+def test_points_without_a_position_are_ignored() -> None:
+    """Each coordinate alone, either zero, and NaN of any sign; the intensity does not matter."""
+    rng = np.random.default_rng(0)
+    kinds = np.array([0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e6, 1.0], np.float32)
+    points = kinds[rng.integers(0, len(kinds), (5000, 4))]
+    points[:1000, :3] = kinds[rng.integers(0, 2, (1000, 3))]
+    labels = rng.integers(0, 20, 5000).astype(np.uint8)
+    position = points[:, :3]
+    known = np.isfinite(position).all(1) & (position != 0).any(1)
+    expected = np.where(known, labels, IGNORE)
+    ignore_empty(points, labels)
+    assert np.array_equal(labels, expected)
+    assert 0.05 < known.mean() < 0.95
