@@ -20,7 +20,8 @@ from torch import Tensor
 from rangeseg.config import load_config
 from rangeseg.engine.comparison import mean_std, paired_gain
 from rangeseg.methods import METHODS
-from rangeseg.methods.mixing import band_mask, cutmix_mask
+from rangeseg.methods.base import StepContext, TrainingBatch
+from rangeseg.methods.mixing import Fields, band_mask, cutmix_mask
 from rangeseg.methods.rangemix import RangeMix
 from rangeseg.runs import plan_run, train_run
 from tests.benchmarks.timing import print_table
@@ -50,14 +51,26 @@ class Whole(RangeMix):
         return torch.zeros(shape, dtype=torch.bool, device=generator.device)
 
 
+class Strong(RangeMix):
+    """Labelled scans are mixed as the supervised loss has them: perturbed, and mixed before."""
+
+    def _truth(self, labelled: Fields) -> Fields:
+        """The strong view of labelled scans, drawn anew."""
+        return super()._truth(self.labelled_view(labelled, self.generator))
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """With the step's random numbers at hand."""
+        self.generator = context.generator
+        return super().forward(batch, context)
+
+
 FULL = "all of it"
 VARIANTS: dict[str, tuple[type[RangeMix], dict[str, Any]]] = {
     FULL: (RangeMix, {}),
-    "without pasting": (RangeMix, {"paste": 0.0}),
+    "labelled scans mixed as perturbed": (Strong, {}),
     "boxes only": (Boxes, {}),
     "bands only": (Bands, {}),
     "nothing mixed": (Whole, {}),
-    "nothing mixed, nothing pasted": (Whole, {"paste": 0.0}),
     "without whole scans": (RangeMix, {"feature_weight": 0.0}),
     "whole scans with all features": (RangeMix, {"feature_dropout": 0.0}),
     "every pseudo-label": (RangeMix, {"confidence": 0.0}),

@@ -180,7 +180,7 @@ def test_pseudo_labels_carry_class_weights_only_if_asked(
     if not METHODS[name].uses_unlabelled:
         pytest.skip("no pseudo-labels")
     settings = {"pseudo_label_weights": "class_weights" if asked else "none"}
-    settings |= {"loss": "cross_entropy", "paste": 0.0}  # class weights also choose what is pasted
+    settings |= {"loss": "cross_entropy"}
     even, uneven = (
         make({"class_weights": torch.tensor(weights)}, **settings)
         for weights in ([1.0, 1.0, 1.0, 1.0], [5.0, 1.0, 1.0, 0.2])
