@@ -61,10 +61,14 @@ _LOW, _HIGH = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 @kernel
 def take_apart(points: np.ndarray, values: np.ndarray) -> None:
-    """Write points laid flat, x, y, z, intensity, to (4,BLOCK) float32: rows that start with x, ...
+    """Write points to one row each of x, y, z and intensity, for loops that are vectorised.
 
-    For loops that are vectorised: a vector of every fourth value costs more than many a sum of
-    it. Two values are taken at once, the first from the lower half as on all common processors.
+    A vector of every fourth value is slow to read. Two values are taken at once, the first from
+    the lower half as on all common processors.
+
+    Args:
+        points: (4n,) float32, x, y, z, intensity of one point after the other, n up to BLOCK.
+        values: (4,BLOCK) float32; its first n columns are written.
     """
     pairs, bits = points.view(np.uint64), values.view(np.uint32)
     for i in range(pairs.shape[0] // 2):

@@ -47,8 +47,8 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
        share of the divisor.
 
     On the simulated street, at 1 %, it gains 2.8 points on validation over supervised training on
-    the strong labelled branch in the mean of three seeds (2.9, 4.1 and 1.5), and 2.8 with the one
-    seed at which the third part was left out. It has not been run on test yet.
+    the strong labelled branch in the mean of three seeds (2.9, 4.1 and 1.5; float32). Without its
+    third part it loses 2.8 with the one seed tried. It has not been run on test yet.
     ``tests/benchmarks/ablation.py`` takes it apart.
     """
 

@@ -171,6 +171,14 @@ def test_rows_from_beams_scale_to_the_image() -> None:
     check_owners(small)
 
 
+def test_the_given_beams_stay_as_they_are() -> None:
+    """Points that are nowhere lose their row, not their beam, which the caller still needs."""
+    beams = np.array([3, 4], dtype=np.int32)
+    points = np.array([[0, 0, 0, 0], [5, 0, 0, 0]], dtype=np.float32)
+    assert project_points(points, HDL_64E, beams).row.tolist() == [-1, 4]
+    assert beams.tolist() == [3, 4]
+
+
 def test_random_beams_agree_with_a_naive_z_buffer() -> None:
     rng = np.random.default_rng(3)
     points = cloud(rng)
