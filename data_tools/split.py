@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_tools.source import add_source, open_source
 from rangeseg.commandline import Commands, add_command
@@ -17,6 +16,12 @@ if TYPE_CHECKING:
     from rangeseg.datasets.base import ScanSource
 
 DRAWING = ("seed", "strategy", "block")
+
+
+class _List(NamedTuple):
+    ids: list[str]
+    comment: str
+    about: str  # said of it
 
 
 def add(commands: Commands) -> None:
@@ -94,7 +99,6 @@ def _draw(source: ScanSource, arguments: argparse.Namespace) -> None:
         format_ratio,
         labelled_by_sequence,
         parse_ratio,
-        write_split,
     )
 
     seed, block = arguments.seed or 0, arguments.block
@@ -103,30 +107,25 @@ def _draw(source: ScanSource, arguments: argparse.Namespace) -> None:
     options = (
         f"--strategy {strategy}" if block is None else f"--strategy {strategy} --block {block}"
     )
-    paths: dict[Fraction, Path] = {}
+    sequences = labelled_by_sequence(source)
+    lists: dict[Path, _List] = {}
     for ratio in map(parse_ratio, arguments.labels):
         slug = format_ratio(ratio).replace("%", "pct")
-        paths[ratio] = arguments.out / f"{source.info.name}_{how}_{slug}_seed{seed}.txt"
-    _refuse_existing(paths.values())
-    sequences = labelled_by_sequence(source)
-    for ratio, path in paths.items():
+        path = arguments.out / f"{source.info.name}_{how}_{slug}_seed{seed}.txt"
         if strategy == "sequence":
             labelled = draw_sequences(sequences, ratio, seed, block)
         else:
             labelled = draw_uniform([i for ids in sequences.values() for i in ids], ratio, seed)
         share = _share(source, labelled)
-        write_split(
-            path,
-            labelled,
+        comment = (
             f"{source.info.name}: {share}\n"
-            f"drawn by: rangeseg-data split --labels {format_ratio(ratio)} {options} --seed {seed}",
+            f"drawn by: rangeseg-data split --labels {format_ratio(ratio)} {options} --seed {seed}"
         )
-        print(f"{path}: {share}")
+        lists[path] = _List(labelled, comment, share)
+    _write(lists)
 
 
 def _import(source: ScanSource, files: Sequence[Path], out: Path) -> None:
-    from rangeseg.datasets.splits import write_split
-
     targets: dict[Path, Path] = {}
     for file in files:
         target = out / f"{Path(file.name.removesuffix('.gz')).stem}.txt"
@@ -135,14 +134,15 @@ def _import(source: ScanSource, files: Sequence[Path], out: Path) -> None:
                 f"{targets[target]} and {file} would both become {target}: rename one of them"
             )
         targets[target] = file
-    _refuse_existing(targets)
-    lists = _read(source, files)
+    found = _read(source, files)
+    lists: dict[Path, _List] = {}
     for target, file in targets.items():
-        share, origin = _share(source, lists[file]), _origin(lists[file])
+        labelled = sorted(found[file])
+        share, origin = _share(source, labelled), _origin(labelled)
         comment = f"{source.info.name}: {share}\nimported from {file.name}: {origin}"
-        write_split(target, sorted(lists[file]), comment)
-        print(f"{target}: {share}; {origin}")
-    _print_nesting(lists)
+        lists[target] = _List(labelled, comment, f"{share}; {origin}")
+    _write(lists)
+    _print_nesting(found)
 
 
 def _read(source: ScanSource, files: Iterable[Path]) -> dict[Path, list[str]]:
@@ -156,10 +156,21 @@ def _read(source: ScanSource, files: Iterable[Path]) -> dict[Path, list[str]]:
     return lists
 
 
-def _refuse_existing(paths: Iterable[Path]) -> None:
-    """Before any is written: all or none."""
-    if taken := [path for path in paths if path.exists()]:
-        raise ConfigError(f"{taken[0]} exists and is not overwritten: choose another --out")
+def _write(lists: Mapping[Path, _List]) -> None:
+    """All or none; one that is there with the same scans, as after a kill, stays."""
+    from rangeseg.datasets.splits import read_split, write_split
+
+    present = [path for path in lists if path.exists()]
+    for path in present:
+        if read_split(path) != lists[path].ids:
+            raise ConfigError(
+                f"{path} exists and is not overwritten, for it names other scans: choose another "
+                "--out"
+            )
+    for path, new in lists.items():
+        if path not in present:
+            write_split(path, new.ids, new.comment)
+        print(f"{path}: {new.about}{', there already' if path in present else ''}")
 
 
 def _share(source: ScanSource, labelled: Sequence[str]) -> str:

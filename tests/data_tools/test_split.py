@@ -68,12 +68,21 @@ class TestDraw:
             "# drawn by: rangeseg-data split --labels 10% --strategy uniform --seed 3",
         ]
 
-        half.unlink()  # one of two is there: neither is written
+        drawn = half.read_bytes()
+        half.unlink()  # as where a kill came between the two
+        few.write_text("# with a remark\n" + few.read_text())
         before = few.read_text()
+        code, out, _ = call(capsys, *arguments, "--labels", "10%", "50%")
+        assert code == 0
+        assert out.splitlines() == [f"{lines[0]}, there already", lines[1]]
+        assert (few.read_text(), half.read_bytes()) == (before, drawn)
+
+        half.unlink()  # one of two is there with other scans: neither is written
+        few.write_text("00/000000\n")
         code, out, err = call(capsys, *arguments, "--labels", "50%", "10%")
         assert (code, out) == (2, "")
-        assert "10pct_seed3.txt exists and is not overwritten" in err
-        assert few.read_text() == before
+        assert "10pct_seed3.txt exists and is not overwritten, for it names other scans" in err
+        assert few.read_text() == "00/000000\n"
         assert not half.exists()
 
     @pytest.mark.parametrize(
@@ -205,12 +214,16 @@ class TestImport:
             "03/000001",
         ]
         before = ours.read_bytes()
-        code, _, err = call(
-            capsys, "scribble_kitti", root, "--import", theirs, "--out", tmp_path / "lists"
-        )
-        assert code == 2
-        assert "theirs.txt exists and is not overwritten" in err
+        again = ("scribble_kitti", root, "--import", theirs, "--out", tmp_path / "lists")
+        code, out, _ = call(capsys, *again)
+        assert code == 0
+        assert out == f"{ours}: {share}; no published list known here, there already\n"
         assert ours.read_bytes() == before
+        ours.write_text("01/000000\n")
+        code, _, err = call(capsys, *again)
+        assert code == 2
+        assert "theirs.txt exists and is not overwritten, for it names other scans" in err
+        assert ours.read_text() == "01/000000\n"
 
     def test_two_of_one_name(self, root: Path, tmp_path: Path, capsys: Capture) -> None:
         (tmp_path / "a").mkdir()
