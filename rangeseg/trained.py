@@ -35,7 +35,7 @@ from rangeseg.engine.inference import Predictor
 from rangeseg.engine.journal import training_seconds
 from rangeseg.engine.processes import on_first
 from rangeseg.errors import CheckpointError, ConfigError, DataError
-from rangeseg.files import write_file
+from rangeseg.files import PARTIAL, on_disk, write_file
 
 CONFIG = "config.yaml"
 LABELLED = "labelled.txt"
@@ -210,6 +210,8 @@ def evaluate_trained(
         ConfigError: the result cannot be written.
         DataError: scans cannot be read.
     """
+    path = result_path(folder, split)
+    on_first(lambda: _check_writable(path))  # not only when all scans are done
     result = evaluate(predictor, source, split, config.dataset.on_bad_scan)
     trained = BadScans(config.dataset.on_bad_scan, 0)
     trained.keep_in(folder / RECORD)
@@ -229,7 +231,7 @@ def evaluate_trained(
         # And with one of these, in the method, its settings and its labelled branch.
         "common": _hash(config.besides_the_method()),
     }
-    on_first(lambda: _write_result(result_path(folder, split), result))
+    on_first(lambda: _write_result(path, result))
     return result
 
 
@@ -237,10 +239,25 @@ def _hash(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
 
+def _check_writable(path: Path) -> None:
+    probe = path.with_name(path.name + PARTIAL)
+    try:
+        with on_disk(probe):
+            pass
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
 def _write_result(path: Path, result: dict[str, Any]) -> None:
     try:
         write_file(path, json.dumps(result, indent=2) + "\n")
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror}): make room and evaluate the run again"
-        ) from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{path} cannot be written ({error.strerror}): make room, or evaluate a copy of the run "
+        "where you may write"
+    )

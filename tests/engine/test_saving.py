@@ -380,6 +380,24 @@ def test_a_finished_run_that_is_damaged_says_so(
     load_run(whole, torch.device("cpu"))
 
 
+def test_where_no_result_can_be_written_nothing_is_evaluated(
+    whole: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(whole, run)
+    before = fingerprint(run)
+    blocked = run / "result.json.partial"
+    blocked.mkdir()
+    assert main(["evaluate", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert "result.json cannot be written (Is a directory): make room, or evaluate a copy" in said
+    assert "evaluate val" not in said
+    blocked.rmdir()
+    assert main(["evaluate", str(run)]) == 0
+    assert "evaluate val" in capsys.readouterr().err
+    assert difference(before, fingerprint(run)) == ""
+
+
 def test_five_kills_lose_nothing(simulated_root: Path, tmp_path: Path) -> None:
     """SIGKILL, see tests/benchmarks/kills.py: training, checkpoint, evaluation, export, archive."""
     threads = torch.get_num_threads()
