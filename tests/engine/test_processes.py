@@ -386,7 +386,8 @@ def test_torchrun_told_to_end_saves_and_goes_on(tiny_config: list[str], tmp_path
         time.sleep(0.01)
     launcher.terminate()
     _, stderr = launcher.communicate(timeout=90)
-    assert launcher.returncode == 1
+    # Its own end is PyTorch's: rarely, it aborts there once the processes have saved and ended.
+    assert launcher.returncode in (1, -signal.SIGABRT), stderr
     said = [x for x in stderr.splitlines() if x.startswith(("error:", "stopped", "interrupted"))]
     assert said == [
         f"stopped; what was done is saved in {run}: the same command with --resume goes on"
