@@ -191,8 +191,10 @@ class Screen:
         number = next(n for n in range(90, 200) if not Path(f"/tmp/.X11-unix/X{n}").exists())
         self.name = f":{number}"
         self.environment = {**os.environ, "DISPLAY": self.name}
-        words = ["Xvfb", self.name, "-screen", "0", "1920x800x24", "-nolisten", "tcp", *options]
-        self.server = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        # Without -noreset the server starts anew whenever the last client has left, as each xdotool
+        # does, and refuses who comes just then.
+        words = ["Xvfb", self.name, "-screen", "0", "1920x800x24", "-nolisten", "tcp", "-noreset"]
+        self.server = subprocess.Popen([*words, *options], stderr=subprocess.DEVNULL)
         wait_until(lambda: Path(f"/tmp/.X11-unix/X{number}").exists(), "Xvfb")
 
     def tool(self, *words: str) -> str:
