@@ -128,7 +128,7 @@ class Journal:
 
     Raises:
         ConfigError: TensorBoard is not installed.
-        CheckpointError: the file cannot be written.
+        CheckpointError: the file cannot be read or written.
     """
 
     def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
@@ -139,16 +139,23 @@ class Journal:
         if process_number() > 0:
             return
         kept = []
-        if step > 0 and self._path.is_file():
-            for line in read_metrics(run):
+        try:
+            earlier = read_metrics(run) if self._path.is_file() else []
+        except OSError as error:
+            raise CheckpointError(
+                f"{self._path} cannot be read ({error.strerror}): make it readable, or take it "
+                "away, which loses no more than the curves of the steps so far"
+            ) from None
+        if step > 0:
+            for line in earlier:
                 if line["step"] <= step:
                     kept.append(json.dumps(line))
                     self._seconds_before = line["seconds"]
                     self._miou = line.get("val_miou", self._miou)
-        elif dropped := read_metrics(run) if self._path.is_file() else []:
+        elif earlier:
             _log.warning(
                 "%s has no checkpoint: the training begins anew, and the %d steps that %s tells of "
-                "are dropped", run, dropped[-1]["step"], METRICS,
+                "are dropped", run, earlier[-1]["step"], METRICS,
             )  # fmt: skip
         if tensorboard:
             self._curves = TensorBoard(run / "tensorboard", step)

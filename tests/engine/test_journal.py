@@ -14,6 +14,7 @@ from rangeseg.cli import main
 from rangeseg.engine.journal import Journal, loss_terms, read_metrics, training_seconds
 from rangeseg.engine.pace import Pace
 from rangeseg.engine.validation import Validated
+from rangeseg.errors import CheckpointError
 from rangeseg.methods.mixing import Fields
 
 from .test_saving import file_limit
@@ -132,6 +133,14 @@ def test_what_stands_behind_a_damaged_line_is_lost(tmp_path: Path, damaged: byte
     with Journal(tmp_path, 1, False):
         pass
     assert (tmp_path / "metrics.jsonl").read_bytes() == line + b"\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that fails to read")
+@pytest.mark.parametrize("step", [0, 2])
+def test_earlier_steps_that_cannot_be_read_are_a_line(tmp_path: Path, step: int) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/proc/self/mem")
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl cannot be read \(Input/"):
+        Journal(tmp_path, step, False)
 
 
 def test_a_resumed_training_knows_what_was(tmp_path: Path, clock: Clock) -> None:
