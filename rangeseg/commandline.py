@@ -17,6 +17,7 @@ from typing import TextIO, TypeAlias
 
 from rangeseg import __version__
 from rangeseg.errors import LostProcessError, RangesegError
+from rangeseg.memory import keep_freed_memory
 from rangeseg.signals import Terminated
 from rangeseg.stderr import heard_or_not
 
@@ -102,6 +103,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     """
     with _speaking("LOCAL_RANK"):  # each machine may have been given other words
         arguments = parser.parse_args(argv)
+    keep_freed_memory()
     debug = getattr(arguments, "debug", False)
     level = logging.DEBUG if debug else logging.INFO
     with _speaking("RANK") as stderr, _logging_to_stderr(level), _terminable():

@@ -13,7 +13,7 @@ import rangeseg.cli
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"errors", "settings", "progress", "files", "signals", "stderr", ""},
+    {"errors", "settings", "progress", "files", "memory", "signals", "stderr", ""},
     {"geometry", "commandline", "yaml_text"},
     {"simulation"},
     {"datasets"},

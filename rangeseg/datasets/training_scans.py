@@ -20,6 +20,7 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.range_images import RangeImages, Sample
 from rangeseg.errors import DataError, RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings
+from rangeseg.memory import keep_freed_memory
 
 _log = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ def training_loader(
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_outlive_signals,
+        worker_init_fn=_start_worker,
     )
 
 
@@ -231,11 +232,12 @@ _GRACE_S = 60
 """How long a loader process outlives SIGTERM."""
 
 
-def _outlive_signals(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """Let a worker outlive signals to the whole job: the training finishes its step first.
 
     SIGTERM is only put off, for that is also how Python ends processes that are left at its exit.
     """
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE_S))
 

@@ -23,6 +23,7 @@ from rangeseg.geometry.channels import to_image
 from rangeseg.geometry.projection import project_points
 from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_64E
+from rangeseg.memory import keep_freed_memory
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
 from rangeseg.simulation.world import World
 from tests.benchmarks.references import numpy_projection
@@ -72,6 +73,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, help="a SemanticKITTI folder with labelled scans")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a loader process does
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.root
         if root is None:
