@@ -12,10 +12,10 @@ _LARGEST_INT, _LARGEST_MMAP_THRESHOLD = 2**31 - 1, 32 << 20
 def keep_freed_memory() -> None:
     """Keep what is freed for the next arrays of this process, up to 2 GB.
 
-    A scan and its image are some MB, and glibc gives such memory back to the system as often as
-    not: the system then has to clear it, page by page, for the next scan. For a process that does
-    the same again and again, whose memory has reached its peak after the first round. Without
-    glibc (macOS, musl) nothing is done.
+    A scan and its image are some MB, and glibc may give such memory back to the system, which then
+    has to clear it, page by page, for the next scan. This is for processes that do the same again
+    and again: their memory has its peak in the first round. Without glibc (macOS, musl) nothing is
+    done.
     """
     if sys.platform != "linux":
         return
