@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from rangeseg.errors import ConfigError, unknown_name
+from rangeseg.geometry.division import quotient, reciprocal
 from rangeseg.geometry.kernel import as_points, kernel
 from rangeseg.geometry.projection import Projection
 
@@ -47,29 +49,35 @@ def make_range_image(
     Raises:
         ConfigError: an unknown channel, or a standard deviation that is not positive.
     """
-    for channel in channels:
-        if channel not in CHANNELS:
-            raise unknown_name("channel", channel, CHANNELS)
-    mean_and_std = np.array([statistics.get(channel, (0.0, 1.0)) for channel in channels])
-    mean_and_std = mean_and_std.astype(np.float32).reshape(-1, 2)
-    if not (mean_and_std[:, 1] > 0.0).all():
-        wrong = channels[int(np.argmin(mean_and_std[:, 1] > 0.0))]
-        raise ConfigError(
-            f"statistics of channel '{wrong}': the standard deviation must be positive, "
-            f"found {statistics[wrong][1]}"
-        )
+    codes, normalisation = _recipe(
+        tuple(channels), tuple(statistics.get(channel, (0.0, 1.0)) for channel in channels)
+    )
     if len(points) != len(projection.depth):
         raise ValueError(f"{len(points)} points, but the projection of {len(projection.depth)}")
     if not len(points):
         return np.zeros((len(channels), *projection.point_index.shape), dtype=np.float32)
-    codes = np.array([CHANNELS.index(channel) for channel in channels], dtype=np.int64)
-    return _fill_image(
-        np.ascontiguousarray(as_points(points)[:, :4]),
-        projection.depth,
-        projection.point_index,
-        codes,
-        mean_and_std,
-    )
+    points = np.ascontiguousarray(as_points(points)[:, :4])
+    return _fill_image(points, projection.depth, projection.point_index, codes, normalisation)
+
+
+@lru_cache(maxsize=64)
+def _recipe(
+    channels: tuple[str, ...], statistics: tuple[tuple[float, float], ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each channel: its place in CHANNELS; mean, deviation and the deviation's reciprocal."""
+    for channel in channels:
+        if channel not in CHANNELS:
+            raise unknown_name("channel", channel, CHANNELS)
+    normalisation = np.zeros((len(channels), 4), dtype=np.float32)
+    for channel, (mean, std), row in zip(channels, statistics, normalisation, strict=True):
+        row[:2] = mean, std
+        if not row[1] > 0.0:
+            raise ConfigError(
+                f"statistics of channel '{channel}': the standard deviation must be positive, "
+                f"found {std}"
+            )
+        row[2:] = reciprocal(row[1])
+    return np.array([CHANNELS.index(channel) for channel in channels], np.int64), normalisation
 
 
 def to_image(values: np.ndarray, point_index: np.ndarray, fill: float) -> np.ndarray:
@@ -95,7 +103,7 @@ def _fill_image(
     depth: np.ndarray,
     point_index: np.ndarray,
     codes: np.ndarray,
-    mean_and_std: np.ndarray,
+    normalisation: np.ndarray,
 ) -> np.ndarray:
     height, width = point_index.shape
     image = np.empty((codes.shape[0], height, width), dtype=np.float32)
@@ -123,10 +131,16 @@ def _fill_image(
                 for col in range(width):
                     step = min(max(here[_Z, col] - below[_Z, col], -_CLIP), _CLIP)
                     here[code, col] = step if point_index[row + 1, col] >= 0 else _ZERO
-            mean, std = mean_and_std[c, 0], mean_and_std[c, 1]
-            for col in range(width):
-                value = (here[code, col] - mean) / std
-                image[c, row, col] = value if owners[col] >= 0 else _ZERO
+            mean, std = normalisation[c, 0], normalisation[c, 1]
+            high, low = normalisation[c, 2], normalisation[c, 3]
+            if high != _ZERO:
+                for col in range(width):
+                    value = quotient(here[code, col] - mean, high, low)
+                    image[c, row, col] = value if owners[col] >= 0 else _ZERO
+            else:
+                for col in range(width):
+                    value = (here[code, col] - mean) / std
+                    image[c, row, col] = value if owners[col] >= 0 else _ZERO
     return image
 
 
