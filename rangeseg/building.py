@@ -52,14 +52,18 @@ def missing_data(config: Config) -> str | None:
 def make_predictor(
     config: Config, source: ScanSource, network: nn.Module, device: torch.device
 ) -> Predictor:
-    """A trained network with the projection and back-projection of its configuration."""
+    """A trained network with the projection and back-projection of its configuration.
+
+    What was trained in bfloat16 predicts in it where the hardware has it: a GPU's run can be looked
+    at on any machine.
+    """
     return Predictor(
         network,
         RangeImages(source.info, config.range_image),
         config.evaluate,
         source.info.label_map.num_classes,
         device,
-        config.train.precision,
+        "auto" if config.train.precision == "bfloat16" else config.train.precision,
     )
 
 

@@ -136,8 +136,9 @@ def _planned(
 def _check_same(begun: RunConfig, config: RunConfig, folder: Path) -> None:
     """That a run was begun with the settings of the plan; data may move, splits may differ."""
     was, now = begun.of_the_figures(), config.of_the_figures()
-    for key in sorted((was.keys() | now.keys()) - {"evaluate.split"}):
-        if was.get(key) != now.get(key):
+    for key in sorted(was.keys() | now.keys()):
+        # What ``auto`` is only the run's own process knows, and looks at once more.
+        if was.get(key) != now.get(key) and (key, now.get(key)) != ("train.precision", "auto"):
             raise ConfigError(
                 f"{folder / CONFIG} has {key}={was.get(key)} where this comparison has "
                 f"{now.get(key)}: compare with the same settings, or choose another --out"

@@ -122,6 +122,11 @@ class RunConfig(Config):
         """The comparable settings by which results differ, the seed and the place left out."""
         return {k: v for k, v in self.comparable().items() if k not in _NOT_OF_THE_FIGURES}
 
+    def of_the_method(self) -> dict[str, Any]:
+        """The settings of the run's method that are not its defaults."""
+        settings = self.method_settings(self.run.method)
+        return settings.model_dump(mode="json", exclude_defaults=True)
+
     def besides_the_method(self) -> dict[str, Any]:
         """What trainings of two methods must have in common to be compared."""
         own = ("run.", "methods.", "train.labelled", "train.deterministic")
@@ -136,11 +141,12 @@ _NOT_OF_THE_WEIGHTS = (
     "train.workers", "train.save_", "train.log_every", "train.tensorboard", "train.validate_",
 )  # fmt: skip
 
-# How a run is fed, saved and watched changes no figure, nor does an exact order of sums.
+# How a run is fed, saved and watched changes no figure, nor does an exact order of sums; which
+# scans a figure is of is for its protocol to say.
 _NOT_OF_THE_FIGURES = (
-    "run.seed", "dataset.root", "train.workers", "train.save_every", "train.save_minutes",
-    "train.log_every", "train.tensorboard", "train.deterministic", "train.validate_every",
-    "train.validate_scans",
+    "run.seed", "dataset.root", "evaluate.split", "train.workers", "train.save_every",
+    "train.save_minutes", "train.log_every", "train.tensorboard", "train.deterministic",
+    "train.validate_every", "train.validate_scans",
 )  # fmt: skip
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -30,6 +30,7 @@ from rangeseg.datasets.statistics import field_of_view_warning
 from rangeseg.datasets.training_scans import TrainingScans
 from rangeseg.engine.checkpoint import PREVIOUS, Identity, check_owner
 from rangeseg.engine.curves import draw_curves
+from rangeseg.engine.device import resolved
 from rangeseg.engine.evaluation import scans_to_evaluate, skipped_by_all
 from rangeseg.engine.inference import Prediction
 from rangeseg.engine.precise_batch_norm import renew_statistics
@@ -102,6 +103,7 @@ def train_run(
         RangesegError: see ``train`` and ``evaluate``.
     """
     check_batch_size(config.train.batch_size)
+    config = _with_precision(config, device)
     begun = on_first(lambda: _check_folder(config, folder, resume))
     source = open_source(config)
     # What is missing is said before the training; and the simulated street is made by one process.
@@ -147,6 +149,12 @@ def train_run(
         on_first(lambda: draw_curves(folder, title, final))
         on_first(lambda: (folder / PREVIOUS).unlink(missing_ok=True))
         return result
+
+
+def _with_precision(config: RunConfig, device: torch.device) -> RunConfig:
+    """``auto`` resolved: a run goes on, and is compared, in the precision it was begun with."""
+    train = config.train.model_copy(update={"precision": resolved(config.train.precision, device)})
+    return config.model_copy(update={"train": train})
 
 
 # Of the settings that do not shape the weights, those that a result depends on.

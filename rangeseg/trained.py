@@ -177,7 +177,7 @@ def read_result(path: Path) -> dict[str, Any]:
         protocol["dataset"], int(result["scans"]), [run[key] for key in _OF_A_RUN]
         known = [iou for iou in result["iou"].values() if iou is not None]
         [float(figure) for figure in [*(result["miou"][kind] for kind in KINDS), *known]]
-        protocol["split"]
+        protocol["split"], list(result["skipped_scans"]), len(run["skipped_scans"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         named = path.stem.partition("_")[2]
         again = f"rangeseg evaluate {path.parent}" + (f" --split {named}" if named else "")
@@ -186,8 +186,8 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 _OF_A_RUN = (
-    "method", "labelled", "labels", "labelled_scans", "labelled_list", "seed", "steps",
-    "train_seconds", "fingerprint", "common",
+    "method", "settings", "labelled", "labels", "labelled_scans", "labelled_list", "seed", "steps",
+    "train_seconds", "precision", "fingerprint", "common",
 )  # fmt: skip
 
 
@@ -218,12 +218,14 @@ def evaluate_trained(
     labelled = read_split(folder / LABELLED)
     result["run"] = {
         **config.run.model_dump(),
+        "settings": config.of_the_method(),
         "labelled": config.train.labelled,
         "labelled_scans": len(labelled),
         "labelled_list": fingerprint(labelled),
         "skipped_scans": trained.report(),
         "steps": config.train.steps,
         "batch_size": config.train.batch_size,
+        "precision": config.train.precision,
         "device": device_name(predictor.device),
         "train_seconds": training_seconds(folder),
         # Runs with one fingerprint differ in nothing but the seed.

@@ -14,6 +14,7 @@ from rangeseg.cli import main
 from rangeseg.config import load_config
 from rangeseg.methods import METHODS
 from rangeseg.runs import plan_run, run_folder
+from rangeseg.trained import read_result
 
 Capture = pytest.CaptureFixture[str]
 TRAIN = ["--method", "supervised", "--labels", "10%"]
@@ -348,6 +349,23 @@ def test_resuming_with_other_settings_is_refused(
     assert main([*words, "--resume", "--set", "train.steps=8"]) == 2
     assert "was begun with train.steps=6, now it is 8" in error_of(capsys)
     assert main([*words, "--resume"]) == 0  # nothing left to train: it is evaluated again
+
+
+def test_a_run_stays_in_the_precision_it_was_begun_with(
+    tiny_config: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it was begun on a machine with bfloat16 and went on on another, or the reverse."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    words = ["train", *tiny_config, *TRAIN, "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    assert "precision: float32\n" in (tmp_path / "run" / "config.yaml").read_text()
+    assert read_result(tmp_path / "run" / "result.json")["run"]["precision"] == "float32"
+    capsys.readouterr()
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert main([*words, "--resume"]) == 2
+    assert "was begun with train.precision=float32, now it is bfloat16" in error_of(capsys)
+    assert main([*words, "--resume", "--set", "train.precision=float32"]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--device", "cpu"]) == 0
 
 
 def test_a_checkpoint_of_another_network_is_refused(

@@ -283,7 +283,12 @@ def test_runs_of_another_labelled_list_are_refused(tiny_config: list[str], tmp_p
     )  # fmt: skip
     (run.folder / "config.yaml").write_text(config.resolved())
     shutil.copy(labelled, run.folder / "labelled.txt")
-    assert plan(tiny_config, tmp_path, methods=["supervised"], labels=[str(labelled)])[0] == run
+    again = plan(tiny_config, tmp_path, methods=["supervised"], labels=[str(labelled)])
+    assert again[0] == run
+    for precision in ("float32", "bfloat16"):  # what auto has become is for the run to check
+        begun = config.resolved().replace("precision: auto", f"precision: {precision}")
+        (run.folder / "config.yaml").write_text(begun)
+        assert plan(tiny_config, tmp_path, methods=["supervised"], labels=[str(labelled)]) == again
     labelled.write_text("00/000000\n01/000000\n")
     with pytest.raises(ConfigError, match=r"labelled.txt lists other scans than --labels .*list"):
         plan(tiny_config, tmp_path, methods=["supervised"], labels=[str(labelled)])

@@ -192,6 +192,17 @@ def test_what_is_computed_twice_changes_no_result() -> None:
     assert off.of_the_figures() == on.of_the_figures()
 
 
+def test_figures_of_another_split_are_of_the_same_settings() -> None:
+    """A comparison may be extended to more seeds with another split."""
+    run = {"method": "cps", "labels": "1%", "seed": 0}
+    val, test, wider = (
+        check_config(RunConfig, changed(run=run, evaluate=settings), "c").of_the_figures()
+        for settings in ({"split": "val"}, {"split": "test"}, {"window": 7})
+    )
+    assert val == test
+    assert val != wider
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
         load_config(Path("nowhere.yaml"))

@@ -22,7 +22,7 @@ def finished(out: Path, steps: int) -> None:
         run = {
             "method": method, "labelled": "strong", "labels": "1%", "labelled_scans": 4, "seed": 0,
             "steps": steps, "fingerprint": "a", "common": "b", "train_seconds": 40.0,
-            "labelled_list": "c",
+            "labelled_list": "c", "precision": "float32", "settings": {}, "skipped_scans": {},
         }  # fmt: skip
         result = {
             "protocol": {

@@ -152,9 +152,14 @@ class Budget:
                 f"Fewer than 2 seeds, so neither a spread nor an interval: {'; '.join(single)}."
             )
         if STRONG not in self.runs:
-            notes.append(
-                f"Without {row_name(STRONG)} nobody can say what the unlabelled scans gained."
-            )
+            notes.append(f"Without {row_name(STRONG)} nobody can say what a method gained.")
+        for row in self.rows:
+            for seed, result in sorted(self.runs[row].items()):
+                if skipped := len(result["run"]["skipped_scans"]):
+                    notes.append(
+                        f"{row_name(row)}, seed {seed}: learnt without {skipped} of its scans, "
+                        "which could not be read."
+                    )
         for control in self.controls:
             for row in self.rows:
                 gain, seeds = self.gain(row, control), len(self.runs[row])
@@ -174,6 +179,7 @@ class Comparison:
     Attributes:
         protocol: of the results.
         scans: how many were evaluated.
+        skipped: ids of those that were not, as they could not be read.
         steps: of each training.
         common: what stands for the settings besides the methods' own.
         budgets: by number of labelled scans.
@@ -181,6 +187,7 @@ class Comparison:
 
     protocol: Mapping[str, Any]
     scans: int
+    skipped: Sequence[str]
     steps: int
     common: str
     budgets: list[Budget]
@@ -196,24 +203,34 @@ class Comparison:
                 back_projection += f", {name} {protocol[name]}"
         absent = {"semantickitti": "count as 0", "nuscenes": "left out of the mean"}
         policy = str(protocol["policy"])
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         facts = {
             "data set": str(protocol["dataset"]),
-            "split": f"{protocol['split']} ({self.scans} scans)",
+            "split": f"{protocol['split']} ({self.scans} scans{skipped})",
             "image": f"{protocol['image'][0]}x{protocol['image'][1]}",
             "rows": str(protocol["rows"]),
             "back-projection": back_projection,
             "absent classes": f"{absent.get(policy, '')} ({policy} policy)".strip(),
             "steps": str(self.steps),
         }
+        facts["precision"] = ", ".join(sorted({r["run"]["precision"] for r in self._results()}))
         for key, name in (("batch_size", "labelled crops a step"), ("device", "device")):
             found = sorted({str(r["run"][key]) for r in self._results() if key in r["run"]})
             if found:
                 facts[name] = ", ".join(found)
+        changed = {_call(r["run"]["method"], r["run"]["settings"]) for r in self._results()}
+        facts["methods' settings"] = ", ".join(sorted(changed - {""})) or "their defaults"
         facts["other settings"] = f"{self.common} (their hash, the same in every row)"
         return facts
 
     def _results(self) -> list[Result]:
         return [r for b in self.budgets for runs in b.runs.values() for r in runs.values()]
+
+
+def _call(method: str, settings: Mapping[str, Any]) -> str:
+    """``cps(weight=0.3)``; nothing where all settings are the defaults."""
+    words = ", ".join(f"{name}={value}" for name, value in settings.items())
+    return words and f"{method}({words})"
 
 
 def comparisons(results: Iterable[Result]) -> list[Comparison]:
@@ -233,10 +250,10 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
     found: dict[str, Comparison] = {}
     for result in results:
         run, protocol, scans = result["run"], result["protocol"], result["scans"]
-        key = json.dumps(
-            [protocol["dataset"], protocol, scans, run["steps"], run["common"]], sort_keys=True
-        )
-        new = Comparison(protocol, scans, run["steps"], run["common"], [])
+        skipped = sorted(result["skipped_scans"])
+        judged = protocol["dataset"], protocol, scans, skipped
+        key = json.dumps([*judged, run["steps"], run["common"]], sort_keys=True)
+        new = Comparison(protocol, scans, skipped, run["steps"], run["common"], [])
         comparison = found.setdefault(key, new)
         _add(_budget(comparison, run["labels"], run["labelled_scans"]), result)
     for comparison in found.values():

@@ -67,20 +67,23 @@ def to_device(module: AnyModule, device: torch.device) -> AnyModule:
     return module
 
 
+def resolved(precision: Precision, device: torch.device) -> Precision:
+    """What ``auto`` is: bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:  # PyTorch's own question, which older releases lack
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        native = supported is not None and bool(supported())
+    return "bfloat16" if native else "float32"
+
+
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a forward runs.
-
-    ``auto`` is bfloat16 where the hardware multiplies it natively, float32 elsewhere.
 
     Weights are converted at each use: the cache of older PyTorch keeps what was converted without
     gradients, and a network that first predicts and then learns would not learn.
     """
-    if precision == "auto":
-        if device.type == "cuda":
-            enabled = torch.cuda.get_device_capability(device) >= (8, 0)
-        else:  # PyTorch's own question, which older releases lack
-            supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-            enabled = supported is not None and bool(supported())
-    else:
-        enabled = precision == "bfloat16"
+    enabled = resolved(precision, device) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)

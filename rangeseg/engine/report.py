@@ -116,7 +116,10 @@ def results_csv(results: Sequence[Result]) -> str:
     names: dict[str, None] = {}
     for result in results:
         names |= dict.fromkeys(result["iou"])
-    run_keys = ("method", "labelled", "labels", "labelled_scans", "seed", "steps", "train_seconds")
+    run_keys = (
+        "method", "labelled", "labels", "labelled_scans", "seed", "steps", "train_seconds",
+        "precision",
+    )  # fmt: skip
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     header = ["dataset", "split", "scans", *run_keys, *[f"miou_{kind}" for kind in KINDS]]

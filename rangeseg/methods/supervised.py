@@ -15,8 +15,9 @@ class SupervisedSettings(Settings):
 class Supervised(Method[SupervisedSettings]):
     """Cross-entropy (and Lovász-softmax) on labelled scans.
 
-    With ``train.labelled: strong`` this is the control: whatever a semi-supervised method gains
-    beyond it is gained from the unlabelled scans.
+    With ``train.labelled: strong`` this is the control. What a semi-supervised method gains beyond
+    it is gained from the unlabelled scans, unless the method also learns labelled pixels in its
+    mixes or averages two networks.
     """
 
     Settings = SupervisedSettings

@@ -64,6 +64,15 @@ class Strong(RangeMix):
         return super().forward(batch, context)
 
 
+class Truth(RangeMix):
+    """No pseudo-label is learnt: the unlabelled scans are the surroundings of labelled pixels."""
+
+    def _pseudo_labelled(self, unlabelled: Fields) -> Fields:
+        """Unlabelled scans, sure of nothing."""
+        fields = super()._pseudo_labelled(unlabelled)
+        return {**fields, "sure": torch.zeros_like(fields["sure"])}
+
+
 FULL = "all of it"
 VARIANTS: dict[str, tuple[type[RangeMix], dict[str, Any]]] = {
     FULL: (RangeMix, {}),
@@ -74,6 +83,7 @@ VARIANTS: dict[str, tuple[type[RangeMix], dict[str, Any]]] = {
     "without whole scans": (RangeMix, {"feature_weight": 0.0}),
     "whole scans with all features": (RangeMix, {"feature_dropout": 0.0}),
     "every pseudo-label": (RangeMix, {"confidence": 0.0}),
+    "no pseudo-label": (Truth, {}),
 }
 
 

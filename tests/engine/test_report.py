@@ -33,10 +33,12 @@ def result(
         "iou": more.pop("iou", {"car": point, "road": point + 20}),
         "scans": more.pop("evaluated", 100),
         "file": f"{method}/{seed}",
+        "skipped_scans": more.pop("not_evaluated", {}),
         "run": {
             "method": method, "labelled": labelled, "seed": seed, "labels": labels,
             "labelled_scans": scans, "steps": 600, "fingerprint": method, "common": "a",
             "labelled_list": f"{labels}, {seed}", "train_seconds": 40.0,
+            "precision": "float32", "settings": {}, "skipped_scans": {},
             **more,
         },
     }  # fmt: skip
@@ -167,6 +169,29 @@ def test_runs_with_other_settings_are_not_compared() -> None:
 def test_what_newer_results_know_is_said() -> None:
     text = report(result(*STRONG, seed, 30, batch_size=2, device="cpu") for seed in (0, 1))
     assert "labelled crops a step: 2; device: cpu" in text
+
+
+def test_how_it_was_trained_is_said() -> None:
+    changed = {"weight": 0.3, "partner": "labelled"}
+    runs = [result(*STRONG, 0, 30), result("cutmix_seg", "strong", 0, 31, settings=changed)]
+    text = report([*runs, result("cps", "strong", 0, 32, settings={"weight": 0.5})])
+    assert "precision: float32; " in text
+    said = "methods' settings: cps(weight=0.5), cutmix_seg(weight=0.3, partner=labelled); "
+    assert said in text
+    assert "methods' settings: their defaults; " in report(runs[:1])
+
+
+def test_skipped_scans_are_said() -> None:
+    gone = {"08/000001": "it has 7 bytes"}
+    runs = [result(*STRONG, seed, 30) for seed in (0, 1)]
+    assert "skipped" not in report(runs)
+    assert "learnt without" not in report(runs)
+    runs[1]["run"]["skipped_scans"] = gone
+    assert "supervised, strong, seed 1: learnt without 1 of its scans" in report(runs)
+    fewer = [{**r, "skipped_scans": gone} for r in runs]
+    assert "split: test (100 scans, 1 skipped)" in report(fewer)
+    others = {**runs[0], "skipped_scans": {"08/000002": "it has 7 bytes"}}
+    assert [len(c.budgets[0].runs[STRONG]) for c in comparisons([others, fewer[1]])] == [1, 1]
 
 
 def test_the_settings_of_a_vote_are_part_of_the_protocol() -> None:
