@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from data_tools.source import add_source, open_source
+from data_tools.source import add_source, check_present, open_source
 from rangeseg.commandline import Commands, add_command
 from rangeseg.errors import DataError, DataFault
 
@@ -69,8 +69,7 @@ def _check(source: ScanSource, arguments: argparse.Namespace) -> list[Part]:
     from rangeseg.datasets.check import check_dataset
     from rangeseg.datasets.splits import check_split, read_split
 
-    if not source.root.exists():  # a simulated data set would be made here, not checked
-        raise DataError(f"{source.root} is not a folder: there is nothing to check", "missing")
+    check_present(source, "check")
     labelled = None
     if arguments.labels is not None:
         labelled = read_split(arguments.labels)

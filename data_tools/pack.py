@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_tools.source import add_source, open_source
+from data_tools.source import add_source, check_present, open_source
 from rangeseg.commandline import Commands, add_command
-from rangeseg.errors import ConfigError, DataError
+from rangeseg.errors import ConfigError
 
 
 def add(commands: Commands) -> None:
@@ -39,8 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(arguments)
     if isinstance(source, Packed):
         raise ConfigError(f"{source.root} is packed already: copy it, or pack the original data")
-    if not source.root.is_dir():  # a simulated data set would be made here
-        raise DataError(f"{source.root} is not a folder: there is nothing to pack")
+    check_present(source, "pack")
     assert isinstance(source, Packable)
     name = next(name for name, kind in DATASETS.items() if type(source) is kind)
     packing = pack_dataset(source, name, arguments.out, arguments.split)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rangeseg.errors import ConfigError
+from rangeseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from rangeseg.datasets.base import ScanSource
@@ -42,3 +42,28 @@ def open_source(arguments: argparse.Namespace) -> ScanSource:
 
     dataset = load_config(Path(name)).dataset
     return open_dataset(dataset.name, root or dataset.root, dataset.description)
+
+
+def check_present(source: ScanSource, task: str) -> None:
+    """For a command that must not begin to simulate, as listing a simulated data set does.
+
+    Args:
+        source: what it is about.
+        task: what it does with it.
+
+    Raises:
+        DataError: there is nothing, or only a part of a simulation.
+    """
+    from rangeseg.datasets.simulated import Simulated
+    from rangeseg.simulation.generate import read_stamp
+
+    if not source.root.exists():
+        raise DataError(f"{source.root} is not a folder: there is nothing to {task}", "missing")
+    if isinstance(source, Simulated):
+        stamp = read_stamp(source.root)
+        if stamp is None or not stamp.complete:
+            raise DataError(
+                f"{source.root} is not wholly simulated: `rangeseg-data simulate {source.root}` "
+                f"does it, then there is something to {task}",
+                "missing",
+            )

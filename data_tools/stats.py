@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools.source import add_source, open_source
+from data_tools.source import add_source, check_present, open_source
 from rangeseg.commandline import Commands, add_command
-from rangeseg.errors import ConfigError, DataError
+from rangeseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from rangeseg.datasets.draft import Draft
@@ -69,8 +69,7 @@ def _described(arguments: argparse.Namespace) -> int:
     from rangeseg.datasets.statistics import evenly_spaced, measure_images, measure_scans
 
     source = open_source(arguments)
-    if not source.root.exists():  # a simulated data set would be made here, not measured
-        raise DataError(f"{source.root} is not a folder: there is nothing to measure")
+    check_present(source, "measure")
     sensor = source.info.sensor
     if arguments.dataset.endswith((".yaml", ".yml")):
         from rangeseg.config import load_config

@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = add_command(
         commands, "demo", _demo,
-        "simulate, train two methods on 1 %% of the labels, evaluate, draw (under 5 minutes)",
+        "simulate, train two methods on 1 %% of the labels, evaluate, draw (3 to 7 minutes)",
         "rangeseg demo",
     )  # fmt: skip
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: %(default)s")

@@ -84,7 +84,9 @@ class Config(Settings):
 
     def resolved(self) -> str:
         """The configuration as YAML, with every default written out."""
-        values = self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(
+            mode="json",
+        )
         values["methods"] = self.resolved_methods()
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
@@ -136,9 +138,11 @@ class RunConfig(Config):
         return [self.run.method]
 
 
+# An id that is newly ignored was in no label that was learnt from: it would have been unknown.
 _NOT_OF_THE_WEIGHTS = (
-    "dataset.root", "dataset.description.sequences", "evaluate.", "run.labels",
-    "train.workers", "train.save_", "train.log_every", "train.tensorboard", "train.validate_",
+    "dataset.root", "dataset.description.sequences", "dataset.description.ignored_ids",
+    "evaluate.", "run.labels", "train.workers", "train.save_", "train.log_every",
+    "train.tensorboard", "train.validate_",
 )  # fmt: skip
 
 # How a run is fed, saved and watched changes no figure, nor does an exact order of sums; which

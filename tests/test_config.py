@@ -203,6 +203,15 @@ def test_figures_of_another_split_are_of_the_same_settings() -> None:
     assert val != wider
 
 
+def test_what_is_not_set_is_shown_too(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    shown = load_config(path).resolved()
+    assert "crop_width: null" in shown
+    path.write_text(shown)
+    assert load_config(path).resolved() == shown
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml does not exist"):
         load_config(Path("nowhere.yaml"))

@@ -45,8 +45,9 @@ class Draft:
 def draft_description(root: Path, layout: Layout, most: int) -> Draft:
     """Describe a folder in KITTI's layout by what lies in it.
 
-    What ``layout`` leaves open is taken from the files where they tell it: columns, ring, type of
-    the labels. Each raw id becomes a class, but for 0, which data sets use for what has no class.
+    What ``layout`` leaves open is taken from the files where they tell it: the ending
+    ``.pcd.bin``, columns, ring, type of the labels. Each raw id becomes a class, but for 0, which
+    data sets use for what has no class.
 
     Args:
         root: the folder that holds ``sequences/``.
@@ -59,6 +60,10 @@ def draft_description(root: Path, layout: Layout, most: int) -> Draft:
     folder = SequenceFolder(root)
     folder.layout = layout
     sequences, left_out = _find_scans(folder)
+    frames = [scan_id for ids in sequences.values() for scan_id in ids]
+    if "points_suffix" not in layout.model_fields_set and all(i.endswith(".pcd") for i in frames):
+        folder.layout = layout = layout.model_copy(update={"points_suffix": ".pcd.bin"})
+        sequences, left_out = _find_scans(folder)
     scan_ids = [scan_id for ids in sequences.values() for scan_id in ids]
     folder.layout = layout = _completed(folder, scan_ids)
 
@@ -83,7 +88,7 @@ def draft_description(root: Path, layout: Layout, most: int) -> Draft:
             {"name": f"class_{raw}", "ids": [raw], "colour": colour}
             for raw, colour in zip(own, distinct_colours(len(own)), strict=True)
         ],
-        "ignored_ids": [0] if 0 in raw_ids and own != [0] else [],
+        "ignored_ids": [] if own == [0] else [0],  # what pseudo-labels are not sure of needs one
         "sensor": {"beams": MOST_BEAMS, "fov_up_deg": 90, "fov_down_deg": -90},
         "sequences": {
             "train": names[:-1] or names,

@@ -102,10 +102,11 @@ def read_points(path: Path, columns: int) -> np.ndarray:
 
 
 def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
-    """Scale intensities to 0..1, and make each value beyond ±FARTHEST NaN.
+    """Scale intensities to 0..1; a coordinate beyond ±FARTHEST becomes NaN, such an intensity 0.
 
-    Such a point is not projected, but gets a prediction like every other. One finite intensity of
-    1e38 would make the image infinite, and with it what the network says of the whole scan.
+    Without a position a point is not projected, but gets a prediction like every other. Without an
+    intensity it is where it is: some devices write NaN. One finite intensity of 1e38 would make
+    the image infinite, and with it what the network says of the whole scan.
 
     Args:
         points: (N,4) float32; changed in place.
@@ -119,15 +120,16 @@ def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
             points[:, 3] /= np.float32(intensity_max)
     if _any_beyond(points.ravel()):
         points[np.abs(points) > FARTHEST] = np.nan
+        points[np.isnan(points[:, 3]), 3] = 0.0
     return points
 
 
 @kernel
 def _any_beyond(values: np.ndarray) -> bool:
-    """Whether a value is beyond ±FARTHEST; without the memory that NumPy needs for the answer."""
+    """Whether a value is NaN or beyond ±FARTHEST; without NumPy's memory for the answer."""
     found = False
     for i in range(values.shape[0]):
-        found |= abs(values[i]) > FARTHEST
+        found |= not abs(values[i]) <= FARTHEST
     return found
 
 

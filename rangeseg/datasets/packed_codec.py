@@ -13,7 +13,7 @@ import struct
 import numpy as np
 
 from rangeseg.datasets.base import Scan
-from rangeseg.datasets.files import measured
+from rangeseg.datasets.files import FARTHEST, measured
 from rangeseg.datasets.packed_kernels import (
     RAW,
     STEPS_PER_M,
@@ -42,7 +42,7 @@ def encode_scan(scan: Scan) -> bytes:
     """A scan as bytes; its id and its number of points are kept elsewhere.
 
     Args:
-        scan: as a source reads it. Values that ``measured`` would turn into NaN become NaN.
+        scan: as a source reads it; what ``measured`` would change is changed.
 
     Raises:
         ValueError: it has no point, or a beam beyond 255.
@@ -101,11 +101,10 @@ def decode_scan(content: np.ndarray, scan_id: str, points: int, with_labels: boo
     _, table, codes, lanes, extra, labels = np.split(content, np.cumsum(sizes[:-1]))
     values = np.full(256, np.nan, dtype=np.float32)
     values[:intensities] = np.frombuffer(table.tobytes(), dtype="<f4")
+    values[np.abs(values) > FARTHEST] = np.nan
     decoded = np.empty((points, 4), dtype=np.float32)
     bytes_of = decoded.view(np.uint8)
-    bytes_used = decode_points(
-        codes.reshape(points, 4), lanes, extra, measured(values, 1.0), decoded, bytes_of
-    )
+    bytes_used = decode_points(codes.reshape(points, 4), lanes, extra, values, decoded, bytes_of)
     if bytes_used != extra_size:
         raise ValueError("its coordinates are not coded as they should be")
     return Scan(

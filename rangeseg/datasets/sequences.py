@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -101,7 +102,7 @@ class SequenceFolder(ScanSource):
         return tuple(sorted(self.SPLITS[split]))
 
     def sequence_ids(self, sequence: str) -> list[str]:
-        """Ids of all scans of one sequence, sorted.
+        """Ids of all scans of one sequence, in the order of their numbers.
 
         Raises:
             DataError: the root is wrong, the sequence is missing or empty, or a file has a name
@@ -152,11 +153,11 @@ class SequenceFolder(ScanSource):
         )
 
     def has_labels(self, scan_id: str) -> bool:
-        """Whether there is a label file for a scan, sound or not."""
-        return self.paths(scan_id)[1].exists()
+        """Whether there is a label file for a scan, sound or not, or a link to one that is lost."""
+        return os.path.lexists(self.paths(scan_id)[1])
 
     def labels_without_scan(self, sequence: str) -> list[str]:
-        """Sorted ids that a sequence has label files of, but no points."""
+        """Ids that a sequence has label files of, but no points."""
         folder = self.paths(f"{sequence}/any")[1].parent
         try:
             frames = _frames(folder, self.layout.labels_suffix)
@@ -272,7 +273,13 @@ class SequenceFolder(ScanSource):
 
 
 def _frames(folder: Path, suffix: str) -> list[str]:
-    """Sorted names, without suffix, of the files that end with it."""
+    """Names, without suffix, of the files that end with it; 9 comes before 10."""
     # Not dot files: macOS leaves ._000000.bin beside every copied file.
     names = (n for n in os.listdir(folder) if n.endswith(suffix) and not n.startswith("."))
-    return sorted(name[: -len(suffix)] for name in names)
+    return sorted((name[: -len(suffix)] for name in names), key=_in_order)
+
+
+def _in_order(frame: str) -> tuple[list[str | int], str]:
+    """What frames are sorted by: their words and numbers in turn."""
+    parts = re.split(r"([0-9]+)", frame)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], frame

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def parse_ratio(text: str) -> Fraction:
 
 def format_ratio(ratio: Fraction) -> str:
     """A ratio as people write it: ``1%``, ``12.5%``."""
-    return f"{float(ratio * 100):g}%"
+    percent = Decimal(100 * ratio.numerator) / ratio.denominator
+    return f"{percent.normalize():f}%"  # not 5e-05, and every digit: it is read again
 
 
 def draw_uniform(scan_ids: Sequence[str], ratio: Fraction, seed: int) -> list[str]:
@@ -206,8 +208,9 @@ def check_split(labelled: Sequence[str], source: ScanSource, path: Path) -> None
         path: the list's file, for the message.
 
     Raises:
-        DataError: the list is empty, names a scan twice, is for another kind of data set or
-            names a scan that is not in the train split; or the train split cannot be listed.
+        DataError: the list is empty, names a scan twice, is for another kind of data set, or
+            names a scan that is not in the train split or has no labels; or the train split cannot
+            be listed.
     """
     if not labelled:
         raise DataError(f"{path} lists no scan: {_ONE_A_LINE}")
@@ -227,6 +230,12 @@ def check_split(labelled: Sequence[str], source: ScanSource, path: Path) -> None
             f"{path}{f' ({name})' if name else ''}: {len(strangers)} of {len(labelled)} scans "
             f"are not in the train split ({len(train)} scans) of {source.root}: {_some(named)}: "
             "use a list made for this data set, or copy the missing scans there"
+        )
+    without = [scan_id for scan_id in labelled if not source.needs_labels(scan_id)]
+    if without:
+        raise DataError(
+            f"{path}: {len(without)} of {len(labelled)} scans have no label file in {source.root}: "
+            f"{_some(without)}: label them, or take them out of the list"
         )
 
 

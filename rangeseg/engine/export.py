@@ -72,9 +72,12 @@ def export_predictions(
 
     Raises:
         ConfigError: the folder is not empty and ``resume`` is not set, it holds another export,
-            another process writes in it, or a file cannot be written.
+            another process writes in it, or a file cannot be written; or labels are to be
+            withheld and the data set has no id for that.
         DataError: a scan cannot be read and is not to be skipped.
     """
+    if settings.min_confidence is not None:
+        source.encode_labels(np.array([IGNORE], dtype=np.uint8))  # said before anything is written
     stamp = {**origin, **settings.model_dump()}
     scan_ids = source.scan_ids(settings.split)
     with ExitStack() as held:
@@ -140,7 +143,7 @@ def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
         with (
             _sole_writer(out),
             writing(archive) as content,
-            zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as zipped,
+            zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as zipped,
             Progress(f"zip {archive.name}", len(files), "file") as progress,
         ):
             for file in files:

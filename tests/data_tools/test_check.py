@@ -230,6 +230,16 @@ class TestUsage:
         assert "typo is not a folder: there is nothing to check" in err
         assert not (tmp_path / "typo").exists()
 
+    @pytest.mark.parametrize("command", ["check", "stats", "pack"])
+    def test_no_street_is_made_in_an_empty_folder(
+        self, command: str, tmp_path: Path, capsys: Capture
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        more = ["--out", str(tmp_path / "a.pack")] if command == "pack" else []
+        assert main([command, "simulated", str(tmp_path / "empty"), *more]) == 3
+        assert "empty is not wholly simulated: `rangeseg-data sim" in capsys.readouterr().err
+        assert not any((tmp_path / "empty").iterdir())
+
     def test_unknown_names(self, root: Path, capsys: Capture) -> None:
         code, _, err = call(capsys, "semantic_kity", root)
         assert code == 2

@@ -256,6 +256,38 @@ def test_scans_without_labels_are_the_unlabelled_pool(tmp_path: Path) -> None:
         labelled_and_unlabelled(mine, "50%", 0)
 
 
+def test_a_list_of_scans_without_labels_is_refused(tmp_path: Path) -> None:
+    mine = source(write_root(tmp_path / "mine"))
+    mine.paths("01/000001")[1].unlink()
+    path = tmp_path / "list.txt"
+    path.write_text("01/000000\n01/000001\n")
+    with pytest.raises(DataError, match=r"list.txt: 1 of 2 scans have no label .*: 01/000001: lab"):
+        labelled_and_unlabelled(mine, str(path), 0)
+    mine.paths("01/000001")[1].symlink_to(tmp_path / "gone")  # is a fault, not a scan without
+    assert labelled_and_unlabelled(mine, str(path), 0)[0] == ["01/000000", "01/000001"]
+    with pytest.raises(DataError, match=r"000001\.label does not exist"):
+        mine.read_scan("01/000001")
+
+
+def test_frames_go_by_their_numbers(tmp_path: Path) -> None:
+    names = ["0", "1", "2", "10", "a2", "a10", "b1_9", "b1_10"]
+    for name in reversed(names):
+        write_points(tmp_path, f"01/{name}", turn()[0])
+    assert source(tmp_path).sequence_ids("01") == [f"01/{name}" for name in names]
+
+
+def test_a_point_without_an_intensity_is_where_it_is(tmp_path: Path) -> None:
+    points, _ = turn()
+    points[::3, 3], points[1::3, 3] = np.nan, 1e38
+    write_points(tmp_path, "01/0", points)
+    write_labels(tmp_path, "01/0", raw_labels(points))
+    scan = source(tmp_path).read_scan("01/0")
+    assert scan.labels is not None
+    assert (scan.labels != IGNORE).all()
+    np.testing.assert_array_equal(scan.points[:, :3], points[:, :3])
+    np.testing.assert_array_equal(scan.points[:, 3], np.where(points[:, 3] <= 1, points[:, 3], 0))
+
+
 def test_partly_labelled_scans(tmp_path: Path) -> None:
     mine = source(write_root(tmp_path))
     points_path, label_path = mine.paths("01/000000")
@@ -295,6 +327,33 @@ def test_training_on_few_labels_reads_no_others(method: str, tmp_path: Path) -> 
     assert result["scans"] == 3  # of four
     assert set(result["iou"]) == {"floor", "wall"}
     assert result["protocol"]["rows"] == "inclination"
+
+
+def test_an_ignored_id_can_be_named_after_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pseudo-labels that are not sure need one; labels without any need none."""
+    values = {
+        "dataset": {
+            "name": "custom", "root": str(write_root(tmp_path / "mine")),
+            "description": {**DESCRIPTION, "ignored_ids": []},
+        },
+        "range_image": {"height": 16, "width": 192}, "model": {"width": 4},
+        "train": {"steps": 1, "batch_size": 2},
+    }  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(json.dumps(values))
+    run, out = tmp_path / "run", tmp_path / "out"
+    words = ["train", str(tmp_path / "mine.yaml"), "--method", "supervised", "--labels", "50%"]
+    assert main([*words, "--out", str(run)]) == 0
+    words = ["predict", str(run), "--split", "val", "--out", str(out), "--min-confidence", "1"]
+    assert main(words) == 2
+    assert "name one under ignored_ids" in capsys.readouterr().err
+    assert not out.exists()
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("ignored_ids: []", "ignored_ids: [0]"))
+    assert main(words) == 0
+    (file,) = out.glob("sequences/03/predictions/000000.label")
+    assert (np.fromfile(file, dtype=np.uint32) == 0).mean() > 0.9
 
 
 def pandaset(real_data: Path) -> tuple[Config, Custom]:

@@ -71,7 +71,7 @@ def test_a_folder_is_described(tmp_path: Path) -> None:
     assert [(c.name, c.ids) for c in description.classes] == [
         ("class_7", (7,)), ("class_8", (8,)), ("class_9", (9,)),
     ]  # fmt: skip
-    assert description.ignored_ids == ()
+    assert description.ignored_ids == (0,)  # although no label is: pseudo-labels need one
     raw = np.concatenate([raw_labels(turn(s * 100 + f)[0]) for s in (1, 2, 3) for f in range(4)])
     assert draft.raw_ids == {i: int((raw == i).sum()) for i in (7, 8, 9)}
 
@@ -100,6 +100,21 @@ def test_what_the_files_tell(tmp_path: Path) -> None:
     scan = Custom(tmp_path, described).read_scan("b/1")
     np.testing.assert_array_equal(scan.ring, beam)
     np.testing.assert_allclose(scan.points, points, rtol=1e-5)
+
+
+def test_the_ending_of_nuscenes_is_found(tmp_path: Path) -> None:
+    points, beam = turn()
+    values = np.concatenate([points, beam[:, None]], axis=1)
+    for scan_id in ("a/1", "b/1"):
+        write_points(tmp_path, scan_id, values, ".pcd.bin")
+        write_labels(tmp_path, scan_id, raw_labels(points))
+    draft = draft_description(tmp_path, Layout(), most=9)
+    assert draft.description.layout.points_suffix == ".pcd.bin"
+    assert draft.description.layout.columns == 5
+    assert draft.sequences == {"a": ["a/1"], "b": ["b/1"]}
+    assert set(draft.raw_ids) == {7, 8, 9}
+    write_points(tmp_path, "a/2", values)  # not of all: the names are what they are
+    assert draft_description(tmp_path, Layout(), most=9).sequences["a"] == ["a/1.pcd", "a/2"]
 
 
 def test_what_is_stated_is_not_guessed(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class TestCodec:
 
     def test_intensities_beyond_one_are_kept(self) -> None:
         points = np.random.default_rng(0).normal(0, 300, (6000, 4)).astype(np.float32)
-        points[7, 3] = np.nan
+        points[7, 2] = np.nan
         check_points(through(Scan("a", points)).points, points)
 
     @pytest.mark.parametrize("runs", [[1], [255], [256], [3, 510, 1, 254, 700], [1] * 500])

@@ -184,7 +184,7 @@ class TestListing:
 
 class TestReading:
     def test_points_and_labels(self, root: Path) -> None:
-        points = np.array([[1, 2, 3, 0.5], [1, 2, 3, np.nan], [1, 2, 3, 0]], dtype=np.float32)
+        points = np.array([[1, 2, 3, 0.5], [1, np.nan, 3, 1], [1, 2, 3, 0]], dtype=np.float32)
         points.tofile(bin_of(root, "00/000000"))
         raw = np.array([252 | (7 << 16), 99, 40], dtype=np.uint32)
         raw.tofile(label_of(root, "00/000000"))

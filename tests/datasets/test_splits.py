@@ -111,7 +111,9 @@ class TestRatio:
         with pytest.raises(ConfigError, match=message):
             parse_ratio(text)
 
-    @pytest.mark.parametrize("text", ["1%", "10%", "12.5%", "100%", "0.1%"])
+    @pytest.mark.parametrize(
+        "text", ["1%", "10%", "12.5%", "100%", "0.1%", "0.00005%", "99.99999%", "33.3333333333%"]
+    )
     def test_is_shown_as_it_was_written(self, text: str) -> None:
         assert format_ratio(parse_ratio(text)) == text
 
