@@ -114,6 +114,7 @@ def evaluate(
             "split": split,
             "policy": info.policy,
             "image": [sensor.height, sensor.width],
+            "min_range": sensor.min_range,  # m; nearer points are not in the image, but judged
             # Scans that do not allow the sensor's rule fall back, each for itself.
             "rows": " + ".join(
                 rule if len(rows) == 1 else f"{rule} ({n})" for rule, n in sorted(rows.items())
