@@ -84,9 +84,7 @@ class Config(Settings):
 
     def resolved(self) -> str:
         """The configuration as YAML, with every default written out."""
-        values = self.model_dump(
-            mode="json",
-        )
+        values = self.model_dump(mode="json")
         values["methods"] = self.resolved_methods()
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
