@@ -188,6 +188,8 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         _check_archive(path)
         state = torch.load(path, map_location=device, weights_only=True)
+    except torch.cuda.OutOfMemoryError:  # the file is sound
+        raise
     except Exception as error:  # PyTorch and zipfile raise nearly anything on hostile bytes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(f"{path} is damaged or not a checkpoint ({reason})") from None
@@ -234,6 +236,8 @@ def fitting(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except torch.cuda.OutOfMemoryError:
+        raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path} does not fit the run: {reason}") from None

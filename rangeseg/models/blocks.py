@@ -96,11 +96,14 @@ def upsample_azimuth(x: Tensor, factor: int) -> Tensor:
     """
     if factor == 1:
         return x
-    enlarged = F.interpolate(
-        pad_azimuth(x, 1), scale_factor=factor, mode="bilinear", align_corners=False
-    )
+    padded = pad_azimuth(x, 1)
+    if x.is_cuda and x.dtype == torch.bfloat16 and x.requires_grad:
+        # CUDA sums the gradient in the image's own type, and bfloat16 would keep 2 digits of the
+        # up to 256 summands.
+        padded = padded.float()
+    enlarged = F.interpolate(padded, scale_factor=factor, mode="bilinear", align_corners=False)
     cropped: Tensor = _CropAzimuth.apply(enlarged, factor)  # type: ignore[no-untyped-call]
-    return cropped
+    return cropped.to(x.dtype)
 
 
 def full_resolution(features: Sequence[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ losses, gradients, clipping, optimiser, EMA. Both sides of a ratio take turns in
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -172,6 +173,7 @@ def memory_table(overrides: tuple[str, ...], device: torch.device) -> list[dict[
         trainee = Trainee("cutmix_seg", overrides, device)
         for network in trainee.method.trained_networks():
             network.activation_checkpointing = on  # type: ignore[assignment]
+        gc.collect()  # the trainee before refers to itself
         torch.cuda.reset_peak_memory_stats(device)
         (seconds,) = measure_steps({"": trainee}, 5, device).values()
         peak = torch.cuda.max_memory_allocated(device) / 2**30

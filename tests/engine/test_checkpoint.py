@@ -11,6 +11,7 @@ from rangeseg.engine.checkpoint import (
     Identity,
     check_owner,
     find_checkpoint,
+    fitting,
     load_checkpoint,
     save_checkpoint,
 )
@@ -117,6 +118,17 @@ def test_a_truncated_file_is_refused(saved: Path, kept: int) -> None:
     saved.write_bytes(saved.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
         load_checkpoint(saved, IDENTITY, make_method(), CPU)
+
+
+def test_a_full_gpu_is_no_damaged_checkpoint(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        load_checkpoint(saved, IDENTITY, make_method(), CPU)
+    with pytest.raises(torch.cuda.OutOfMemoryError), fitting(saved):
+        load()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

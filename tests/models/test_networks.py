@@ -160,6 +160,22 @@ def test_upsampling_interpolates_across_the_seam() -> None:
     assert enlarged[0, 0, 0, 0] == pytest.approx(0.25)  # a quarter of the neighbour at the left
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_the_gradient_of_upsampling_is_not_summed_in_bfloat16(factor: int) -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 8, 8, 32, device="cuda").bfloat16()
+    above = torch.rand(1, 8, 8 * factor, 32 * factor, device="cuda").bfloat16()
+    found, exact = image.clone().requires_grad_(), image.double().requires_grad_()
+    enlarged = upsample_azimuth(found, factor)
+    assert enlarged.dtype == torch.bfloat16
+    enlarged.backward(above)
+    upsample_azimuth(exact, factor).backward(above.double())
+    error = (found.grad.double() - exact.grad).square().mean().sqrt()
+    assert error < 0.003 * exact.grad.square().mean().sqrt()
+
+
 @pytest.mark.parametrize("channels", [4, 12, 16])
 def test_a_narrow_shortcut_is_sound(channels: int) -> None:
     """PyTorch 2.13 corrupts memory here unless it is avoided: the process would die."""
