@@ -49,7 +49,8 @@ class PseudoSeg(Method[PseudoSegSettings]):
 
         1. A whole scan holds nearly every class, so the classifier tells the classes of windows
            of azimuth, and gates the activation maps in each. Where it finds none the decoder
-           alone makes the label.
+           alone makes the label. A class that is there but has no label in a window, as between
+           scribbles, is learnt as absent.
         2. Both logits are divided by their root mean square over a scan's valid pixels, not over
            the pixels of the whole batch; their mean over the classes, which no softmax sees and
            which would only flatten the label, is taken off first.
