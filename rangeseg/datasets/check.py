@@ -42,7 +42,7 @@ class Tally:
         scans: how many there are.
         labelled: how many have sound labels.
         points: points of all sound scans.
-        nan_points: points of which a value is not finite; counted by a deep check only.
+        nan_points: points of which a coordinate is not finite; counted by a deep check only.
         empty_returns: points at (0, 0, 0); by a deep check only.
         class_points: (256,) points per train id, ignored ones at 255; by a deep check only.
         problems: what training or evaluation would fail on.

@@ -11,7 +11,7 @@ import torch
 
 from rangeseg.building import build_method, open_source
 from rangeseg.colours import UNSURE, label_colours, range_colours
-from rangeseg.config import RunConfig, load_config
+from rangeseg.config import RunConfig, load_config, load_run_config
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.methods import METHODS
@@ -104,8 +104,8 @@ def test_what_is_taught_is_what_the_loss_gets(
     np.testing.assert_array_equal(batch.taught[others][valid.numpy()], labels[valid].numpy())
 
 
-def test_a_run_shows_its_trained_networks(run: Path, small_config: list[str]) -> None:
-    config = config_of(small_config, "cutmix_seg")
+def test_a_run_shows_its_trained_networks(run: Path) -> None:
+    config = load_run_config(run / "config.yaml")
     fresh = student_batch(config, None, 3, CPU)
     # The list that it was trained on may be gone: its folder has a copy.
     gone = config.run.model_copy(update={"labels": "lists/gone.txt"})
