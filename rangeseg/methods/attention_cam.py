@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.models.blocks import upsample_azimuth
+from rangeseg.models.convolution import Conv2d
 
 ATTENTION_CHANNELS = 128
 
@@ -31,11 +32,11 @@ class AttentionCam(nn.Module):
     def __init__(self, channels: tuple[int, ...], num_classes: int, windows: int) -> None:
         super().__init__()
         self.windows = windows
-        self.classifier = nn.Conv2d(channels[-1], num_classes, kernel_size=1)
-        self.query = nn.Conv2d(sum(channels), ATTENTION_CHANNELS, kernel_size=1, bias=False)
-        self.key = nn.Conv2d(sum(channels), ATTENTION_CHANNELS, kernel_size=1, bias=False)
+        self.classifier = Conv2d(channels[-1], num_classes, kernel_size=1)
+        self.query = Conv2d(sum(channels), ATTENTION_CHANNELS, kernel_size=1, bias=False)
+        self.key = Conv2d(sum(channels), ATTENTION_CHANNELS, kernel_size=1, bias=False)
         self.output = nn.Sequential(
-            nn.Conv2d(num_classes, num_classes, kernel_size=1, bias=False),
+            Conv2d(num_classes, num_classes, kernel_size=1, bias=False),
             nn.BatchNorm2d(num_classes),
         )
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rangeseg.models.convolution import Conv2d
+
 
 class _PadAzimuth(torch.autograd.Function):
     """Concatenation with a backward of its own.
@@ -56,7 +58,7 @@ def pad_azimuth(x: Tensor, columns: int) -> Tensor:
     return padded
 
 
-class AzimuthConv(nn.Conv2d):
+class AzimuthConv(Conv2d):
     """A 3x3 convolution without bias: circular along azimuth, zeros above and below."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -69,7 +71,7 @@ class AzimuthConv(nn.Conv2d):
         return super().forward(pad_azimuth(x, 1))
 
 
-class _Shrink(nn.Conv2d):
+class _Shrink(Conv2d):
     """A 1x1 convolution of every other row and column."""
 
     # PyTorch 2.13 on a CPU writes past its memory in the backward of a strided 1x1 convolution in
@@ -120,7 +122,7 @@ def leaky_relu() -> nn.Module:
 def conv1x1(in_channels: int, out_channels: int, bias: bool) -> nn.Sequential:
     """1x1 convolution, batch norm, LeakyReLU(.01)."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
+        Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
         nn.BatchNorm2d(out_channels),
         leaky_relu(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rangeseg.models.blocks import conv3x3, residual_stages, upsample_azimuth
+from rangeseg.models.convolution import Conv2d
 from rangeseg.models.network import StagedNetwork
 
 
@@ -37,9 +38,9 @@ class CENet(StagedNetwork):
         )
         self.stages = residual_stages(width, width, nn.Hardswish)
         self.decoder = nn.Sequential(conv3x3(5 * width, 2 * width), conv3x3(2 * width, width))
-        self.classifier = nn.Conv2d(width, num_classes, kernel_size=1)
+        self.classifier = Conv2d(width, num_classes, kernel_size=1)
         self.auxiliary_classifiers = nn.ModuleList(
-            nn.Conv2d(width, num_classes, kernel_size=1) for _ in range(3)
+            Conv2d(width, num_classes, kernel_size=1) for _ in range(3)
         )
 
     def auxiliary(self, features: list[Tensor]) -> list[Tensor]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import nn
 
 from rangeseg.models.blocks import conv1x1, leaky_relu, residual_stages
+from rangeseg.models.convolution import Conv2d
 from rangeseg.models.network import StagedNetwork
 
 
@@ -39,7 +40,7 @@ class FIDNet(StagedNetwork):
         self.decoder = nn.Sequential(
             conv1x1(8 * width, 4 * width, bias=False), conv1x1(4 * width, width, bias=False)
         )
-        self.classifier = nn.Conv2d(width, num_classes, kernel_size=1)
+        self.classifier = Conv2d(width, num_classes, kernel_size=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
