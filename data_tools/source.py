@@ -54,16 +54,11 @@ def check_present(source: ScanSource, task: str) -> None:
     Raises:
         DataError: there is nothing, or only a part of a simulation.
     """
+    from rangeseg.datasets import missing_data
     from rangeseg.datasets.simulated import Simulated
-    from rangeseg.simulation.generate import read_stamp
 
-    if not source.root.exists():
-        raise DataError(f"{source.root} is not a folder: there is nothing to {task}", "missing")
-    if isinstance(source, Simulated):
-        stamp = read_stamp(source.root)
-        if stamp is None or not stamp.complete:
-            raise DataError(
-                f"{source.root} is not wholly simulated: `rangeseg-data simulate {source.root}` "
-                f"does it, then there is something to {task}",
-                "missing",
-            )
+    missing = missing_data(source)
+    if missing:
+        made = isinstance(source, Simulated)
+        remedy = f"; `rangeseg-data simulate {source.root}` makes it" if made else ""
+        raise DataError(f"{source.root} {missing}: there is nothing to {task}{remedy}", "missing")

@@ -22,31 +22,12 @@ from rangeseg.methods import find_method
 from rangeseg.methods.base import Method, Task
 from rangeseg.models import build_network
 from rangeseg.models.network import Network
-from rangeseg.simulation.generate import read_stamp
 
 
 def open_source(config: Config) -> ScanSource:
     """The data set of a configuration."""
     dataset = config.dataset
     return open_dataset(dataset.name, dataset.root, dataset.description)
-
-
-def missing_data(config: Config) -> str | None:
-    """What keeps a configuration's data from being read, in words; None if they are all there.
-
-    For whoever must not begin to simulate, as opening the simulated data set does on first use.
-
-    Raises:
-        DataError: the folder holds another simulation, or something else.
-    """
-    dataset = config.dataset
-    if not dataset.root.exists():
-        return "is not there"
-    if dataset.name == "simulated" and dataset.root.is_dir():
-        stamp = read_stamp(dataset.root)
-        if stamp is None or not stamp.complete:
-            return "is only partly simulated"
-    return None
 
 
 def make_predictor(

@@ -108,18 +108,19 @@ def _data(config: Path | None) -> Iterator[str]:
 
 
 def _root(path: Path) -> str:
-    from rangeseg.building import missing_data, open_source
+    from rangeseg.building import open_source
     from rangeseg.config import load_config
+    from rangeseg.datasets import missing_data
 
     try:
         config = load_config(path)
         root = config.dataset.root
-        missing = missing_data(config)
+        source = open_source(config)
+        missing = missing_data(source)
         if missing:
             makes_itself = config.dataset.name == "simulated"
             remedy = "training makes it" if makes_itself else f"copy it there, or edit {path.name}"
             return f"{BAD}{path.name}: {root} {missing}: {remedy}"
-        source = open_source(config)
         counts = [f"{split} {len(source.scan_ids(split))}" for split in ("train", "val")]
     except RangesegError as error:
         return f"{BAD}{path.name}: {error}"

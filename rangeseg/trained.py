@@ -13,10 +13,10 @@ from rangeseg.building import (
     build_method,
     identity,
     make_predictor,
-    missing_data,
     open_source,
 )
 from rangeseg.config import RunConfig, load_run_config
+from rangeseg.datasets import missing_data
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.published_lists import fingerprint
@@ -141,13 +141,13 @@ def load_run(
     if on_bad_scan is not None:
         dataset = config.dataset.model_copy(update={"on_bad_scan": on_bad_scan})
         config = config.model_copy(update={"dataset": dataset})
-    missing = missing_data(config)  # the simulated data set would make itself anew
+    source = open_source(config)
+    missing = missing_data(source)  # the simulated data set would make itself anew
     if missing:
         raise DataError(
             f"{config.dataset.root}, the data of {folder}, {missing}: copy it back, or change "
             f"dataset.root in {folder / CONFIG}"
         )
-    source = open_source(config)
     method = build_method(config, source, torch.ones(source.info.label_map.num_classes))
     path = folder / CHECKPOINT
     labelled = read_split(folder / LABELLED)

@@ -35,7 +35,7 @@ def simulated_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config(simulated_root: Path) -> list[str]:
     """Words that make a training of seconds: ``rangeseg train *tiny_config --method ...``."""
     settings = [

@@ -12,6 +12,7 @@ from rangeseg.datasets.packed import Packed
 from rangeseg.datasets.semantic_kitti import ScribbleKitti, SemanticKitti
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.errors import ConfigError, unknown_name
+from rangeseg.simulation.generate import read_stamp
 
 DATASETS: dict[str, type[ScanSource]] = {
     "semantic_kitti": SemanticKitti,
@@ -36,6 +37,23 @@ def open_dataset(name: str, root: Path, description: Description | None = None) 
     """
     source = _open_folder(name, root, description)
     return Packed(root, name, source) if os.path.isfile(root) else source
+
+
+def missing_data(source: ScanSource) -> str | None:
+    """What keeps a data set from being read, in words; None if it is all there.
+
+    For whoever must not begin to simulate, as listing a simulated data set does.
+
+    Raises:
+        DataError: the folder holds another simulation, or something else.
+    """
+    if not source.root.exists():
+        return "is not there"
+    if isinstance(source, Simulated):
+        stamp = read_stamp(source.root)
+        if stamp is None or not stamp.complete:
+            return "is only partly simulated"
+    return None
 
 
 def _open_folder(name: str, root: Path, description: Description | None) -> ScanSource:

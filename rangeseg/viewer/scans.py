@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rangeseg.building import missing_data, open_source
+from rangeseg.building import open_source
 from rangeseg.config import Config, load_config, load_run_config
+from rangeseg.datasets import missing_data
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
@@ -119,7 +120,7 @@ def open_views(
             f"a configuration and --predictions {target}"
         )
     config = load_config(target, overrides)
-    source = _open(config)
+    source = open_existing(config)
     split = split or config.evaluate.split
     if predictions is not None:
         if not predictions.is_dir():
@@ -132,28 +133,25 @@ def open_views(
     return ScanViews(source, _images(config, source), str(target), source.scan_ids(split), read)
 
 
-def check_data(config: Config) -> None:
-    """Check that the data are there: looking at scans never makes any.
+def open_existing(config: Config) -> ScanSource:
+    """The data set, which must be there: looking at scans never makes any.
 
     Raises:
-        DataError: they are not.
+        DataError: it is not.
     """
-    missing = missing_data(config)
+    source = open_source(config)
+    missing = missing_data(source)
     if missing:
         raise DataError(
             f"{config.dataset.root}, the data of {config.dataset.name}, {missing}: give its "
             "place with --set dataset.root=DIR" + _simulated(config)
         )
+    return source
 
 
 def _simulated(config: Config) -> str:
     made = config.dataset.name == "simulated"
     return ", or make it with rangeseg-data simulate" if made else ""
-
-
-def _open(config: Config) -> ScanSource:
-    check_data(config)
-    return open_source(config)
 
 
 def _images(config: Config, source: ScanSource) -> RangeImages:
@@ -188,7 +186,7 @@ def _of_export(folder: Path, split: str | None, min_confidence: float) -> ScanVi
             f"of its data set and --predictions {folder}"
         )
     config = load_run_config(run / CONFIG)
-    source = _open(config)
+    source = open_existing(config)
     least = min_confidence if least is None else float(least)
     withheld = stamp["min_confidence"] is not None
     return _of_files(config, source, folder, split or exported, least, withheld)

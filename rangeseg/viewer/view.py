@@ -19,7 +19,7 @@ from rangeseg.viewer.batch import student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
 from rangeseg.viewer.colours import check_mode
 from rangeseg.viewer.pictures import save_scans
-from rangeseg.viewer.scans import check_data, open_views
+from rangeseg.viewer.scans import open_existing, open_views
 from rangeseg.viewer.window import show_window
 
 VIDEO_SCANS = 50
@@ -149,7 +149,7 @@ def view_batch(
         config = plan_run(
             load_config(request.target, request.overrides), method, labels or "10%", seed or 0
         )
-    check_data(config)
+    open_existing(config)
     step = config.train.steps - 1  # whatever rises during a training has risen
     batch = student_batch(config, checkpoint, step, choose_device(request.device))
     predicts = not all(labelled for _, labelled in batch.scans)

@@ -227,7 +227,7 @@ class TestUsage:
     def test_a_check_makes_nothing(self, dataset: str, tmp_path: Path, capsys: Capture) -> None:
         code, _, err = call(capsys, dataset, tmp_path / "typo")
         assert code == 3
-        assert "typo is not a folder: there is nothing to check" in err
+        assert "typo is not there: there is nothing to check" in err
         assert not (tmp_path / "typo").exists()
 
     @pytest.mark.parametrize("command", ["check", "stats", "pack"])
@@ -237,7 +237,7 @@ class TestUsage:
         (tmp_path / "empty").mkdir()
         more = ["--out", str(tmp_path / "a.pack")] if command == "pack" else []
         assert main([command, "simulated", str(tmp_path / "empty"), *more]) == 3
-        assert "empty is not wholly simulated: `rangeseg-data sim" in capsys.readouterr().err
+        assert "empty is only partly simulated: there is nothing to" in capsys.readouterr().err
         assert not any((tmp_path / "empty").iterdir())
 
     def test_unknown_names(self, root: Path, capsys: Capture) -> None:

@@ -180,7 +180,7 @@ def test_a_known_data_set(simulated_root: Path, capsys: Capture) -> None:
         (["custom", "nowhere"], 3, "nowhere is not a folder"),
         (["custom"], 2, "data set custom, but where? Write custom ROOT"),
         (["semantic_kitti", "ROOT", "--layout", "columns=5"], 2, "--layout is for `custom`"),
-        (["semantic_kitti", "nowhere"], 3, "nowhere is not a folder: there is nothing to measure"),
+        (["semantic_kitti", "nowhere"], 3, "nowhere is not there: there is nothing to measure"),
         (["semantic_kitti", "ROOT", "--split", "tset"], 2, "unknown split 'tset'"),
         (["semantic_kitti", "ROOT", "--scans", "0"], 2, "--scans 0: read at least one"),
     ],

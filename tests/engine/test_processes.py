@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from ..methods.conftest import (
     small_cenet,
     small_fidnet,
 )
+from .pair import Pair, two_processes
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="PyTorch without distributed"
@@ -129,11 +131,10 @@ def few_steps(name: str) -> dict[str, Tensor]:
     return method.state_dict()
 
 
-def process(number: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
-    )
+def work(folder: str) -> None:
+    """What one of two processes finds, in a file."""
+    torch.distributed.init_process_group("gloo")
+    number = process_number()
     found: dict[str, Any] = {
         "gradients": {case: one_step(case) for case in DRAWLESS},
         "states": {name: few_steps(name) for name in METHODS},
@@ -148,10 +149,16 @@ def process(number: int, folder: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def pair() -> Iterator[Pair]:
+    with two_processes() as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def two(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes found."""
     folder = tmp_path_factory.mktemp("two")
-    torch.multiprocessing.spawn(process, (str(folder),), nprocs=2)
+    pair.call(work, str(folder))
     return [torch.load(folder / f"{number}.pt", weights_only=False) for number in range(2)]
 
 
@@ -263,7 +270,9 @@ def torchrun(*words: str) -> list[str]:
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def test_the_commands_under_torchrun(tiny_config: list[str], tmp_path: Path) -> None:
+def test_several_processes_train_evaluate_and_predict(
+    pair: Pair, tiny_config: list[str], tmp_path: Path
+) -> None:
     run, out = tmp_path / "run", tmp_path / "predictions"
     words = ["train", *tiny_config, "--set", "train.batch_size=4", "--set", "train.workers=1"]
     words += ["--method", "ael", "--labels", "20%", "--out", str(run)]
@@ -280,10 +289,10 @@ def test_the_commands_under_torchrun(tiny_config: list[str], tmp_path: Path) -> 
     for key in ("protocol", "miou", "iou", "scans"):
         assert shared[key] == alone[key]
 
-    words = ["predict", str(run), "--split", "train", "--out", str(out)]
-    done = subprocess.run(torchrun(*words), capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("predictions of 20 scans") == 1
+    first, second = pair.command("predict", str(run), "--split", "train", "--out", str(out))
+    assert (first.code, second.code) == (0, 0), first.stderr
+    assert first.stdout.count("predictions of 20 scans") == 1
+    assert second.stdout + second.stderr == ""
     _, source, predictor = load_run(run, CPU)
     scan_ids = source.scan_ids("train")
     assert len(list(out.rglob("*.label"))) == len(scan_ids) == 20
@@ -295,7 +304,7 @@ def test_the_commands_under_torchrun(tiny_config: list[str], tmp_path: Path) -> 
 
 
 def test_processes_skip_bad_scans_together(
-    tiny_config: list[str], simulated_root: Path, tmp_path: Path
+    pair: Pair, tiny_config: list[str], simulated_root: Path, tmp_path: Path
 ) -> None:
     root, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(simulated_root, root)
@@ -307,9 +316,9 @@ def test_processes_skip_bad_scans_together(
     words = ["train", *tiny_config, "--set", f"dataset.root={root}", "--set", "train.batch_size=4"]
     words += ["--set", "train.steps=12", "--method", "mean_teacher", "--labels", str(split)]
     words += ["--on-bad-scan", "skip", "--out", str(run)]
-    done = subprocess.run(torchrun(*words), capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
-    assert "mIoU on val (2 scans, 1 skipped)" in done.stdout
+    first, second = pair.command(*words)
+    assert (first.code, second.code) == (0, 0), first.stderr
+    assert "mIoU on val (2 scans, 1 skipped)" in first.stdout
     result = json.loads((run / "result.json").read_text())
     assert list(result["skipped_scans"]) == ["08/000000"]
     assert list(result["run"]["skipped_scans"]) == ["05/000000"]
@@ -420,12 +429,12 @@ def test_words_that_cannot_be_parsed_are_said_once_on_each_machine(
     ],
 )
 def test_a_fault_of_all_is_said_once_and_nothing_is_written(
-    tiny_config: list[str], tmp_path: Path, method: str, device: str, fault: str
+    pair: Pair, tiny_config: list[str], tmp_path: Path, method: str, device: str, fault: str
 ) -> None:
     words = ["train", *tiny_config, "--method", method, "--labels", "20%", "--device", device]
-    words += ["--out", str(tmp_path / "run")]
-    done = subprocess.run(torchrun(*words), capture_output=True, text=True, env=ENVIRONMENT)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    done = pair.command(*words, "--out", str(tmp_path / "run"))
+    assert all(each.code != 0 for each in done)
+    errors = [x for each in done for x in each.stderr.splitlines() if x.startswith("error:")]
     assert len(errors) == 1
     assert fault in errors[0]
     assert not (tmp_path / "run").exists()

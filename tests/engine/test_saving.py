@@ -32,11 +32,12 @@ def words(tiny_config: list[str], out: Path, *more: str) -> list[str]:
     return ["train", *tiny_config, *method, *more]
 
 
-@pytest.fixture
-def whole(tiny_config: list[str], tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def whole(tiny_config: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted."""
-    assert main(words(tiny_config, tmp_path / "whole")) == 0
-    return tmp_path / "whole"
+    run = tmp_path_factory.mktemp("whole") / "whole"
+    assert main(words(tiny_config, run)) == 0
+    return run
 
 
 @contextmanager
