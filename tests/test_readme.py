@@ -98,7 +98,7 @@ def test_every_benchmark_that_is_named_is_there() -> None:
 
 def test_the_tables_of_results_are_those_of_the_runs() -> None:
     """Means, deviations and intervals, from what each run reached."""
-    expected = rows_of("simulated_test.csv") + rows_of("simulated_test_float32.csv")
+    expected = rows_of("simulated_test.csv")
     shown = [x for x in section("Results on the simulated street").splitlines() if x[:2] == "| "]
     assert sorted(x for x in shown if not x.startswith("| labels")) == sorted(expected)
 
