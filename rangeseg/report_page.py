@@ -19,7 +19,13 @@ from rangeseg.engine.comparison import (
     row_name,
 )
 from rangeseg.engine.published import RATIOS, published_table
-from rangeseg.engine.report import MISSING, class_table, main_table
+from rangeseg.engine.report import (
+    BETWEEN,
+    MISSING,
+    class_table,
+    difference,
+    main_table,
+)
 from rangeseg.report_plots import DARK, LIGHT, NARROW, WIDE, Shape, Theme, miou_plot
 from rangeseg.report_style import NARROW_SCREEN, STYLE
 
@@ -161,6 +167,8 @@ def _budget(comparison: Comparison, budget: Budget) -> list[Html]:
     )
     if STRONG in budget.runs and len(budget.runs) > 1:
         parts.append(_class_gains(budget, name))
+    if len(budget.methods) > 1:
+        parts.append(_between(budget, name))
     return parts
 
 
@@ -169,8 +177,7 @@ def _interval(gain: Gain | None, reach: float) -> Html:
     if gain is None or reach == 0:
         return Html("")
     mean, half = (100 * value / reach for value in (gain.mean, gain.half or 0.0))
-    sure = gain.half is not None and abs(gain.mean) > gain.half
-    colour = "unsure" if not sure else "better" if gain.mean > 0 else "worse"
+    colour = "unsure" if not gain.sure else "better" if gain.mean > 0 else "worse"
     return element(
         "svg",
         element("path", d="M0 -15V15", class_="zero"),
@@ -192,7 +199,10 @@ def _class_gains(budget: Budget, name: str) -> Html:
     reach = max([abs(g.mean) for line in gains.values() for g in line if g], default=0.0) or 1.0
     header = ["class", *[row_name(row) for row in rows]]
     cells = [[class_, *[_heat(gain, reach) for gain in line]] for class_, line in gains.items()]
-    note = f"Per point, mean over the common seeds; the strongest colour is ±{reach:.1f}."
+    note = (
+        "Per point, mean over the common seeds; * where the 95 % interval does not hold 0; the "
+        f"strongest colour is ±{reach:.1f}."
+    )
     title = f"Gain over {row_name(STRONG)} in each class, {name}"
     return element(
         "details",
@@ -212,7 +222,26 @@ def _heat(gain: Gain | None, reach: float) -> Html:
         return Html(MISSING)
     sign = "up" if gain.mean >= 0 else "down"
     style = f"--strength: {100 * abs(gain.mean) / reach:.0f}%"
-    return element("span", f"{gain.mean:+.1f}", class_=f"heat {sign}", style=style, title=str(gain))
+    return element("span", difference(gain), class_=f"heat {sign}", style=style, title=str(gain))
+
+
+def _between(budget: Budget, name: str) -> Html:
+    """A heat map of what each method gains over each other one."""
+    rows = budget.methods
+    gains = [[budget.gain(a, b) for b in rows] for a in rows]
+    reach = max([abs(g.mean) for line in gains for g in line if g], default=0.0) or 1.0
+    header = ["row less column", *[row_name(row) for row in rows]]
+    cells = [
+        [row_name(row), *[_heat(gain, reach) for gain in line]]
+        for row, line in zip(rows, gains, strict=True)
+    ]
+    title = f"Gain of each method over each other one, {name}"
+    return element(
+        "details",
+        element("summary", title),
+        element("p", f"{BETWEEN}; the strongest colour is ±{reach:.1f}.", class_="note"),
+        _table(header, cells, title),
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> Html:

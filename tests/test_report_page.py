@@ -85,9 +85,21 @@ def test_published_figures_are_of_the_whole_split(monkeypatch: pytest.MonkeyPatc
 def test_gains_in_each_class_are_over_the_strong_control() -> None:
     heat = Page(report_page(results())).tables[2]
     assert heat[0] == ["class", "supervised, plain", "cps", "pcr"]
+    # Those of one seed have no interval, so no star.
     # Seeds 0, 1, 2 of the control 31, 31.3, 31.6; of plain 30; of cps 32, 32.6, 33.2; of pcr 33.
-    assert heat[1] == ["mIoU", "-1.3", "+1.3", "+2.0"]
-    assert heat[2] == ["car", "-1.3", "+1.3", "+2.0"]
+    assert heat[1] == ["mIoU", "-1.3*", "+1.3*", "+2.0"]
+    assert heat[2] == ["car", "-1.3*", "+1.3*", "+2.0"]
+
+
+def test_methods_are_compared_with_each_other_where_there_are_several() -> None:
+    page = Page(report_page(results())).tables
+    assert page[3] == [
+        ["row less column", "cps", "pcr"],
+        ["cps", "–", "-1.0"],
+        ["pcr", "+1.0", "–"],
+    ]
+    one = Page(report_page([r for r in results() if r["run"]["method"] != "pcr"])).tables
+    assert "row less column" not in [table[0][0] for table in one]
 
 
 def test_the_page_needs_nothing_else() -> None:

@@ -61,6 +61,11 @@ class Gain:
     half: float | None
     pairs: int
 
+    @property
+    def sure(self) -> bool:
+        """Whether there is an interval, and it does not hold 0."""
+        return self.half is not None and abs(self.mean) > self.half
+
     def __str__(self) -> str:
         if self.half is None:
             return f"{self.mean:+.2f}"
@@ -106,15 +111,20 @@ class Budget:
 
     @property
     def rows(self) -> list[Row]:
-        """The controls, then the methods in the order they are registered in."""
-        order = [*METHODS, *(method for method, _ in self.runs)]
-        rest = [row for row in self.runs if row not in CONTROLS]
-        return [*self.controls, *sorted(rest, key=lambda row: (order.index(row[0]), row[1]))]
+        """The controls, then the methods."""
+        return [*self.controls, *self.methods]
 
     @property
     def controls(self) -> list[Row]:
         """Those of the supervised rows that are there."""
         return [row for row in CONTROLS if row in self.runs]
+
+    @property
+    def methods(self) -> list[Row]:
+        """All but the controls, in the order they are registered in."""
+        order = [*METHODS, *(method for method, _ in self.runs)]
+        rest = [row for row in self.runs if row not in CONTROLS]
+        return sorted(rest, key=lambda row: (order.index(row[0]), row[1]))
 
     def miou(self, row: Row, kind: str = "point") -> dict[int, float]:
         """Seed -> mIoU of a row; ``kind`` is one of KINDS."""

@@ -13,6 +13,7 @@ from rangeseg.engine.comparison import (
     KINDS,
     Budget,
     Comparison,
+    Gain,
     Result,
     Row,
     comparisons,
@@ -25,6 +26,10 @@ from rangeseg.files import write_file
 
 PUBLISHED = "published (FIDNet, pixel metric)"
 MISSING = "–"
+BETWEEN = (
+    "Point mIoU of the row less that of the column, mean over the common seeds; * where Student’s "
+    "95 % interval does not hold 0, as chance alone makes one pair in twenty"
+)
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -69,6 +74,9 @@ def _part(comparison: Comparison) -> str:
         parts.append(markdown_table(*main_table(comparison, budget)))
         if notes := budget.notes():
             parts.append("\n".join(f"Note: {note}" for note in notes))
+        if len(budget.methods) > 1:
+            parts.append(f"{BETWEEN}:")
+            parts.append(markdown_table(*between_table(budget)))
         parts.append("IoU of each class in per cent, per point, mean over seeds:")
         parts.append(markdown_table(*class_table(budget)))
     protocol = comparison.protocol
@@ -98,6 +106,18 @@ def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[
         header.append(PUBLISHED)
         rows = [[*cells, figure or MISSING] for cells, figure in zip(rows, published, strict=True)]
     return header, rows
+
+
+def between_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of what each method gains over each other one."""
+    rows = budget.methods
+    header = ["row less column", *[row_name(row) for row in rows]]
+    return header, [[row_name(a), *[difference(budget.gain(a, b)) for b in rows]] for a in rows]
+
+
+def difference(gain: Gain | None) -> str:
+    """``+1.2*``, the star where the interval does not hold 0."""
+    return MISSING if gain is None else f"{gain.mean:+.1f}" + "*" * gain.sure
 
 
 def class_table(budget: Budget) -> tuple[list[str], list[list[str]]]:

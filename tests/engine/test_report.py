@@ -10,6 +10,7 @@ from rangeseg.engine.comparison import comparisons, mean_std, paired_gain
 from rangeseg.engine.published import published_figure, published_table
 from rangeseg.engine.report import (
     check_report_files,
+    difference,
     markdown_table,
     report,
     results_csv,
@@ -71,6 +72,16 @@ def test_gains_are_paired_by_seed_with_students_interval() -> None:
     assert paired_gain({9: 31.0}, control) is None
 
 
+def test_a_difference_is_sure_where_its_interval_does_not_hold_zero() -> None:
+    zero = {0: 0.0, 1: 0.0, 2: 0.0}
+    # Of 1, 2, 3 the half width is 2.48 (above), of 2, 3, 4 too.
+    sure = [paired_gain(dict(enumerate(v)), zero) for v in ([2.0, 3.0, 4.0], [-2.0, -3.0, -4.0])]
+    assert [difference(gain) for gain in sure] == ["+3.0*", "-3.0*"]
+    assert difference(paired_gain({0: 1.0, 1: 2.0, 2: 3.0}, zero)) == "+2.0"
+    assert difference(paired_gain({0: 9.0}, zero)) == "+9.0"  # one seed has no interval
+    assert difference(paired_gain(zero, zero)) == "+0.0"
+
+
 def test_the_controls_come_first_and_every_method_is_compared_with_them() -> None:
     points = {("cps", "strong"): 33, STRONG: 31, ("cutmix_seg", "strong"): 30}
     points |= {("cps", "plain"): 29, ("supervised", "plain"): 30}
@@ -79,7 +90,7 @@ def test_the_controls_come_first_and_every_method_is_compared_with_them() -> Non
         for (method, labelled), point in points.items()
         for seed in (0, 1)
     )
-    main, classes = tables(text)
+    main, between, classes = tables(text)
     assert main[0] == [
         "method", "seeds", "point", "raw point", "pixel", "gain over supervised, plain [95 %]",
         "gain over supervised, strong [95 %]", "train s",
@@ -91,6 +102,12 @@ def test_the_controls_come_first_and_every_method_is_compared_with_them() -> Non
         "cps", "2", "33.50 ± 0.71", "32.50 ± 0.71", "34.50 ± 0.71", "+3.00 [+3.00, +3.00]",
         "+2.00 [+2.00, +2.00]", "50",
     ]  # fmt: skip
+    assert between == [
+        ["row less column", "cutmix_seg", "cps, plain", "cps"],
+        ["cutmix_seg", "–", "+1.0*", "-3.0*"],
+        ["cps, plain", "-1.0*", "–", "-4.0*"],
+        ["cps", "+3.0*", "+4.0*", "–"],
+    ]
     assert classes[0] == ["class", *[row[0] for row in main[1:]]]
     assert classes[1:] == [
         ["car", "30.5", "31.5", "30.5", "29.5", "33.5"],
@@ -237,7 +254,7 @@ def test_published_figures_stand_beside_the_results() -> None:
     protocol = {"dataset": "semantic_kitti", "split": "val"}
     runs = {"scans": 191, "evaluated": 4071, "protocol": protocol}
     text = report(result(*row, 0, 30, **runs) for row in rows)
-    main, _, published = tables(text)
+    main, _, _, published = tables(text)
     assert [row[-1] for row in main] == [
         "published (FIDNet, pixel metric)", "36.2", "–", "37.5 (unchecked)", "37.4", "–",
     ]  # fmt: skip
