@@ -1,6 +1,7 @@
-"""What each part of RangeMix adds: the method without it, over seeds.
+"""What each part of a method adds: the method without it, over seeds.
 
     python -m tests.benchmarks.ablation configs/simulated.yaml --seeds 0 1 2 --out runs/ablation
+    python -m tests.benchmarks.ablation configs/simulated.yaml --method pcr --out runs/ablation
 
 Judged on the validation sequence. A run that is there is not made again, so that two processes may
 take other seeds, and a third prints the table; one that was stopped goes on.
@@ -20,8 +21,9 @@ from torch import Tensor
 from rangeseg.config import load_config
 from rangeseg.engine.comparison import mean_std, paired_gain
 from rangeseg.methods import METHODS
-from rangeseg.methods.base import StepContext, TrainingBatch
-from rangeseg.methods.mixing import Fields, band_mask, cutmix_mask
+from rangeseg.methods.base import Method, StepContext, TrainingBatch
+from rangeseg.methods.mixing import Fields, band_mask, cutmix_mask, mix, partner
+from rangeseg.methods.pcr import Pcr
 from rangeseg.methods.rangemix import RangeMix
 from rangeseg.runs import plan_run, train_run
 from tests.benchmarks.timing import print_table
@@ -73,17 +75,57 @@ class Truth(RangeMix):
         return {**fields, "sure": torch.zeros_like(fields["sure"])}
 
 
+class WithoutPrototypes(Pcr):
+    """The linear head alone: CutMix-Seg with hard pseudo-labels."""
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """Nothing is learnt from the prototypes."""
+        terms = super().forward(batch, context)
+        return {name: term * (not name.endswith("_prototype")) for name, term in terms.items()}
+
+
+class LabelledPartner(Pcr):
+    """An unlabelled scan is mixed with a labelled one as it was read, and its truth."""
+
+    def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+        """With the step's labelled scans at hand."""
+        self.labelled = batch.labelled
+        return super().forward(batch, context)
+
+    def _mixed(self, unlabelled: Fields, generator: torch.Generator) -> Fields:
+        confidence, pseudo_labels = self.teach(unlabelled["image"]).max(dim=1)
+        scans = {**unlabelled, "confidence": confidence, "pseudo_labels": pseudo_labels}
+        labels = self.labelled["labels"].long()
+        truth = {
+            "image": self.labelled["image"],
+            "valid": self.labelled["valid"],
+            "confidence": torch.ones_like(confidence),
+            "pseudo_labels": labels,  # where they are to be ignored, no loss counts them
+        }
+        mask = cutmix_mask(labels.shape, generator)
+        return mix(self.perturb(scans, generator), partner(truth), mask)
+
+
 FULL = "all of it"
-VARIANTS: dict[str, tuple[type[RangeMix], dict[str, Any]]] = {
-    FULL: (RangeMix, {}),
-    "labelled scans mixed as perturbed": (Strong, {}),
-    "boxes only": (Boxes, {}),
-    "bands only": (Bands, {}),
-    "nothing mixed": (Whole, {}),
-    "without whole scans": (RangeMix, {"feature_weight": 0.0}),
-    "whole scans with all features": (RangeMix, {"feature_dropout": 0.0}),
-    "every pseudo-label": (RangeMix, {"confidence": 0.0}),
-    "no pseudo-label": (Truth, {}),
+VARIANTS: dict[str, dict[str, tuple[type[Method], dict[str, Any]]]] = {
+    "rangemix": {
+        FULL: (RangeMix, {}),
+        "labelled scans mixed as perturbed": (Strong, {}),
+        "boxes only": (Boxes, {}),
+        "bands only": (Bands, {}),
+        "nothing mixed": (Whole, {}),
+        "without whole scans": (RangeMix, {"feature_weight": 0.0}),
+        "whole scans with all features": (RangeMix, {"feature_dropout": 0.0}),
+        "every pseudo-label": (RangeMix, {"confidence": 0.0}),
+        "no pseudo-label": (Truth, {}),
+    },
+    "pcr": {
+        FULL: (Pcr, {}),
+        "without prototypes": (WithoutPrototypes, {}),
+        "weight 1": (Pcr, {"weight": 1.0}),
+        "weight 1, without prototypes": (WithoutPrototypes, {"weight": 1.0}),
+        "mixed with labelled scans": (LabelledPartner, {}),
+    },
 }
 
 
@@ -91,38 +133,43 @@ def main() -> int:
     """Train what is missing and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ablation")
     parser.add_argument("config", type=Path)
+    parser.add_argument("--method", choices=sorted(VARIANTS), default="rangemix")
     parser.add_argument("--labels", default="1%")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, dict[int, float]] = {name: {} for name in VARIANTS}
+    names = VARIANTS[arguments.method]
+    found: dict[str, dict[int, float]] = {name: {} for name in names}
     for seed in arguments.seeds:
-        for name in VARIANTS:
+        for name in names:
             found[name][seed] = _miou(name, seed, arguments)
-    print_table([_row(name, values, found[FULL]) for name, values in found.items()])
+    print_table([_row(arguments.method, name, v, found[FULL]) for name, v in found.items()])
     return 0
 
 
 def _miou(name: str, seed: int, arguments: argparse.Namespace) -> float:
     """Point mIoU of a variant in per cent; it is trained if need be."""
-    folder = arguments.out / name.replace(" ", "_").replace(",", "") / f"seed{seed}"
+    of, variant = arguments.method, name.replace(" ", "_").replace(",", "")
+    folder = arguments.out / of / variant / f"seed{seed}"
     if not (folder / "result.json").is_file():
-        method, settings = VARIANTS[name]
-        changed = [f"methods.rangemix.{key}={value}" for key, value in settings.items()]
+        method, settings = VARIANTS[of][name]
+        changed = [f"methods.{of}.{key}={value}" for key, value in settings.items()]
         config = load_config(arguments.config, [*arguments.overrides, *changed])
-        planned = plan_run(config, "rangemix", arguments.labels, seed)
-        METHODS["rangemix"] = method
+        planned = plan_run(config, of, arguments.labels, seed)
+        METHODS[of] = method
         train_run(planned, folder, torch.device("cpu"), resume=True)
     miou: float = json.loads((folder / "result.json").read_text())["miou"]["point"]
     return miou
 
 
-def _row(name: str, values: dict[int, float], full: dict[int, float]) -> dict[str, str]:
+def _row(
+    method: str, name: str, values: dict[int, float], full: dict[int, float]
+) -> dict[str, str]:
     gain = None if name == FULL else paired_gain(values, full)
     return {
-        "rangemix": name,
+        method: name,
         **{f"seed {seed}": f"{value:.2f}" for seed, value in values.items()},
         "mean": str(mean_std(list(values.values()))),
         "less all of it": "-" if gain is None else str(gain),
