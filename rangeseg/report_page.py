@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from rangeseg import __version__
@@ -21,7 +21,9 @@ from rangeseg.engine.comparison import (
 from rangeseg.engine.published import RATIOS, published_table
 from rangeseg.engine.report import (
     BETWEEN,
+    CORNER,
     MISSING,
+    between,
     class_table,
     difference,
     main_table,
@@ -191,25 +193,40 @@ def _interval(gain: Gain | None, reach: float) -> Html:
 
 
 def _class_gains(budget: Budget, name: str) -> Html:
-    """A heat map of what each method gains over the control, class by class."""
+    """What each method gains over the control, class by class."""
     rows = [row for row in budget.rows if row != STRONG]
     gains: dict[str, list[Gain | None]] = {"mIoU": [budget.gain(row, STRONG) for row in rows]}
     for class_ in budget.classes():
         gains[class_] = [_class_gain(budget, row, class_) for row in rows]
-    reach = max([abs(g.mean) for line in gains.values() for g in line if g], default=0.0) or 1.0
-    header = ["class", *[row_name(row) for row in rows]]
-    cells = [[class_, *[_heat(gain, reach) for gain in line]] for class_, line in gains.items()]
-    note = (
-        "Per point, mean over the common seeds; * where the 95 % interval does not hold 0; the "
-        f"strongest colour is ±{reach:.1f}."
-    )
+    note = "Per point, mean over the common seeds; * where the 95 % interval does not hold 0"
     title = f"Gain over {row_name(STRONG)} in each class, {name}"
+    return _heat_map(title, note, ["class", *map(row_name, rows)], gains, open="")
+
+
+def _between(budget: Budget, name: str) -> Html:
+    """What each method gains over each other one."""
+    gains = between(budget)
+    title = f"Gain of each method over each other one, {name}"
+    return _heat_map(title, BETWEEN, [CORNER, *gains], gains)
+
+
+def _heat_map(
+    title: str,
+    note: str,
+    header: Sequence[str],
+    gains: Mapping[str, Sequence[Gain | None]],
+    **attributes: str,
+) -> Html:
+    """A table of gains, coloured, that can be folded."""
+    reach = max([abs(g.mean) for line in gains.values() for g in line if g], default=0.0) or 1.0
     return element(
         "details",
         element("summary", title),
-        element("p", note, class_="note"),
-        _table(header, cells, title),
-        open="",
+        element("p", f"{note}; the strongest colour is ±{reach:.1f}.", class_="note"),
+        _table(
+            header, [[row, *[_heat(g, reach) for g in line]] for row, line in gains.items()], title
+        ),
+        **attributes,
     )
 
 
@@ -223,25 +240,6 @@ def _heat(gain: Gain | None, reach: float) -> Html:
     sign = "up" if gain.mean >= 0 else "down"
     style = f"--strength: {100 * abs(gain.mean) / reach:.0f}%"
     return element("span", difference(gain), class_=f"heat {sign}", style=style, title=str(gain))
-
-
-def _between(budget: Budget, name: str) -> Html:
-    """A heat map of what each method gains over each other one."""
-    rows = budget.methods
-    gains = [[budget.gain(a, b) for b in rows] for a in rows]
-    reach = max([abs(g.mean) for line in gains for g in line if g], default=0.0) or 1.0
-    header = ["row less column", *[row_name(row) for row in rows]]
-    cells = [
-        [row_name(row), *[_heat(gain, reach) for gain in line]]
-        for row, line in zip(rows, gains, strict=True)
-    ]
-    title = f"Gain of each method over each other one, {name}"
-    return element(
-        "details",
-        element("summary", title),
-        element("p", f"{BETWEEN}; the strongest colour is ±{reach:.1f}.", class_="note"),
-        _table(header, cells, title),
-    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> Html:

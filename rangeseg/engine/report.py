@@ -26,6 +26,7 @@ from rangeseg.files import write_file
 
 PUBLISHED = "published (FIDNet, pixel metric)"
 MISSING = "–"
+CORNER = "row less column"
 BETWEEN = (
     "Point mIoU of the row less that of the column, mean over the common seeds; * where Student’s "
     "95 % interval does not hold 0, as chance alone makes one pair in twenty"
@@ -76,13 +77,15 @@ def _part(comparison: Comparison) -> str:
             parts.append("\n".join(f"Note: {note}" for note in notes))
         if len(budget.methods) > 1:
             parts.append(f"{BETWEEN}:")
-            parts.append(markdown_table(*between_table(budget)))
+            gains = between(budget)
+            rows = [[name, *map(difference, line)] for name, line in gains.items()]
+            parts.append(markdown_table([CORNER, *gains], rows))
         parts.append("IoU of each class in per cent, per point, mean over seeds:")
         parts.append(markdown_table(*class_table(budget)))
     protocol = comparison.protocol
-    if rows := published_table(protocol["dataset"], protocol["split"], comparison.scans):
+    if published := published_table(protocol["dataset"], protocol["split"], comparison.scans):
         parts.append("As published: pixel metric, validation split, in per cent:")
-        parts.append(markdown_table(["method, network", *RATIOS], rows))
+        parts.append(markdown_table(["method, network", *RATIOS], published))
     return "\n\n".join(parts)
 
 
@@ -108,11 +111,10 @@ def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[
     return header, rows
 
 
-def between_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of what each method gains over each other one."""
+def between(budget: Budget) -> dict[str, list[Gain | None]]:
+    """What each method, by name, gains over each of the methods, in their order."""
     rows = budget.methods
-    header = ["row less column", *[row_name(row) for row in rows]]
-    return header, [[row_name(a), *[difference(budget.gain(a, b)) for b in rows]] for a in rows]
+    return {row_name(a): [budget.gain(a, b) for b in rows] for a in rows}
 
 
 def difference(gain: Gain | None) -> str:

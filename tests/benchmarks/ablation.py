@@ -125,6 +125,7 @@ VARIANTS: dict[str, dict[str, tuple[type[Method], dict[str, Any]]]] = {
         "weight 1": (Pcr, {"weight": 1.0}),
         "weight 1, without prototypes": (WithoutPrototypes, {"weight": 1.0}),
         "mixed with labelled scans": (LabelledPartner, {}),
+        "weight 1, mixed with labelled scans": (LabelledPartner, {"weight": 1.0}),
     },
 }
 
