@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from data_tools.source import add_source, check_present, open_source
-from rangeseg.commandline import Commands, add_command
+from rangeseg.commands.base import Commands, add_command
 from rangeseg.errors import DataError, DataFault
 
 if TYPE_CHECKING:
     from rangeseg.datasets.base import ScanSource
-    from rangeseg.datasets.check import Part, Tally
+    from rangeseg.datasets.survey.check import Part, Tally
 
 CULPRITS_SHOWN = 10
 FAULTS: tuple[DataFault, ...] = get_args(DataFault)
@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check a data set; exit code 3 if training or evaluation would fail."""
-    from rangeseg.datasets.check import Part, Problem, Tally
+    from rangeseg.datasets.survey.check import Part, Problem, Tally
 
     source = open_source(arguments)
     try:
@@ -66,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(source: ScanSource, arguments: argparse.Namespace) -> list[Part]:
-    from rangeseg.datasets.check import check_dataset
     from rangeseg.datasets.splits import check_split, read_split
+    from rangeseg.datasets.survey.check import check_dataset
 
     check_present(source, "check")
     labelled = None

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from data_tools import check, index, pack, scribble, simulate, split, stats
-from rangeseg.commandline import make_parser, run_command
+from rangeseg.commands.base import make_parser, run_command
 
 COMMANDS = (check, split, index, pack, scribble, simulate, stats)
 

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rangeseg.commandline import Commands, add_command
+from rangeseg.commands.base import Commands, add_command
 
 if TYPE_CHECKING:
-    from rangeseg.datasets.nuscenes_index import Index
+    from rangeseg.datasets.nuscenes.index import Index
 
 
 def add(commands: Commands) -> None:
@@ -41,8 +41,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build an index, write it, and say what is in it."""
-    from rangeseg.datasets.nuscenes_index import index_path, write_index
-    from rangeseg.datasets.nuscenes_tables import build_index, only_version
+    from rangeseg.datasets.nuscenes.index import index_path, write_index
+    from rangeseg.datasets.nuscenes.tables import build_index, only_version
 
     root, folder = arguments.root, arguments.out or arguments.root
     version = arguments.version or only_version(root)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from data_tools.source import add_source, check_present, open_source
-from rangeseg.commandline import Commands, add_command
+from rangeseg.commands.base import Commands, add_command
 from rangeseg.errors import ConfigError
 
 
@@ -32,9 +32,9 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Pack a data set and say what became of it."""
     from rangeseg.datasets import DATASETS
-    from rangeseg.datasets.packed import Packed
-    from rangeseg.datasets.packed_codec import COORDINATE_ERROR_M, INTENSITY_ERROR
-    from rangeseg.datasets.packing import Packable, pack_dataset
+    from rangeseg.datasets.packed.codec import COORDINATE_ERROR_M, INTENSITY_ERROR
+    from rangeseg.datasets.packed.source import Packed
+    from rangeseg.datasets.packed.write import Packable, pack_dataset
 
     source = open_source(arguments)
     if isinstance(source, Packed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rangeseg.commandline import Commands, add_command
+from rangeseg.commands.base import Commands, add_command
 from rangeseg.errors import ConfigError
 
 

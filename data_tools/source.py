@@ -38,7 +38,7 @@ def open_source(arguments: argparse.Namespace) -> ScanSource:
         if root is None:
             raise ConfigError(f"data set {name}, but where? Write {name} ROOT")
         return open_dataset(name, root)
-    from rangeseg.config import load_config
+    from rangeseg.runs.config import load_config
 
     dataset = load_config(Path(name)).dataset
     return open_dataset(dataset.name, root or dataset.root, dataset.description)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_tools.source import add_source, open_source
-from rangeseg.commandline import Commands, add_command
+from rangeseg.commands.base import Commands, add_command
 from rangeseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _share(source: ScanSource, labelled: Sequence[str]) -> str:
 
 
 def _origin(labelled: Sequence[str]) -> str:
-    from rangeseg.datasets.published_lists import published_name
+    from rangeseg.datasets.split_files import published_name
 
     return published_name(labelled) or "no published list known here"
 

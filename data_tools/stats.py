@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_tools.source import add_source, check_present, open_source
-from rangeseg.commandline import Commands, add_command
+from rangeseg.commands.base import Commands, add_command
 from rangeseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rangeseg.datasets.draft import Draft
     from rangeseg.datasets.sequences import Layout
-    from rangeseg.datasets.statistics import ImageStatistics, ScanStatistics
+    from rangeseg.datasets.survey.describe import Draft
+    from rangeseg.datasets.survey.statistics import ImageStatistics, ScanStatistics
     from rangeseg.geometry.sensor import RowRule, Sensor
 
 COLUMNS_STEP = 128
@@ -65,15 +65,15 @@ def run(arguments: argparse.Namespace) -> int:
 def _described(arguments: argparse.Namespace) -> int:
     """Measure a data set whose sensor is known."""
     from rangeseg.datasets.custom import Custom
-    from rangeseg.datasets.draft import rounded
-    from rangeseg.datasets.statistics import evenly_spaced, measure_images, measure_scans
+    from rangeseg.datasets.survey.describe import rounded
+    from rangeseg.datasets.survey.statistics import evenly_spaced, measure_images, measure_scans
 
     source = open_source(arguments)
     check_present(source, "measure")
     sensor = source.info.sensor
     if arguments.dataset.endswith((".yaml", ".yml")):
-        from rangeseg.config import load_config
         from rangeseg.datasets.range_images import RangeImages
+        from rangeseg.runs.config import load_config
 
         sensor = RangeImages(source.info, load_config(Path(arguments.dataset)).range_image).sensor
     split = arguments.split or "train"
@@ -102,8 +102,8 @@ def _described(arguments: argparse.Namespace) -> int:
 def _without_description(arguments: argparse.Namespace) -> int:
     """Measure a folder of which nothing is known, and print a configuration for it."""
     from rangeseg.datasets.custom import Custom
-    from rangeseg.datasets.draft import draft_description, with_sensor, with_statistics
-    from rangeseg.datasets.statistics import evenly_spaced, measure_images, measure_scans
+    from rangeseg.datasets.survey.describe import draft_description, with_sensor, with_statistics
+    from rangeseg.datasets.survey.statistics import evenly_spaced, measure_images, measure_scans
 
     if arguments.split is not None:
         raise ConfigError("--split needs a description that names the splits: leave it out")
@@ -166,8 +166,8 @@ def _print(line: str = "") -> None:
 
 def _print_scans(scans: ScanStatistics, intensity_max: float | None) -> None:
     """What the scans show; ``intensity_max`` is the layout's, where there is a description."""
-    from rangeseg.datasets.row_rules import NEAR_M
-    from rangeseg.datasets.statistics import PERCENTILES
+    from rangeseg.datasets.survey.row_rules import NEAR_M
+    from rangeseg.datasets.survey.statistics import PERCENTILES
 
     low, most, high = scans.intensity
     down, up = scans.field_of_view_deg
@@ -189,7 +189,7 @@ def _print_scans(scans: ScanStatistics, intensity_max: float | None) -> None:
 
 
 def _print_images(images: ImageStatistics, sensors: list[Sensor]) -> None:
-    from rangeseg.datasets.statistics import HIDDEN_M
+    from rangeseg.datasets.survey.statistics import HIDDEN_M
 
     size = f"image {sensors[0].height}x{sensors[0].width}"
     _print()

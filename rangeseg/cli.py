@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rangeseg.commandline import (
+from rangeseg.commands.base import (
     add_command,
     add_config,
     add_device,
@@ -16,8 +16,8 @@ from rangeseg.commandline import (
     make_parser,
     run_command,
 )
-from rangeseg.compare_command import add_comparisons
-from rangeseg.view_command import add_view
+from rangeseg.commands.compare import add_comparisons
+from rangeseg.commands.view import add_view
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,16 +132,16 @@ def _add_on_bad_scan(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from rangeseg.demo import run_demo
+    from rangeseg.commands.demo import run_demo
 
     print(run_demo(arguments.out, arguments.steps))
     return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from rangeseg.config import load_config
-    from rangeseg.engine.processes import joined
-    from rangeseg.runs import plan_run, run_folder, train_run
+    from rangeseg.runs.config import load_config
+    from rangeseg.runs.train import plan_run, run_folder, train_run
+    from rangeseg.system.distributed import joined
 
     overrides = list(arguments.overrides)
     if arguments.on_bad_scan is not None:
@@ -166,8 +166,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from rangeseg.engine.processes import joined
-    from rangeseg.trained import evaluate_run
+    from rangeseg.runs.trained import evaluate_run
+    from rangeseg.system.distributed import joined
 
     with joined(arguments.device, "the same command evaluates it anew") as device:
         result = evaluate_run(arguments.run_folder, arguments.split, device, arguments.on_bad_scan)
@@ -177,9 +177,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from rangeseg.engine.export import STAMP, ExportSettings
-    from rangeseg.engine.processes import joined
     from rangeseg.errors import ConfigError
-    from rangeseg.trained import predict_run
+    from rangeseg.runs.trained import predict_run
+    from rangeseg.system.distributed import joined
 
     least, out = arguments.min_confidence, arguments.out
     again = f"the same command with --resume completes {out}"
@@ -206,14 +206,14 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    from rangeseg.config import load_config
+    from rangeseg.runs.config import load_config
 
     print(load_config(arguments.config, arguments.overrides).resolved(), end="")
     return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from rangeseg.doctor import examine
+    from rangeseg.commands.doctor import examine
 
     for line in examine(arguments.config):
         print(line, flush=True)
@@ -221,8 +221,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _print_result(result: dict[str, Any], folder: Path) -> None:
-    from rangeseg.engine.report import markdown_table
-    from rangeseg.trained import result_path
+    from rangeseg.report.tables import markdown_table
+    from rangeseg.runs.trained import result_path
 
     rows = [[n, "–" if v is None else f"{v:.1f}"] for n, v in result["iou"].items()]
     print(markdown_table(["class", "IoU %"], rows))

@@ -1,8 +1,12 @@
 """The base of every settings class: strict, frozen, checked by pydantic."""
 
+from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+from rangeseg.errors import ConfigError
 
 
 class Settings(BaseModel):
@@ -26,3 +30,76 @@ class Settings(BaseModel):
             if any(isinstance(v, bool) for v in values):
                 raise ValueError("a number is neither true nor false")
         return value
+
+
+_DEEPEST = 20  # brackets
+_MOST_BYTES = 1 << 18  # ten times the longest that is shipped
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML, or holds something else.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        text = content.decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist: give a YAML file, e.g. one of configs/"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error})") from None
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"{path} is longer than {_MOST_BYTES >> 10} KiB: it is no configuration")
+    values = parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}, expected `key: value` lines")
+    return values
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The values of a YAML text.
+
+    Raises:
+        ConfigError: it is not YAML, or a key stands twice; ``where`` begins the message.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply") from None
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except Exception as error:  # a date such as 2026-13-45 is a ValueError, and so on
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without two traps.
+
+    It takes seconds over brackets that are nested hundreds deep, and of a key that stands twice
+    it silently drops the first.
+    """
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        if self.flow_level >= _DEEPEST:
+            raise yaml.YAMLError(f"brackets are nested more than {_DEEPEST} deep")
+        super().fetch_flow_collection_start(TokenClass)  # type: ignore[no-untyped-call]
+
+    # Not when values are made of it: by then merged keys (<<) stand beside a group's own.
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                continue
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in lines:
+                raise ConfigError(
+                    f"{key.value[:100]!r} stands in line {lines[name]} and again in line {line}: "
+                    "make one of the two"
+                )
+            lines[name] = line
+        return node

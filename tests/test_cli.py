@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from rangeseg.cli import main
-from rangeseg.config import load_config
 from rangeseg.methods import METHODS
-from rangeseg.runs import plan_run, run_folder
-from rangeseg.trained import read_result
+from rangeseg.runs.config import load_config
+from rangeseg.runs.train import plan_run, run_folder
+from rangeseg.runs.trained import read_result
 
 Capture = pytest.CaptureFixture[str]
 TRAIN = ["--method", "supervised", "--labels", "10%"]

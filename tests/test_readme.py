@@ -17,10 +17,10 @@ from data_tools.cli import build_parser as data_parser
 from data_tools.cli import main as rangeseg_data
 from rangeseg.cli import build_parser as rangeseg_parser
 from rangeseg.cli import main as rangeseg
-from rangeseg.config import load_config
-from rangeseg.engine.comparison import CONTROLS, KINDS, Row, mean_std, paired_gain, row_name
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method
+from rangeseg.report.comparison import CONTROLS, KINDS, Row, mean_std, paired_gain, row_name
+from rangeseg.runs.config import load_config
 from tests.datasets.nuscenes_format import write_nuscenes
 
 ROOT = Path(__file__).parents[1]

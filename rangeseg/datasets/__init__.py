@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import Custom, Description
-from rangeseg.datasets.nuscenes import NuScenes
-from rangeseg.datasets.packed import Packed
+from rangeseg.datasets.nuscenes.source import NuScenes
+from rangeseg.datasets.packed.source import Packed
 from rangeseg.datasets.semantic_kitti import ScribbleKitti, SemanticKitti
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.errors import ConfigError, unknown_name

@@ -14,12 +14,12 @@ from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.augmentation import AugmentationSettings, augment_points
+from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import CHANNELS, make_range_image, to_image
 from rangeseg.geometry.projection import Projection, project_points
-from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import RowRule
-from rangeseg.progress import Progress
 from rangeseg.settings import Settings
+from rangeseg.system.progress import Progress
 
 _log = logging.getLogger(__name__)
 

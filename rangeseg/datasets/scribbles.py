@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import DRAWN_STAMP, ScribbleKitti, SemanticKitti
 from rangeseg.errors import ConfigError, RangesegError
-from rangeseg.files import write_file
-from rangeseg.progress import Progress
 from rangeseg.settings import Settings
+from rangeseg.system.files import write_file
+from rangeseg.system.progress import Progress
 
 SCRIBBLES_VERSION = 1
 """Raised whenever the same settings would give other scribbles."""

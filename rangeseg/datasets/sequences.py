@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from rangeseg.datasets.base import Scan, ScanSource
-from rangeseg.datasets.files import (
+from rangeseg.datasets.scan_files import (
     LabelType,
     check_label_file,
     count_points,
@@ -23,7 +23,7 @@ from rangeseg.datasets.files import (
     read_points,
     reason,
 )
-from rangeseg.datasets.published_lists import scan_id_of
+from rangeseg.datasets.split_files import scan_id_of
 from rangeseg.errors import DataError, unknown_name
 from rangeseg.settings import Settings
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.published_lists import (
+from rangeseg.datasets.split_files import (
     id_form,
     is_token,
     published_name,
@@ -20,7 +20,7 @@ from rangeseg.datasets.published_lists import (
     scan_id_of,
 )
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.files import write_file
+from rangeseg.system.files import write_file
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(%?)")
 _EXAMPLES = "write a ratio such as 1%, 10% or 0.5"

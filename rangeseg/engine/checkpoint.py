@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from rangeseg.engine.journal import not_finite
+from rangeseg.engine.metrics_log import not_finite
 from rangeseg.errors import CheckpointError
-from rangeseg.files import PARTIAL, write_file
 from rangeseg.methods.base import Method
+from rangeseg.system.files import PARTIAL, write_file
 
 _log = logging.getLogger(__name__)
 

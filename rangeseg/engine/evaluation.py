@@ -14,11 +14,10 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.engine.inference import Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
-from rangeseg.engine.processes import gather, share
 from rangeseg.errors import DataError
 from rangeseg.geometry.channels import to_image
-from rangeseg.methods.distributed import num_processes
-from rangeseg.progress import Progress
+from rangeseg.system.distributed import gather, num_processes, share
+from rangeseg.system.progress import Progress
 
 
 def scans_to_evaluate(source: ScanSource, split: str) -> list[str]:

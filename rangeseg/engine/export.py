@@ -19,14 +19,14 @@ from pydantic import Field
 from rangeseg.datasets.bad_scans import BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.engine.ahead import map_ahead, threads
 from rangeseg.engine.evaluation import scans_per_second, skipped_by_all
 from rangeseg.engine.inference import Prediction, Predictor
-from rangeseg.engine.processes import on_first, share
 from rangeseg.errors import ConfigError
-from rangeseg.files import LOCK, PARTIAL, sole_user, write_file, writing
-from rangeseg.progress import Progress
 from rangeseg.settings import Settings
+from rangeseg.system.distributed import on_first, share
+from rangeseg.system.files import LOCK, PARTIAL, sole_user, write_file, writing
+from rangeseg.system.prefetch import map_ahead, threads
+from rangeseg.system.progress import Progress
 
 STAMP = "rangeseg_export.json"
 

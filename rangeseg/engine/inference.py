@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -15,17 +15,16 @@ from torch import nn
 
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.datasets.batches import BadScan
 from rangeseg.datasets.range_images import RangeImages
-from rangeseg.datasets.training_scans import BadScan
-from rangeseg.engine.ahead import map_ahead, threads
-from rangeseg.engine.device import Precision, to_device
-from rangeseg.engine.pixels import PixelClasses, classify
 from rangeseg.errors import DataError
 from rangeseg.geometry.backprojection import nearest_label, nearest_point, own_pixel
 from rangeseg.geometry.knn import knn_vote
 from rangeseg.geometry.projection import Projection
 from rangeseg.geometry.sensor import RowRule
 from rangeseg.settings import Settings
+from rangeseg.system.device import Precision, autocast, to_device
+from rangeseg.system.prefetch import map_ahead, threads
 
 BackProjection = Literal["none", "nearest_label", "nearest_point", "knn_vote"]
 
@@ -194,3 +193,68 @@ class Predictor:
                 pixels, projection, self.num_classes, s.neighbours, s.window, s.sigma, s.cutoff
             )
         return raw
+
+
+@dataclass(frozen=True)
+class PixelClasses:
+    """What a network says of the pixels of one image, perhaps still under way from its device.
+
+    Args:
+        classes: (H,W) uint8 in the host's memory.
+        confidence: (H,W) float32 probability of that class, or None.
+        arrival: of both from a GPU; None where they are there.
+    """
+
+    classes: torch.Tensor
+    confidence: torch.Tensor | None
+    arrival: torch.cuda.Event | None
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Classes and confidence, waited for; in any thread."""
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        confidence = None if self.confidence is None else self.confidence.numpy()
+        return self.classes.numpy(), confidence
+
+
+@torch.inference_mode()
+def classify(
+    network: nn.Module,
+    images: Sequence[np.ndarray],
+    device: torch.device,
+    precision: Precision,
+    with_confidence: bool,
+) -> list[PixelClasses]:
+    """Classes of the pixels of several images at once.
+
+    On a GPU this only gives the orders: the answer arrives while the caller goes on.
+
+    Args:
+        network: maps (B,C,H,W) to logits (B,K,H,W); on the device.
+        images: B arrays (C,H,W) float32.
+        device: where the network runs.
+        precision: of the forward.
+        with_confidence: whether probabilities are wanted too.
+    """
+    on_gpu = device.type == "cuda"
+    batch = torch.empty((len(images), *images[0].shape), pin_memory=on_gpu)
+    np.stack(images, out=batch.numpy())
+    batch = batch.to(device, memory_format=torch.channels_last, non_blocking=True)
+    with autocast(device, precision):
+        logits = network(batch)
+    confidence = None
+    if with_confidence:
+        confidence, classes = logits.float().softmax(dim=1).max(dim=1)
+        confidence = confidence.to("cpu", non_blocking=True)  # (B, H, W)
+    else:
+        classes = logits.argmax(dim=1)
+    # One byte a pixel is copied instead of eight, or of K floats.
+    classes = classes.to(torch.uint8).to("cpu", non_blocking=True)  # (B, H, W)
+    arrival = None
+    if on_gpu:
+        arrival = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        arrival.record(torch.cuda.current_stream(device))
+    return [
+        PixelClasses(classes[i], None if confidence is None else confidence[i], arrival)
+        for i in range(len(images))
+    ]

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from rangeseg.datasets.bad_scans import BadScans
-from rangeseg.datasets.training_scans import (
+from rangeseg.datasets.batches import (
     StepSampler,
     TrainingScans,
     naming_dead_loaders,
@@ -30,21 +30,26 @@ from rangeseg.engine.checkpoint import (
     save_checkpoint,
 )
 from rangeseg.engine.compiling import CompileMode, compiled, uncompiled
-from rangeseg.engine.descent import Descent
-from rangeseg.engine.device import Precision, autocast, make_deterministic, to_device
-from rangeseg.engine.journal import Journal, Watch
-from rangeseg.engine.pace import Pace
-from rangeseg.engine.processes import agree, averaging, on_first, process_number, wrapped
+from rangeseg.engine.metrics_log import Journal, Pace, Watch
+from rangeseg.engine.optimiser import Descent
 from rangeseg.engine.validation import Validation
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.methods.base import Labelled, Method, StepContext, TrainingBatch
-from rangeseg.methods.distributed import num_processes
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.network import Network
-from rangeseg.progress import Progress
 from rangeseg.settings import Settings
-from rangeseg.signals import collected_signals
+from rangeseg.system.device import Precision, autocast, make_deterministic, to_device
+from rangeseg.system.distributed import (
+    agree,
+    averaging,
+    num_processes,
+    on_first,
+    process_number,
+    wrapped,
+)
+from rangeseg.system.process import collected_signals
+from rangeseg.system.progress import Progress
 
 
 class TrainSettings(Settings):

@@ -16,9 +16,9 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
-from rangeseg.engine.processes import gather, process_number, share
 from rangeseg.errors import DataError
 from rangeseg.methods.base import Method
+from rangeseg.system.distributed import gather, process_number, share
 
 SPLIT = "val"
 """Never ``test``, whatever is evaluated after the training."""

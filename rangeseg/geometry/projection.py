@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rangeseg.errors import DataError
-from rangeseg.geometry.firing_order import firing_columns
+from rangeseg.geometry.beams import firing_columns
 from rangeseg.geometry.kernel import BLOCK, approximation, as_points, kernel, take_apart
 from rangeseg.geometry.sensor import Sensor
 

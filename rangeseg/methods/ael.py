@@ -18,10 +18,10 @@ from rangeseg.methods.base import (
 )
 from rangeseg.methods.components import bounding_boxes, grow
 from rangeseg.methods.confidence_bank import ConfidenceBank, true_class_confidence
-from rangeseg.methods.distributed import shared_divisor
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 from rangeseg.methods.sampling import draw_classes, draw_pixel
 from rangeseg.models import NetworkFactory
+from rangeseg.system.distributed import shared_divisor
 
 REACH = 64
 """How far a component reaches from its seed, in pixels."""

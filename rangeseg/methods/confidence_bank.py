@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rangeseg.methods.distributed import all_reduce_sum
+from rangeseg.system.distributed import all_reduce_sum
 
 
 class ConfidenceBank(nn.Module):

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rangeseg.methods.base import UnsupervisedSettings
-from rangeseg.methods.distributed import shared_divisor
 from rangeseg.methods.losses import masked_cross_entropy, masked_squared_error
+from rangeseg.system.distributed import shared_divisor
 
 
 class ConsistencySettings(UnsupervisedSettings):

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.methods.distributed import shared_divisor
 from rangeseg.models.blocks import pad_azimuth
+from rangeseg.system.distributed import shared_divisor
 
 
 def masked_cross_entropy(

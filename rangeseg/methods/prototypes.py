@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.methods.distributed import all_reduce_sum
+from rangeseg.system.distributed import all_reduce_sum
 
 TEMPERATURE = 0.1
 UNSEEN = -1e4

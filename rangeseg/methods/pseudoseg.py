@@ -16,10 +16,10 @@ from rangeseg.methods.base import (
     UnsupervisedSettings,
     evaluating,
 )
-from rangeseg.methods.distributed import shared_divisor
 from rangeseg.methods.losses import masked_cross_entropy, soft_cross_entropy
 from rangeseg.methods.mixing import Fields
 from rangeseg.models import NetworkFactory
+from rangeseg.system.distributed import shared_divisor
 
 STAGES = 2
 """How many of the deepest features the attention looks at."""

@@ -16,12 +16,12 @@ import numpy as np
 from pydantic import Field
 
 from rangeseg.errors import DataError, RangesegError
-from rangeseg.files import on_disk
-from rangeseg.progress import Progress
 from rangeseg.settings import Settings
 from rangeseg.simulation.sensor_model import Reading, scan_scene
 from rangeseg.simulation.styles import SPLITS, stream
 from rangeseg.simulation.world import World
+from rangeseg.system.files import on_disk
+from rangeseg.system.progress import Progress
 
 SIMULATION_VERSION = 1
 """Raised whenever the same settings would give other bytes."""

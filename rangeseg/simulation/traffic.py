@@ -8,9 +8,8 @@ import numpy as np
 
 from rangeseg.simulation.layout import Segment
 from rangeseg.simulation.materials import MOVING, Raw
-from rangeseg.simulation.pen import Pen
-from rangeseg.simulation.primitives import Primitives
-from rangeseg.simulation.props import THINGS
+from rangeseg.simulation.objects import THINGS
+from rangeseg.simulation.shapes import Pen, Primitives
 from rangeseg.simulation.styles import SequenceStyle, stream
 
 SLOT = 23.0

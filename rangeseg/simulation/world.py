@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rangeseg.simulation.archetypes import plan_segment
-from rangeseg.simulation.furnish import furnish
 from rangeseg.simulation.layout import SEGMENT, Segment
-from rangeseg.simulation.primitives import Primitives
+from rangeseg.simulation.placement import furnish
 from rangeseg.simulation.raycast import Ground
+from rangeseg.simulation.shapes import Primitives
 from rangeseg.simulation.styles import draw_style, stream
 from rangeseg.simulation.terrain import (
     ACROSS,

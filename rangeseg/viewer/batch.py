@@ -16,22 +16,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rangeseg.building import build_untrained, identity, open_source
-from rangeseg.config import RunConfig
 from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.batches import SampleKey, StepSampler
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, class_frequencies
 from rangeseg.datasets.splits import labelled_and_unlabelled
-from rangeseg.datasets.training_scans import SampleKey, StepSampler
 from rangeseg.engine.checkpoint import load_checkpoint
-from rangeseg.engine.device import to_device
 from rangeseg.engine.trainer import batch_seed
 from rangeseg.errors import ConfigError
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import StrongPerturbation
 from rangeseg.models.network import Network
-from rangeseg.trained import LABELLED
+from rangeseg.runs.config import RunConfig
+from rangeseg.runs.experiment import build_untrained, identity, open_source
+from rangeseg.runs.trained import LABELLED
+from rangeseg.system.device import to_device
 
 
 @dataclass(frozen=True)

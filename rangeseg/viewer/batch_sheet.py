@@ -6,7 +6,8 @@ import colorsys
 
 import numpy as np
 
-from rangeseg.colours import (
+from rangeseg.datasets.labels import IGNORE, LabelMap
+from rangeseg.drawing.colours import (
     EMPTY,
     RIGHT,
     UNSURE,
@@ -17,8 +18,7 @@ from rangeseg.colours import (
     label_colours,
     range_colours,
 )
-from rangeseg.datasets.labels import IGNORE, LabelMap
-from rangeseg.pictures import Panel, enlarge, sheet
+from rangeseg.drawing.sheets import Panel, enlarge, sheet
 from rangeseg.viewer.batch import StudentBatch
 
 NARROW = 640

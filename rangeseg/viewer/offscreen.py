@@ -19,7 +19,7 @@ import numpy as np
 
 from rangeseg.errors import RangesegError
 from rangeseg.viewer.canvas import Canvas
-from rangeseg.viewer.libraries import FaultyLibraries, explain
+from rangeseg.viewer.open3d_libraries import FaultyLibraries, explain
 
 PATIENCE_SECONDS = 120.0
 """How long one picture may take before something must be wrong."""

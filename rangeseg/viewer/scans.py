@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from rangeseg.building import open_source
-from rangeseg.config import Config, load_config, load_run_config
 from rangeseg.datasets import missing_data
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
@@ -20,7 +18,9 @@ from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.export import STAMP
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.trained import CONFIG, load_run
+from rangeseg.runs.config import Config, load_config, load_run_config
+from rangeseg.runs.experiment import open_source
+from rangeseg.runs.trained import CONFIG, load_run
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from rangeseg.building import open_source
-from rangeseg.config import load_config, load_run_config
+from rangeseg.drawing.sheets import save_picture
 from rangeseg.engine.checkpoint import CHECKPOINT
-from rangeseg.engine.device import choose_device
 from rangeseg.errors import ConfigError
-from rangeseg.pictures import save_picture
-from rangeseg.runs import plan_run
-from rangeseg.trained import CONFIG
+from rangeseg.runs.config import load_config, load_run_config
+from rangeseg.runs.experiment import open_source
+from rangeseg.runs.train import plan_run
+from rangeseg.runs.trained import CONFIG
+from rangeseg.system.device import choose_device
 from rangeseg.viewer.batch import student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
-from rangeseg.viewer.colours import check_mode
-from rangeseg.viewer.pictures import save_scans
+from rangeseg.viewer.modes import check_mode
+from rangeseg.viewer.save import save_scans
 from rangeseg.viewer.scans import open_existing, open_views
 from rangeseg.viewer.window import show_window
 

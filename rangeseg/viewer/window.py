@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from rangeseg.colours import EMPTY, Legend
+from rangeseg.drawing.colours import EMPTY, Legend
+from rangeseg.drawing.sheets import save_picture
 from rangeseg.errors import ConfigError, RangesegError
-from rangeseg.pictures import save_picture
-from rangeseg.viewer.ahead import LoadAhead
+from rangeseg.system.prefetch import LoadAhead
 from rangeseg.viewer.canvas import Canvas
-from rangeseg.viewer.colours import (
+from rangeseg.viewer.display import find_window, has_display, set_title
+from rangeseg.viewer.modes import (
     MODES,
     check_mode,
     describe,
@@ -24,12 +25,10 @@ from rangeseg.viewer.colours import (
     shown_mode,
     visible_points,
 )
-from rangeseg.viewer.hud import Hud, overlay
-from rangeseg.viewer.keys import HELP, KEYS
-from rangeseg.viewer.libraries import FaultyLibraries, explain
-from rangeseg.viewer.pictures import scene_sheet
+from rangeseg.viewer.open3d_libraries import FaultyLibraries, explain
+from rangeseg.viewer.overlay import HELP, KEYS, Hud, overlay
+from rangeseg.viewer.save import scene_sheet
 from rangeseg.viewer.scans import ScanView, ScanViews
-from rangeseg.viewer.x11 import find_window, has_display, set_title
 
 FAR = 10
 """Scans that PgUp and PgDn skip."""

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rangeseg.config import load_config
-from rangeseg.engine.comparison import mean_std, paired_gain
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.methods.mixing import Fields, band_mask, cutmix_mask, mix, partner
 from rangeseg.methods.pcr import Pcr
 from rangeseg.methods.rangemix import RangeMix
-from rangeseg.runs import plan_run, train_run
+from rangeseg.report.comparison import mean_std, paired_gain
+from rangeseg.runs.config import load_config
+from rangeseg.runs.train import plan_run, train_run
 from tests.benchmarks.timing import print_table
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from rangeseg.progress import Progress
+from rangeseg.system.progress import Progress
 from tests.fuzz.targets import Hanging, Target, make_targets
 
 CHUNK = 500  # hypothesis keeps track of all examples of a call, and slows down over many

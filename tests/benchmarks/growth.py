@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from rangeseg.datasets.batches import StepSampler, TrainingScans
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.splits import labelled_and_unlabelled
-from rangeseg.datasets.training_scans import StepSampler, TrainingScans
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import ExportSettings, export_predictions
 from rangeseg.engine.inference import EvaluateSettings, Predictor

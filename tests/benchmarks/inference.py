@@ -34,7 +34,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.engine.device import autocast, choose_device, device_name, to_device
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import ExportSettings, export_predictions
 from rangeseg.engine.inference import BackProjection, EvaluateSettings, Predictor
@@ -42,6 +41,7 @@ from rangeseg.geometry.channels import CHANNELS, to_image
 from rangeseg.models import ModelSettings, build_network
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
 from rangeseg.simulation.world import World
+from rangeseg.system.device import autocast, choose_device, device_name, to_device
 from tests.benchmarks.timing import (
     benchmark_parser,
     matrix_rate,

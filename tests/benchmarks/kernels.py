@@ -20,10 +20,10 @@ import torch
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.geometry.backprojection import NOTHING, nearest_label
+from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import make_range_image, to_image
 from rangeseg.geometry.knn import knn_vote
 from rangeseg.geometry.projection import Projection, project_points
-from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_64E
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
 from rangeseg.simulation.world import World

@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rangeseg.datasets.batches import SampleKey, TrainingScans, collate
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.datasets.training_scans import SampleKey, TrainingScans, collate
 from rangeseg.geometry.augmentation import AugmentationSettings, augment_points
+from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import to_image
 from rangeseg.geometry.projection import project_points
-from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_64E
-from rangeseg.memory import keep_freed_memory
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
 from rangeseg.simulation.world import World
+from rangeseg.system.process import keep_freed_memory
 from tests.benchmarks.references import numpy_projection
 from tests.benchmarks.timing import benchmark_parser, medians, print_table, write_json
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from rangeseg.datasets import open_dataset
 from rangeseg.datasets.base import Scan, ScanSource
-from rangeseg.datasets.packed_codec import decode_scan, encode_scan
-from rangeseg.datasets.packing import pack_dataset
+from rangeseg.datasets.packed.codec import decode_scan, encode_scan
+from rangeseg.datasets.packed.write import pack_dataset
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.simulation.generate import SimulationSettings, generate_dataset
 from tests.benchmarks.timing import benchmark_parser, medians, print_table, write_json

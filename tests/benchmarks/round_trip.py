@@ -21,10 +21,10 @@ from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.geometry.backprojection import nearest_label, nearest_point, own_pixel
+from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import to_image
 from rangeseg.geometry.knn import knn_vote
 from rangeseg.geometry.projection import Projection, project_points
-from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_64E, RowRule, Sensor
 
 NUM_CLASSES = SemanticKitti.info.label_map.num_classes

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rangeseg.engine.device import autocast
+from rangeseg.system.device import autocast
 
 
 def medians(

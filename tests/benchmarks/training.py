@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rangeseg.building import build_method, open_source
-from rangeseg.config import load_config
 from rangeseg.engine.compiling import CompileMode, compiled
-from rangeseg.engine.descent import Descent
-from rangeseg.engine.device import Precision, autocast, choose_device, device_name, to_device
+from rangeseg.engine.optimiser import Descent
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import StepContext, TrainingBatch
-from rangeseg.runs import plan_run
+from rangeseg.runs.config import load_config
+from rangeseg.runs.experiment import build_method, open_source
+from rangeseg.runs.train import plan_run
+from rangeseg.system.device import Precision, autocast, choose_device, device_name, to_device
 from tests.benchmarks.timing import (
     benchmark_parser,
     matrix_rate,

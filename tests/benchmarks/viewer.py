@@ -19,10 +19,10 @@ import numpy as np
 from rangeseg.datasets.base import Scan
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.viewer.pictures import save_scans
+from rangeseg.viewer.display import has_display
+from rangeseg.viewer.save import save_scans
 from rangeseg.viewer.scans import ScanView, ScanViews
 from rangeseg.viewer.window import Window
-from rangeseg.viewer.x11 import has_display
 from tests.benchmarks.kernels import read_scan
 from tests.benchmarks.timing import benchmark_parser, medians, print_table, write_json
 

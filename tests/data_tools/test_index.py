@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from data_tools.cli import main
-from rangeseg.datasets.nuscenes import NuScenes
+from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.errors import DataError
 from tests.datasets.nuscenes_format import write_nuscenes
 

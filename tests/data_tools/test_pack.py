@@ -14,12 +14,12 @@ import yaml
 
 from data_tools.cli import main
 from rangeseg.cli import main as rangeseg
+from rangeseg.commands.doctor import GOOD, examine
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.doctor import GOOD, examine
 from tests.benchmarks.kills import Kills
 from tests.data_tools.kitti_layout import write_root
 from tests.datasets import own_scans
-from tests.engine.test_saving import file_limit
+from tests.runs.test_saving import file_limit
 
 Capture = pytest.CaptureFixture[str]
 

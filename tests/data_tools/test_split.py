@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.cli import main
-from rangeseg.datasets.nuscenes_index import Index, IndexedScan, IndexedScene, write_index
+from rangeseg.datasets.nuscenes.index import Index, IndexedScan, IndexedScene, write_index
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.splits import draw_sequences, labelled_by_sequence, read_split
 from tests.data_tools.kitti_layout import write_root

@@ -9,9 +9,9 @@ import yaml
 
 from data_tools.cli import main
 from rangeseg.cli import main as rangeseg
-from rangeseg.config import load_config
 from rangeseg.datasets.custom import Custom
 from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.runs.config import load_config
 from tests.datasets.own_scans import (
     BEAMS,
     DESCRIPTION,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rangeseg.datasets.packing import pack_dataset
+from rangeseg.datasets.packed.write import pack_dataset
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from tests.data_tools.kitti_layout import write_root
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from rangeseg.cli import main
-from rangeseg.config import Config, check_config, load_config
 from rangeseg.datasets.custom import Custom, Description
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
@@ -19,9 +18,10 @@ from rangeseg.engine.inference import EvaluateSettings, Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.backprojection import nearest_point
+from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import to_image
-from rangeseg.geometry.rows import beam_rows
 from rangeseg.models import ModelSettings, build_network
+from rangeseg.runs.config import Config, check_config, load_config
 from tests.datasets.own_scans import (
     BEAMS,
     DESCRIPTION,

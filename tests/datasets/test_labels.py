@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from rangeseg.datasets.files import ignore_empty
 from rangeseg.datasets.labels import IGNORE, LabelMap
+from rangeseg.datasets.scan_files import ignore_empty
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError
 

@@ -9,16 +9,16 @@ import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from rangeseg.datasets.base import Scan
-from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.range_images import RangeImages, RangeImageSettings, class_frequencies
-from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.datasets.training_scans import (
+from rangeseg.datasets.batches import (
     BadScan,
     LoadedSample,
     LoadedStep,
     StepSampler,
     collate,
 )
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.range_images import RangeImages, RangeImageSettings, class_frequencies
+from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError
 from rangeseg.geometry.augmentation import AugmentationSettings
 from tests.data_tools.kitti_layout import write_root

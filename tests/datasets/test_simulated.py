@@ -15,9 +15,9 @@ from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.errors import DataError
+from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import make_range_image
 from rangeseg.geometry.projection import project_points
-from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import SIMULATED_32
 from rangeseg.simulation.generate import SimulationSettings, generate_dataset
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rangeseg.datasets.published_lists import fingerprint, published_name
 from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.datasets.split_files import fingerprint, published_name
 from rangeseg.datasets.splits import (
     check_split,
     count_with_unlabelled_neighbour,

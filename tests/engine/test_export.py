@@ -18,7 +18,6 @@ import pytest
 import torch
 
 from rangeseg.cli import main
-from rangeseg.config import load_run_config
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
@@ -26,9 +25,10 @@ from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import zip_submission
 from rangeseg.engine.inference import EvaluateSettings, Predictor
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.trained import load_run
+from rangeseg.runs.config import load_run_config
+from rangeseg.runs.trained import load_run
 from tests.engine.conftest import SCANS
-from tests.engine.test_ahead import running
+from tests.system.test_prefetch import running
 
 Capture = pytest.CaptureFixture[str]
 RAW_IDS = {10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81}
@@ -230,7 +230,7 @@ def test_a_folder_is_written_to_by_one_process_at_a_time(
     out = tmp_path / "out"
     assert predict(run, out) == 0
     script = (
-        "import sys; from pathlib import Path; from rangeseg.files import sole_user\n"
+        "import sys; from pathlib import Path; from rangeseg.system.files import sole_user\n"
         "with sole_user(Path(sys.argv[1])): print(flush=True); input()"
     )
     with subprocess.Popen(

@@ -12,7 +12,7 @@ import pytest
 
 from data_tools.cli import main as rangeseg_data
 from rangeseg.cli import main
-from rangeseg.datasets.nuscenes import NuScenes
+from rangeseg.datasets.nuscenes.source import NuScenes
 from tests.datasets.nuscenes_format import write_nuscenes
 
 Capture = pytest.CaptureFixture[str]

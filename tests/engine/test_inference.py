@@ -17,14 +17,14 @@ from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.base import Scan
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.simulated import Simulated
-from rangeseg.engine.device import autocast
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.inference import EvaluateSettings, Prediction, Predictor
 from rangeseg.errors import DataError
 from rangeseg.geometry.backprojection import nearest_point, own_pixel
 from rangeseg.geometry.knn import knn_vote
 from rangeseg.models import ModelSettings, build_network
-from tests.engine.test_ahead import running
+from rangeseg.system.device import autocast
+from tests.system.test_prefetch import running
 
 CPU = torch.device("cpu")
 CLASSES = Simulated.info.label_map.num_classes

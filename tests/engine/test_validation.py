@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from rangeseg.cli import main
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.simulated import Simulated
-from rangeseg.engine.curves import CURVES
-from rangeseg.engine.journal import read_metrics
+from rangeseg.drawing.curves import CURVES
+from rangeseg.engine.metrics_log import read_metrics
 from rangeseg.engine.validation import Validated, Validation, scans_to_validate
-from rangeseg.trained import load_run
+from rangeseg.runs.trained import load_run
 
 from ..benchmarks.kills import difference, fingerprint
 

@@ -18,7 +18,7 @@ import torch
 import yaml
 from hypothesis import strategies as st
 
-from rangeseg.datasets.packed_index import FOOTER, MAGIC
+from rangeseg.datasets.packed.index import FOOTER, MAGIC
 
 Bytes = st.SearchStrategy[bytes]
 

@@ -14,27 +14,27 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from rangeseg.building import open_source
-from rangeseg.config import RunConfig, RunSettings, load_config, load_run_config
 from rangeseg.datasets import open_dataset
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import Custom, Description
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.nuscenes import NuScenes
-from rangeseg.datasets.nuscenes_index import FORMAT, index_path
-from rangeseg.datasets.packing import pack_dataset
+from rangeseg.datasets.nuscenes.index import FORMAT, index_path
+from rangeseg.datasets.nuscenes.source import NuScenes
+from rangeseg.datasets.packed.write import pack_dataset
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.datasets.splits import check_split, read_split
 from rangeseg.engine.checkpoint import Identity, fitting, load_checkpoint, save_checkpoint
-from rangeseg.engine.descent import Descent
 from rangeseg.engine.inference import EvaluateSettings, Predictor
+from rangeseg.engine.optimiser import Descent
 from rangeseg.errors import RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.geometry.sensor import RowRule
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method
+from rangeseg.runs.config import RunConfig, RunSettings, load_config, load_run_config
+from rangeseg.runs.experiment import open_source
 from rangeseg.simulation.generate import STAMP, SimulationSettings, read_stamp
 from tests.datasets.own_scans import BEAMS, DESCRIPTION, turn, write_labels, write_points
 from tests.fuzz import inputs

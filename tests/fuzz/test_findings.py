@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rangeseg.datasets import files
+from rangeseg.datasets import scan_files as files
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import Custom, Description
-from rangeseg.datasets.nuscenes import NuScenes
-from rangeseg.datasets.nuscenes_index import index_path
+from rangeseg.datasets.nuscenes.index import index_path
+from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.simulated import Simulated

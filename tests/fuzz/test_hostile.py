@@ -21,14 +21,14 @@ from pydantic import ValidationError
 
 from data_tools.cli import main as prepare
 from rangeseg.cli import main
-from rangeseg.config import load_config, load_run_config
-from rangeseg.datasets.files import MOST_POINTS, count_points, read_points
-from rangeseg.datasets.nuscenes import NuScenes
-from rangeseg.datasets.nuscenes_index import index_path
+from rangeseg.datasets.nuscenes.index import index_path
+from rangeseg.datasets.nuscenes.source import NuScenes
+from rangeseg.datasets.scan_files import MOST_POINTS, count_points, read_points
 from rangeseg.datasets.sequences import Layout
 from rangeseg.datasets.splits import read_split
 from rangeseg.engine.checkpoint import read_checkpoint
 from rangeseg.errors import CheckpointError, ConfigError, DataError
+from rangeseg.runs.config import load_config, load_run_config
 from tests.data_tools.kitti_layout import write_root
 
 CPU = torch.device("cpu")

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rangeseg.geometry import rows as rows_module
+from rangeseg.geometry import beams as rows_module
 from rangeseg.geometry.augmentation import AugmentationSettings, augment_points
-from rangeseg.geometry.firing_order import ORDERED, descent, firing_beams, firing_columns
+from rangeseg.geometry.beams import ORDERED, beam_rows, descent, firing_beams, firing_columns
 from rangeseg.geometry.projection import project_points
-from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_32E, Sensor
 
 BEAMS, FIRINGS = 8, 48

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from rangeseg.datasets.base import Scan
-from rangeseg.geometry import rows as rows_module
+from rangeseg.geometry import beams as rows_module
 from rangeseg.geometry.backprojection import nearest_label, own_pixel
+from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import to_image
 from rangeseg.geometry.projection import project_points
-from rangeseg.geometry.rows import beam_rows
 from rangeseg.geometry.sensor import HDL_32E, HDL_64E, RowRule
 from tests.benchmarks.round_trip import read_scans, round_trip
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rangeseg.engine.device import autocast
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
 from rangeseg.methods.base import Method, TeacherMethod, TrainingBatch
+from rangeseg.system.device import autocast
 
 from .conftest import (
     CLASSES,

@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rangeseg.engine.compiling import compiled
-from rangeseg.engine.device import to_device
-from rangeseg.engine.journal import Watch
+from rangeseg.engine.metrics_log import Watch
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.models.network import Network
+from rangeseg.system.device import to_device
 
 from .conftest import make_batch, make_context, make_task, small_fidnet, three_layers
 

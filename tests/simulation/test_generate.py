@@ -18,13 +18,13 @@ from pydantic import ValidationError
 
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError, RangesegError
-from rangeseg.progress import Progress
 from rangeseg.simulation.generate import (
     SIMULATION_VERSION,
     SimulationSettings,
     generate_dataset,
 )
-from tests.engine.test_saving import file_limit
+from rangeseg.system.progress import Progress
+from tests.runs.test_saving import file_limit
 
 SMALL = SimulationSettings(seed=3, train_scans=13, val_scans=3, test_scans=3, beams=8, columns=96)
 REPOSITORY = Path(__file__).parents[2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rangeseg.simulation.primitives import BOX, CYLINDER, ELLIPSOID
 from rangeseg.simulation.raycast import (
     Ground,
     Hits,
@@ -14,6 +13,7 @@ from rangeseg.simulation.raycast import (
     cast_primitives,
     empty_hits,
 )
+from rangeseg.simulation.shapes import BOX, CYLINDER, ELLIPSOID
 
 MAX_RANGE = 60.0
 SIZE = (20, 72)

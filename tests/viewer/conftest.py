@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rangeseg.cli import main
-from rangeseg.viewer.libraries import missing_libraries
+from rangeseg.viewer.open3d_libraries import missing_libraries
 
 CONFIG = Path(__file__).parents[2] / "configs" / "simulated.yaml"
 SMALL = [

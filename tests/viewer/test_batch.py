@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from rangeseg.building import build_method, open_source
-from rangeseg.colours import UNSURE, label_colours, range_colours
-from rangeseg.config import RunConfig, load_config, load_run_config
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
+from rangeseg.drawing.colours import UNSURE, label_colours, range_colours
+from rangeseg.drawing.sheets import enlarge
 from rangeseg.methods import METHODS
 from rangeseg.methods import rangemix as rangemix_module
-from rangeseg.pictures import enlarge
-from rangeseg.runs import plan_run
+from rangeseg.runs.config import RunConfig, load_config, load_run_config
+from rangeseg.runs.experiment import build_method, open_source
+from rangeseg.runs.train import plan_run
 from rangeseg.viewer.batch import Witness, student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rangeseg.colours import EMPTY
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.viewer.libraries import FaultyLibraries, explain, missing_libraries
+from rangeseg.drawing.colours import EMPTY
 from rangeseg.viewer.offscreen import OffscreenRenderer
+from rangeseg.viewer.open3d_libraries import FaultyLibraries, explain, missing_libraries
 from tests.viewer.conftest import broken_library
 
 RNG = np.random.default_rng(0)
@@ -103,7 +103,8 @@ def test_a_missing_library_is_named_with_its_package(
 
 
 def test_what_is_missing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rangeseg.viewer.libraries.PACKAGES", {"libnosuch.so.9": "libnosuch9"})
+    missing = {"libnosuch.so.9": "libnosuch9"}
+    monkeypatch.setattr("rangeseg.viewer.open3d_libraries.PACKAGES", missing)
     if sys.platform == "linux":
         assert missing_libraries() == ["libnosuch.so.9"]
         assert explain("").endswith("apt-get install -y --no-install-recommends libnosuch9")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rangeseg.cli import main
-from rangeseg.viewer.libraries import APT
+from rangeseg.viewer.open3d_libraries import APT
 from tests.test_readme import ROOT, commands, section
 
 RUN = Path("runs/semantic_kitti/cps/10pct/seed0")

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from rangeseg.cli import main
+from rangeseg.commands.doctor import examine
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.nuscenes import NuScenes
-from rangeseg.doctor import examine
+from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.errors import ConfigError, DataError, RangesegError
 from rangeseg.simulation.generate import STAMP
-from rangeseg.viewer.colours import check_mode
+from rangeseg.viewer.modes import check_mode
 from rangeseg.viewer.scans import ScanViews, open_views, read_prediction
 
 CPU = torch.device("cpu")

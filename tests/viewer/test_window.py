@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageGrab
 
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.viewer.colours import MODES
+from rangeseg.viewer.modes import MODES
 from rangeseg.viewer.scans import ScanView, ScanViews, open_views
 from rangeseg.viewer.window import KEYS, SIZE, Window, show_window
 from tests.viewer.conftest import broken_library

@@ -1,0 +1,131 @@
+"""``rangeseg doctor``: what this machine has of what is needed, and remedies for the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from rangeseg import __version__
+from rangeseg.errors import RangesegError
+from rangeseg.viewer.open3d_libraries import PACKAGES, explain, missing_libraries
+
+REQUIRED = ("torch", "numpy", "numba", "pydantic", "pyyaml", "matplotlib", "scipy")
+"""Without these nothing works."""
+
+OPTIONAL = {
+    "open3d": "`view` draws points with it; strips and batches need it not",
+    "nuscenes-devkit": "`rangeseg-data index` reads nuScenes' tables with it",
+    "tensorboard": "train.tensorboard=true writes curves for it",
+}
+
+GOOD, BAD = "ok  ", "--  "
+"""How lines begin."""
+
+
+def examine(config: Path | None) -> Iterator[str]:
+    """What there is and what is missing, line by line.
+
+    Args:
+        config: a configuration whose data are looked for; None takes those that are shipped.
+
+    Returns:
+        Lines that begin with GOOD or BAD; the latter name a remedy.
+    """
+    yield f"{GOOD}rangeseg {__version__} on Python {platform.python_version()} ({sys.executable})"
+    for name in REQUIRED:
+        yield _package(name, "nothing works without it", f"pip install {name}")
+    for name, use in OPTIONAL.items():
+        yield _package(name, use, f"pip install {name}")
+    yield _gpu()
+    yield from _drawing()
+    yield from _data(config)
+
+
+def _package(name: str, use: str, remedy: str) -> str:
+    try:
+        return f"{GOOD}{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{BAD}{name} is not installed ({use}): {remedy}"
+
+
+def _gpu() -> str:
+    try:
+        import torch
+    except Exception as error:  # whatever a broken installation raises
+        return f"{BAD}torch cannot be imported ({_short(error)}): install it again"
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = "PyTorch is built without CUDA" if built is None else f"no driver for CUDA {built}"
+        return (
+            f"{BAD}no GPU ({why}): small networks train on the CPU too; for full size see "
+            "https://pytorch.org/get-started for a build that fits your driver"
+        )
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return f"{GOOD}GPU: {', '.join(names)} (CUDA {torch.version.cuda})"
+
+
+def _drawing() -> Iterator[str]:
+    """Whether open3d draws without a display, tried out, and whether a window could open."""
+    if importlib.util.find_spec("open3d") is None:
+        return
+    if missing_libraries():
+        yield f"{BAD}{explain('')}"
+        return
+    yield f"{GOOD}open3d's system libraries: {', '.join(PACKAGES)}"
+    from rangeseg.viewer.display import has_display
+    from rangeseg.viewer.offscreen import OffscreenRenderer
+
+    try:
+        with OffscreenRenderer(64, 48, 2.0, np.zeros(3)) as renderer:
+            renderer.draw(np.zeros((1, 3)), np.zeros((1, 3), dtype=np.uint8))
+    except RangesegError as error:
+        yield f"{BAD}{error}"
+        return
+    yield f"{GOOD}open3d draws without a display (`rangeseg view ... --save`)"
+    if has_display():
+        yield f"{GOOD}a display for windows (`rangeseg view`)"
+    else:
+        yield f"{BAD}no display, so no windows: `rangeseg view ... --save` needs none"
+
+
+def _data(config: Path | None) -> Iterator[str]:
+    """For each configuration, whether its data are where it says."""
+    try:
+        from rangeseg.commands.demo import shipped_config
+
+        folder = shipped_config("simulated.yaml").parent
+    except Exception as error:
+        yield f"{BAD}data are not looked for ({_short(error)})"
+        return
+    for path in sorted(folder.glob("*.yaml")) if config is None else [config]:
+        yield _root(path)
+
+
+def _root(path: Path) -> str:
+    from rangeseg.datasets import missing_data
+    from rangeseg.runs.config import load_config
+    from rangeseg.runs.experiment import open_source
+
+    try:
+        config = load_config(path)
+        root = config.dataset.root
+        source = open_source(config)
+        missing = missing_data(source)
+        if missing:
+            makes_itself = config.dataset.name == "simulated"
+            remedy = "training makes it" if makes_itself else f"copy it there, or edit {path.name}"
+            return f"{BAD}{path.name}: {root} {missing}: {remedy}"
+        counts = [f"{split} {len(source.scan_ids(split))}" for split in ("train", "val")]
+    except RangesegError as error:
+        return f"{BAD}{path.name}: {error}"
+    return f"{GOOD}{path.name}: {root} ({', '.join(counts)} scans)"
+
+
+def _short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,126 @@
+"""The words of ``rangeseg view``."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from rangeseg.commands.base import Commands, add_command, add_device
+from rangeseg.errors import ConfigError
+
+
+def add_view(commands: Commands) -> None:
+    """Add ``rangeseg view``.
+
+    Args:
+        commands: what ``parser.add_subparsers(required=True)`` returned.
+    """
+    view = add_command(
+        commands, "view", _view,
+        "look at scans, predictions, errors and training batches: a window, or pictures",
+        "rangeseg view runs/simulated/cutmix_seg/1pct/seed0\n"
+        "  rangeseg view predictions --mode error --save errors.png\n"
+        "  rangeseg view configs/simulated.yaml --method cutmix_seg --batch --save batch.png\n"
+        "\nkeys of the window: n b scans, 1-7 colours, s side by side, i l p h q (h explains)",
+    )  # fmt: skip
+    view.add_argument(
+        "target", metavar="RUN|PREDICTIONS|CONFIG", type=Path,
+        help="the folder of a run, a folder that `predict` wrote, or a YAML file, see configs/",
+    )  # fmt: skip
+
+    scans = view.add_argument_group("which scans")
+    scans.add_argument("--split", help="default: that of the run, the predictions, the file")
+    scans.add_argument(
+        "--scan", metavar="ID", nargs="+", default=[], help="only these, as 08/000123"
+    )
+    scans.add_argument(
+        "--count", metavar="N", type=int, help="at most this many (default: all, in a GIF 50)"
+    )
+    scans.add_argument(
+        "--predictions", metavar="DIR", type=Path,
+        help="with a CONFIG: a folder of predictions in the benchmark's format",
+    )  # fmt: skip
+    scans.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+        help="with a CONFIG: change a setting, e.g. --set dataset.root=DIR",
+    )  # fmt: skip
+
+    looks = view.add_argument_group("how they look")
+    looks.add_argument(
+        "--mode",
+        help="truth, prediction, error, intensity, range, confidence or coverage (by "
+        "pseudo-labels); default: prediction if there is one, else truth",
+    )
+    looks.add_argument("--side-by-side", action="store_true", help="truth beside prediction")
+    looks.add_argument("--panel", action="store_true", help="strips of range images, with --save")
+    looks.add_argument("--hide-ignored", action="store_true", help="no points of ignored classes")
+    looks.add_argument("--point-size", type=float, default=2.0, help="pixels (%(default)s)")
+    looks.add_argument(
+        "--min-confidence", metavar="P", type=float, default=0.9,
+        help="of a pseudo-label, for the mode coverage (%(default)s)",
+    )  # fmt: skip
+
+    files = view.add_argument_group("pictures instead of a window; no display is needed")
+    kind = files.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--save", metavar="PNG|DIR", type=Path,
+        help="a picture of the first scan, or a folder for one of each",
+    )  # fmt: skip
+    kind.add_argument("--video", metavar="GIF", type=Path, help="scans as a moving picture")
+
+    batches = view.add_argument_group("a training batch, of a RUN, or of a CONFIG and a method")
+    batches.add_argument(
+        "--batch", action="store_true",
+        help="what the student sees, where its pixels come from, what it is taught; with --save",
+    )  # fmt: skip
+    batches.add_argument("--method", help="as for train, with a CONFIG")
+    batches.add_argument(
+        "--labels", metavar="RATIO|FILE", help="as for train, with a CONFIG (default: 10%%)"
+    )
+    batches.add_argument("--seed", type=int, help="as for train, with a CONFIG (default: 0)")
+    add_device(view)
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    _refuse_idle(arguments)
+    from rangeseg.viewer.view import ViewRequest, view_batch, view_scans
+
+    say = partial(print, flush=True)  # a window's lines are read while it is open
+    request = ViewRequest(
+        target=arguments.target,
+        overrides=arguments.overrides,
+        predictions=arguments.predictions,
+        split=arguments.split,
+        scans=arguments.scan,
+        count=arguments.count,
+        mode=arguments.mode,
+        side_by_side=arguments.side_by_side,
+        hide_ignored=arguments.hide_ignored,
+        point_size=arguments.point_size,
+        min_confidence=arguments.min_confidence,
+        device=arguments.device,
+        save=arguments.save,
+        video=arguments.video,
+    )
+    if arguments.batch:
+        view_batch(request, arguments.method, arguments.labels, arguments.seed, say)
+    else:
+        view_scans(request, arguments.panel, say)
+    return 0
+
+
+def _refuse_idle(arguments: argparse.Namespace) -> None:
+    """Refuse what would change nothing: a picture of something else is worse than none."""
+    looks = ("mode", "side_by_side", "hide_ignored")
+    if arguments.batch:
+        names = ["split", "scan", "count", "predictions", "panel", *looks]
+        idle = dict.fromkeys(names, "is for scans: a batch is always shown whole")
+    else:
+        idle = dict.fromkeys(["method", "labels", "seed"], "goes with --batch")
+        if arguments.panel:
+            idle |= dict.fromkeys(looks, "is for points: strips show all that is known of a scan")
+    for name, why in idle.items():
+        value = getattr(arguments, name)
+        if value is not None and value is not False and value != []:  # --seed 0 is given
+            raise ConfigError(f"--{name.replace('_', '-')} {why}")

@@ -1,0 +1,310 @@
+"""The batches of a training: which scans a step takes, and how they are read."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch._C import _remove_worker_pids
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from rangeseg.datasets.bad_scans import BadScans
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.range_images import RangeImages, Sample
+from rangeseg.errors import DataError, RangesegError
+from rangeseg.geometry.augmentation import AugmentationSettings
+from rangeseg.system.process import keep_freed_memory
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """Which scan, and how it is seen: a pure function of the training's seed.
+
+    Attributes:
+        labelled: whether its labels are read.
+        scan_id: which scan.
+        seed: of its augmentation.
+        window: where its crop begins, the same for all scans of a step: mixing replaces pixels of
+            one scan by those of another, which are the same rays only in the same window.
+    """
+
+    labelled: bool
+    scan_id: str
+    seed: tuple[int, ...]
+    window: float
+
+
+class BadScan(NamedTuple):
+    """A scan that could not be read, and why."""
+
+    scan_id: str
+    error: DataError
+
+
+class LoadedSample(NamedTuple):
+    """A sample, and the bad scans in whose place it stands."""
+
+    sample: Sample
+    bad: list[BadScan]
+
+
+class LoadedStep(NamedTuple):
+    """The labelled fields of a step and, if there are any, the unlabelled ones; bad scans."""
+
+    fields: list[dict[str, torch.Tensor]]
+    bad: list[BadScan]
+
+
+class TrainingScans(Dataset["LoadedSample | RangesegError"]):
+    """Reads, augments and projects the scan of a key.
+
+    Args:
+        source: where the scans are.
+        images: the projection.
+        augmentation: how strong.
+        labelled: ids that may stand in for a bad labelled scan.
+        unlabelled: ids that may stand in for a bad unlabelled scan.
+        bad_scans: what is done about them, and where ``read_steps`` counts them.
+    """
+
+    def __init__(
+        self,
+        source: ScanSource,
+        images: RangeImages,
+        augmentation: AugmentationSettings,
+        labelled: Sequence[str] = (),
+        unlabelled: Sequence[str] = (),
+        bad_scans: BadScans | None = None,
+    ) -> None:
+        self.source, self.images, self.augmentation = source, images, augmentation
+        self.substitutes = {True: labelled, False: unlabelled}
+        self.bad_scans = bad_scans or BadScans("fail", len(labelled) + len(unlabelled))
+
+    def __getitem__(self, key: SampleKey) -> LoadedSample | RangesegError:
+        """The sample of a key; the labels of an unlabelled scan are never read.
+
+        An error is returned: raised in a worker process it would reach the user wrapped in two
+        tracebacks.
+        """
+        bad: list[BadScan] = []
+        for scan_id in self._candidates(key):
+            try:
+                scan = self.source.read_scan(scan_id, with_labels=key.labelled)
+                rng = np.random.default_rng(key.seed)
+                sample = self.images.training_sample(scan, rng, self.augmentation, key.window)
+                return LoadedSample(sample, bad)
+            except DataError as error:
+                bad.append(BadScan(scan_id, error))
+            except RangesegError as error:
+                return error
+            except Exception as error:
+                _log.debug("scan %s", scan_id, exc_info=True)
+                return RangesegError(
+                    f"scan {scan_id}: unexpected {type(error).__name__}: {error} "
+                    "(--debug shows the traceback)"
+                )
+        return bad[0].error
+
+    def _candidates(self, key: SampleKey) -> Iterator[str]:
+        """The scan of a key, then those that may stand in for it: a function of the key alone."""
+        yield key.scan_id
+        others = self.substitutes[key.labelled]
+        if self.bad_scans.policy == "fail" or not others:
+            return
+        rng = np.random.default_rng((*key.seed, _SUBSTITUTE))
+        for place in rng.integers(len(others), size=_SUBSTITUTES_TRIED):
+            yield others[place]
+
+
+# NumPy pads a seed with zeros, so (1, 2) and (1, 2, 0) are one stream: a word tells them apart.
+_SHUFFLE, _AUGMENT, _WINDOW, _SUBSTITUTE = 0, 1, 2, 3
+
+_SUBSTITUTES_TRIED = 20
+"""More than enough where few scans are bad; a short list of bad ones must come to an end."""
+
+
+class StepSampler(Sampler[list[SampleKey]]):
+    """The keys of each step: ``batch_size`` labelled scans and as many unlabelled ones.
+
+    Both lists are shuffled anew each time they are through, and cycle. What a step gets depends
+    on the seed and the step alone, so a resumed training goes on where it stopped.
+
+    Args:
+        labelled: ids of the labelled scans.
+        unlabelled: ids of the unlabelled scans; empty for a method that does not use them.
+        batch_size: scans of each kind.
+        seed: of the training.
+        steps: first and one past the last step.
+        part: number of this process and how many there are; each gets its part of every batch,
+            the same scans, seen alike, as one process alone.
+    """
+
+    def __init__(
+        self,
+        labelled: list[str],
+        unlabelled: list[str],
+        batch_size: int,
+        seed: int,
+        steps: range,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.lists = (labelled, unlabelled)
+        self.batch_size, self.seed, self.steps = batch_size, seed, steps
+        number, parts = part
+        self.slots = range(number * batch_size // parts, (number + 1) * batch_size // parts)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        orders: dict[tuple[int, int], np.ndarray] = {}
+        for step in self.steps:
+            keys = []
+            window = float(np.random.default_rng((self.seed, _WINDOW, step)).random())
+            for kind, ids in enumerate(self.lists):
+                if not ids:
+                    continue
+                for slot in self.slots:
+                    epoch, place = divmod(step * self.batch_size + slot, len(ids))
+                    if (kind, epoch) not in orders:
+                        for old in [k for k in orders if k[0] == kind and k[1] < epoch - 1]:
+                            del orders[old]
+                        rng = np.random.default_rng((self.seed, _SHUFFLE, kind, epoch))
+                        orders[kind, epoch] = rng.permutation(len(ids))
+                    scan_id = ids[orders[kind, epoch][place]]
+                    seed = (self.seed, _AUGMENT, kind, step, slot)
+                    keys.append(SampleKey(kind == 0, scan_id, seed, window))
+            yield keys
+
+
+def collate(samples: list[LoadedSample | RangesegError]) -> LoadedStep | RangesegError:
+    """Samples of one step -> its fields; if there was an error, the first one instead."""
+    read: list[Sample] = []
+    bad: list[BadScan] = []
+    for sample in samples:
+        if isinstance(sample, RangesegError):
+            return sample
+        read.append(sample.sample)
+        bad += sample.bad
+    kinds = [[s for s in read if "labels" in s], [s for s in read if "labels" not in s]]
+    fields = [{name: _stack([s[name] for s in kind]) for name in kind[0]} for kind in kinds if kind]
+    return LoadedStep(fields, bad)
+
+
+def _stack(arrays: list[np.ndarray]) -> torch.Tensor:
+    """Arrays of one shape as one tensor.
+
+    A loader process makes it in memory that it shares with the training: it would be copied there
+    otherwise.
+    """
+    shape, dtype = (len(arrays), *arrays[0].shape), arrays[0].dtype
+    stacked = torch.from_numpy(np.empty(shape, dtype))
+    if get_worker_info() is not None:
+        stacked.share_memory_()  # type: ignore[no-untyped-call]
+    np.stack(arrays, out=stacked.numpy())
+    return stacked
+
+
+def training_loader(
+    scans: TrainingScans, sampler: StepSampler, workers: int, pin_memory: bool
+) -> DataLoader[LoadedSample | RangesegError]:
+    """One ``LoadedStep`` or error per step; see ``read_steps``."""
+    return DataLoader(
+        scans,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+    )
+
+
+_GRACE_S = 60
+"""How long a loader process outlives SIGTERM."""
+
+
+def _start_worker(worker: int) -> None:
+    """Let a worker outlive signals to the whole job: the training finishes its step first.
+
+    SIGTERM is only put off, for that is also how Python ends processes that are left at its exit.
+    """
+    keep_freed_memory()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE_S))
+
+
+def read_steps(loader: Any, bad_scans: BadScans) -> Iterator[list[dict[str, torch.Tensor]]]:
+    """The fields of each step; bad scans are counted as their step is taken.
+
+    Args:
+        loader: what ``training_loader`` returned.
+        bad_scans: those of its ``TrainingScans``.
+
+    Raises:
+        DataError: a scan cannot be read, or too many were skipped.
+        RangesegError: a loader process died, or another error of one.
+    """
+    steps = iter(loader)
+    try:
+        while True:
+            try:
+                loaded = next(steps)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                raise _loader_died(error) from None
+            if isinstance(loaded, RangesegError):
+                raise loaded
+            for bad in loaded.bad:
+                bad_scans.add(bad.scan_id, bad.error)
+            yield loaded.fields
+    finally:
+        _bury(steps)
+        del steps  # ends its processes, which Python's own exit would wait for
+
+
+def _bury(steps: Any) -> None:
+    """Where a loader process was killed, end the others and take nothing that it may have locked.
+
+    PyTorch ends them by an event that all look at every now and then. One that is killed as it
+    looks holds the event's lock for ever, and the training would wait for it as long.
+    """
+    processes = getattr(steps, "_workers", ())
+    if any(process.exitcode for process in processes):
+        _remove_worker_pids(id(steps))  # that they die now is no news
+        steps._worker_pids_set = False
+        for process in processes:
+            process.kill()
+        steps._workers_done_event = multiprocessing.Event()
+
+
+@contextmanager
+def naming_dead_loaders() -> Iterator[None]:
+    """Say in one line that a loader process died, wherever the training is when PyTorch notices.
+
+    Raises:
+        RangesegError: one died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise _loader_died(error) from None
+
+
+def _loader_died(error: RuntimeError) -> RangesegError:
+    reason = " ".join(str(error).split())[:200]
+    return RangesegError(
+        f"a process that loads scans died ({reason}): free memory, or lower train.workers, and go "
+        "on with --resume"
+    )

@@ -1,0 +1,212 @@
+"""The index of nuScenes: the files of every scan, as one file that is read without the devkit."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, StringConstraints, ValidationError, model_validator
+
+from rangeseg.datasets.scan_files import reason
+from rangeseg.errors import ConfigError, DataError
+from rangeseg.settings import Settings
+from rangeseg.system.files import write_file
+
+FORMAT: Literal[1] = 1
+
+VERSIONS: Mapping[str, Mapping[str, str]] = {
+    "v1.0-trainval": {"train": "train", "val": "val"},
+    "v1.0-mini": {"train": "mini_train", "val": "mini_val"},
+    "v1.0-test": {"test": "test"},
+}
+"""Each version with its splits: our name -> the devkit's. The larger one comes first."""
+
+
+_LONGEST = 255  # what file systems take
+
+
+def _below(name: str) -> str:
+    """A file's name, if it cannot lead out of the folder that it is relative to."""
+    path = PurePosixPath(name)
+    odd = ".." in path.parts or {"\0", "\\"} & set(name) or len(name) > _LONGEST
+    if odd or not path.name or path.is_absolute():
+        raise ValueError("the name of a file below the data's folder")
+    return name
+
+
+# Predictions are written under the token, so it must not hold a path.
+Token = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{32}\z")]
+Below = Annotated[str, AfterValidator(_below)]
+
+
+class IndexedScan(NamedTuple):
+    """One key frame; paths are relative to the data's folder.
+
+    Attributes:
+        token: of the sample; the scan's id.
+        lidar_token: of the sample_data record; the benchmark names predictions by it.
+        points: its file of points.
+        labels: its file of labels, None where none are published.
+        timestamp: in microseconds.
+    """
+
+    token: Token
+    lidar_token: Token
+    points: Below
+    labels: Below | None
+    timestamp: int
+
+
+class IndexedScene(Settings):
+    """One drive: the devkit's name of its split, and its scans in the order of time."""
+
+    split: str
+    scans: tuple[IndexedScan, ...]
+
+
+class Index(Settings):
+    """All scans of one version.
+
+    Attributes:
+        format: of the file.
+        version: a key of VERSIONS.
+        data: the folder that paths are relative to.
+        scenes: by name, sorted.
+    """
+
+    format: Literal[1]
+    version: str
+    data: Path | None
+    scenes: dict[str, IndexedScene]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Index:
+        scans = [scan for scene in self.scenes.values() for scan in scene.scans]
+        for tokens in ({s.token for s in scans}, {s.lidar_token for s in scans}):
+            if len(tokens) < len(scans):
+                raise ValueError(f"{len(scans)} scans have {len(tokens)} different tokens")
+        return self
+
+    @cached_property
+    def scans(self) -> dict[str, IndexedScan]:
+        """All scans by their token."""
+        return {scan.token: scan for scene in self.scenes.values() for scan in scene.scans}
+
+
+def index_path(folder: Path, version: str) -> Path:
+    """Where the index of a version is kept."""
+    return folder / f"rangeseg_index_{version}.json"
+
+
+def read_index(folder: Path, version: str) -> Index:
+    """Read an index; ``data`` is never None in it.
+
+    Raises:
+        DataError: it cannot be read, is damaged or of another format, or the data are not where it
+            says.
+    """
+    path = index_path(folder, version)
+    try:
+        index = Index.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} {reason(error)}: {_advice(folder, version)}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            f"{path} is damaged or not of format {FORMAT} ({place or 'JSON'}: {first['msg']}): "
+            f"{_advice(folder, version)}"
+        ) from None
+    if index.version != version:
+        raise DataError(f"{path} is of {reprlib.repr(index.version)}: {_advice(folder, version)}")
+    if index.data is None:
+        return index.model_copy(update={"data": folder})
+    if not os.path.isdir(index.data):  # pathlib's raises where the name is too long
+        raise DataError(
+            f"{path} says that the data are in {index.data}, which is no folder: copy them back, "
+            f"or build the index again: {_command(Path('ROOT'), version)} --out {_quoted(folder)}"
+        )
+    return index
+
+
+def write_index(index: Index, folder: Path) -> Path:
+    """Write an index, whole or not at all; one that is there is replaced.
+
+    In the data's own folder it does not name that folder, so that both can be moved together.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
+    """
+    path = index_path(folder, index.version)
+    if index.data == folder.resolve():
+        index = index.model_copy(update={"data": None})
+    try:
+        write_file(path, index.model_dump_json())
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror}): name another folder for the index with "
+            "--out DIR, and give that as dataset.root"
+        ) from None
+    return path
+
+
+def missing_index(folder: Path, versions: Sequence[str]) -> DataError:
+    """The error for a folder without the index of any of these versions.
+
+    Args:
+        folder: given as the root.
+        versions: of which one was looked for, the preferred one first.
+    """
+    names = " or ".join(index_path(folder, version).name for version in versions)
+    present = [version for version in present_versions(folder) if version in versions]
+    if present:
+        return DataError(f"{folder} has no {names}: {_advice(folder, present[0])}", kind="missing")
+    return DataError(
+        f"{folder} has no {names}, and no tables to build it from: {expected_tables(folder)}: "
+        f"download {' or '.join(versions)} there and run {_command(folder, versions[0])}",
+        kind="missing",
+    )
+
+
+def present_versions(root: Path) -> list[str]:
+    """The versions whose tables are in a folder.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder: give nuScenes' own, which holds v1.0-trainval")
+    return [version for version in VERSIONS if _has_tables(root, version)]
+
+
+def expected_tables(root: Path) -> str:
+    """What a folder without tables should hold, what it holds, and which one was perhaps meant."""
+    found = sorted(path.name for path in root.iterdir())
+    near = [root.resolve().parent, *(root / name for name in found)]
+    meant = [str(p) for p in near if any(_has_tables(p, version) for version in VERSIONS)]
+    hint = f", did you mean {meant[0]}?" if meant else ""
+    return f"expected {', '.join(VERSIONS)} (found: {', '.join(found[:5]) or 'nothing'}{hint})"
+
+
+def _has_tables(root: Path, version: str) -> bool:
+    """Whether a folder holds a version; lidarseg/ has folders of the same names for its labels."""
+    return any((root / version).glob("*.json"))
+
+
+def _advice(folder: Path, version: str) -> str:
+    if _has_tables(folder, version):
+        return f"build it with: {_command(folder, version)}"
+    return f"build it with: {_command(Path('ROOT'), version)} --out {_quoted(folder)}"
+
+
+def _command(root: Path, version: str) -> str:
+    return f"rangeseg-data index nuscenes {_quoted(root)} --version {version}"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

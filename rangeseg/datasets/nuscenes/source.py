@@ -1,0 +1,312 @@
+"""nuScenes lidarseg: key frames of an HDL-32E with a class for every point.
+
+Reference: Caesar et al., nuScenes: A Multimodal Dataset for Autonomous Driving, CVPR 2020;
+Fong et al., Panoptic nuScenes, RA-L 2022. Ids, classes and colours are those of its devkit.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
+from rangeseg.datasets.labels import IGNORE, LabelMap
+from rangeseg.datasets.nuscenes.index import (
+    VERSIONS,
+    Index,
+    IndexedScan,
+    index_path,
+    missing_index,
+    read_index,
+)
+from rangeseg.datasets.scan_files import (
+    check_label_file,
+    count_points,
+    ignore_empty,
+    measured,
+    read_labels,
+    read_points,
+)
+from rangeseg.errors import DataError, unknown_name
+from rangeseg.geometry.sensor import HDL_32E
+
+COLUMNS = 5
+"""Values of a point in the file: x, y, z, intensity in 0..255, ring (0 the lowest beam)."""
+
+_CLASSES: dict[str, tuple[int, int, int]] = {
+    "barrier": (112, 128, 144),
+    "bicycle": (220, 20, 60),
+    "bus": (255, 127, 80),
+    "car": (255, 158, 0),
+    "construction_vehicle": (233, 150, 70),
+    "motorcycle": (255, 61, 99),
+    "pedestrian": (0, 0, 230),
+    "traffic_cone": (47, 79, 79),
+    "trailer": (255, 140, 0),
+    "truck": (255, 99, 71),
+    "driveable_surface": (0, 207, 191),
+    "other_flat": (175, 0, 75),
+    "sidewalk": (75, 0, 75),
+    "terrain": (112, 180, 60),
+    "manmade": (222, 184, 135),
+    "vegetation": (0, 175, 0),
+}
+
+# The 32 raw ids, 0 to 31: official name, and the class they belong to (None: ignored).
+_RAW: tuple[tuple[str, str | None], ...] = (
+    ("noise", None),
+    ("animal", None),
+    ("human.pedestrian.adult", "pedestrian"),
+    ("human.pedestrian.child", "pedestrian"),
+    ("human.pedestrian.construction_worker", "pedestrian"),
+    ("human.pedestrian.personal_mobility", None),
+    ("human.pedestrian.police_officer", "pedestrian"),
+    ("human.pedestrian.stroller", None),
+    ("human.pedestrian.wheelchair", None),
+    ("movable_object.barrier", "barrier"),
+    ("movable_object.debris", None),
+    ("movable_object.pushable_pullable", None),
+    ("movable_object.trafficcone", "traffic_cone"),
+    ("static_object.bicycle_rack", None),
+    ("vehicle.bicycle", "bicycle"),
+    ("vehicle.bus.bendy", "bus"),
+    ("vehicle.bus.rigid", "bus"),
+    ("vehicle.car", "car"),
+    ("vehicle.construction", "construction_vehicle"),
+    ("vehicle.emergency.ambulance", None),
+    ("vehicle.emergency.police", None),
+    ("vehicle.motorcycle", "motorcycle"),
+    ("vehicle.trailer", "trailer"),
+    ("vehicle.truck", "truck"),
+    ("flat.driveable_surface", "driveable_surface"),
+    ("flat.other", "other_flat"),
+    ("flat.sidewalk", "sidewalk"),
+    ("flat.terrain", "terrain"),
+    ("static.manmade", "manmade"),
+    ("static.other", None),
+    ("static.vegetation", "vegetation"),
+    ("vehicle.ego", None),
+)
+
+
+def _label_map() -> LabelMap:
+    names = tuple(_CLASSES)
+    targets = [target for _, target in _RAW]
+    return LabelMap(
+        names=names,
+        colours=tuple(_CLASSES.values()),
+        raw_to_train={
+            raw: IGNORE if target is None else names.index(target)
+            for raw, target in enumerate(targets)
+        },
+        train_to_raw=tuple(targets.index(name) for name in names),
+        raw_names={raw: name for raw, (name, _) in enumerate(_RAW)},
+    )
+
+
+class NuScenes(ScanSource):
+    """nuScenes lidarseg; a scan is a key frame and its id the sample token.
+
+    Needs an index, made once by ``rangeseg-data index nuscenes ROOT``. The splits train and val
+    are those of v1.0-trainval or, where that is not indexed, the mini ones of v1.0-mini.
+
+    Args:
+        root: the folder that holds the index, usually that of nuScenes itself.
+    """
+
+    info: DatasetInfo = DatasetInfo(
+        name="nuscenes",
+        label_map=_label_map(),
+        sensor=HDL_32E,
+        # Round figures near what one sweep shows at 32x1920, rows by ring; the train split was
+        # not measured.
+        statistics={
+            "range": (14.8, 14.5),
+            "x": (0.0, 14.0),
+            "y": (0.0, 14.0),
+            "z": (-0.6, 2.3),
+            "intensity": (0.07, 0.08),
+            "range_step": (0.0, 0.15),
+            "height_step": (0.12, 0.28),
+        },
+        policy="nuscenes",
+    )
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        # By version, as they were needed; None where there is none, so that it is looked for once.
+        self._indices: dict[str, Index | None] = {}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return "train", "val", "test"
+
+    def sequences(self, split: str) -> tuple[str, ...]:
+        """The names of the scenes of a split, sorted.
+
+        Raises:
+            ConfigError: no such split.
+            DataError: there is no index that holds it, or it is damaged.
+        """
+        if split not in self.splits:
+            raise unknown_name("split", split, self.splits)
+        index = self._index(split)
+        official = VERSIONS[index.version][split]
+        return tuple(name for name, scene in index.scenes.items() if scene.split == official)
+
+    def sequence_ids(self, sequence: str) -> list[str]:
+        """Sample tokens of all scans of a scene, in the order of time.
+
+        Raises:
+            DataError: the scene is in no index, or there is none.
+        """
+        for index in self._all_indices():
+            if sequence in index.scenes:
+                return [scan.token for scan in index.scenes[sequence].scans]
+        raise DataError(
+            f"scene '{sequence}' is not in the index of {self.root}: check its name", kind="missing"
+        )
+
+    def paths(self, scan_id: str) -> tuple[Path, Path | None]:
+        """The point file and the label file of a scan; None where labels are not published.
+
+        Raises:
+            DataError: there is no index, or no such scan in it.
+        """
+        index, scan = self._find(scan_id)
+        assert index.data is not None
+        return index.data / scan.points, None if scan.labels is None else index.data / scan.labels
+
+    def has_labels(self, scan_id: str) -> bool:
+        """Whether there is a label file for a scan, sound or not."""
+        label_path = self.paths(scan_id)[1]
+        return label_path is not None and label_path.exists()
+
+    def check_root(self) -> None:
+        """Check that the root holds an index, and the data are where it says.
+
+        Raises:
+            DataError: it does not; the message gives the command that makes one.
+        """
+        self._all_indices()
+
+    def check_files(self, scan_id: str, with_labels: bool = True) -> int:
+        """Check a scan's files by their size alone; returns the number of points.
+
+        Raises:
+            DataError: a file is missing or truncated, holds no point, or has another number of
+                labels than points.
+        """
+        points_path, label_path = self.paths(scan_id)
+        points = count_points(points_path, COLUMNS)
+        if with_labels:
+            check_label_file(_published(label_path, scan_id), points_path, points, "uint8")
+        return points
+
+    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
+        """Read one scan; points that are NaN, (0, 0, 0) or nowhere are kept, but not their labels.
+
+        Raises:
+            DataError: a file is missing or truncated, holds no point, has another number of
+                labels than points, an unknown id, or a beam that the sensor does not have.
+        """
+        points_path, label_path = self.paths(scan_id)
+        values = read_points(points_path, COLUMNS)
+        points = measured(np.ascontiguousarray(values[:, :4]), intensity_max=255)
+        ring = _ring(values[:, 4], points_path)
+        if not with_labels:
+            return Scan(scan_id, points, ring=ring)
+        label_path = _published(label_path, scan_id)
+        raw_labels = read_labels(label_path, points_path, len(points), "uint8")
+        labels = self.info.label_map.to_train(raw_labels, where=str(label_path))
+        ignore_empty(points, labels)
+        return Scan(scan_id, points, labels, ring)
+
+    def prediction_file(self, scan_id: str, split: str) -> str:
+        """``lidarseg/<split>/<token>_lidarseg.bin``: the devkit's split, the lidar's token.
+
+        Raises:
+            DataError: there is no index, or no such scan in it.
+        """
+        lidar_token = self._find(scan_id)[1].lidar_token
+        return f"lidarseg/{self._official(split)}/{lidar_token}_lidarseg.bin"
+
+    def encode_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Raw ids (N,) uint8 in 0..31, as the devkit's viewer takes them; 0 (noise) if withheld."""
+        return self.info.label_map.to_raw(labels).astype(np.uint8)
+
+    def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
+        """The benchmark's ids (N,) uint8: 1..16, and 0, which it refuses, where withheld."""
+        return np.where(labels == IGNORE, 0, labels + np.uint8(1)).astype(np.uint8)
+
+    def submission_files(self, split: str) -> dict[str, str]:
+        """``<split>/submission.json``: what the predictions were made from."""
+        senses = ("camera", "lidar", "radar", "map", "external")
+        meta = {f"use_{sense}": sense == "lidar" for sense in senses}
+        text = json.dumps({"meta": meta}, indent=2) + "\n"
+        return {f"{self._official(split)}/submission.json": text}
+
+    def _official(self, split: str) -> str:
+        return VERSIONS[self._index(split).version][split]
+
+    def _find(self, scan_id: str) -> tuple[Index, IndexedScan]:
+        indices = self._all_indices()
+        for index in indices:
+            if scan_id in index.scans:
+                return index, index.scans[scan_id]
+        raise DataError(
+            f"'{scan_id}' is no sample token of {' or '.join(i.version for i in indices)} as "
+            f"indexed in {self.root}: write one of 32 hexadecimal digits, and check the version"
+        )
+
+    def _all_indices(self) -> list[Index]:
+        """The indices of all splits that have one, at least one."""
+        found = [index for split in ("train", "test") if (index := self._open(split)) is not None]
+        if not found:
+            raise missing_index(self.root, list(VERSIONS))
+        return found
+
+    def _index(self, split: str) -> Index:
+        index = self._open(split)
+        if index is None:
+            raise missing_index(self.root, _versions(split))
+        return index
+
+    def _open(self, split: str) -> Index | None:
+        """The index that holds a split, read at its first use; None where there is none."""
+        for version in _versions(split):
+            if version not in self._indices:
+                there = index_path(self.root, version).exists()
+                self._indices[version] = read_index(self.root, version) if there else None
+            if (index := self._indices[version]) is not None:
+                return index
+        return None
+
+
+def _versions(split: str) -> list[str]:
+    """The versions that can hold a split, the preferred one first."""
+    return [version for version, splits in VERSIONS.items() if split in splits]
+
+
+def _published(label_path: Path | None, scan_id: str) -> Path:
+    if label_path is None:
+        raise DataError(
+            f"scan {scan_id} is of v1.0-test, whose labels are not published: predict it, but do "
+            "not train or evaluate on it",
+            kind="missing",
+        )
+    return label_path
+
+
+def _ring(values: np.ndarray, path: Path) -> np.ndarray:
+    """The beam (N,) int32, 0 the highest, of the file's ring (N,), which counts from the lowest."""
+    values = np.where(np.isfinite(values), values, np.inf)  # some NaN warn when compared
+    if values.min() < 0 or values.max() >= HDL_32E.beams:
+        raise DataError(
+            f"{path} names beams from {values.min():g} to {values.max():g}, but an HDL-32E has 0 "
+            "to 31: check that it is a scan of LIDAR_TOP"
+        )
+    return (HDL_32E.beams - 1 - values.astype(np.int32)).astype(np.int32)

@@ -1,0 +1,201 @@
+"""The tables of nuScenes, read once with its devkit to build the index.
+
+The devkit loads every table whole, of which training needs a few columns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rangeseg.datasets.nuscenes.index import (
+    FORMAT,
+    VERSIONS,
+    Index,
+    IndexedScan,
+    IndexedScene,
+    expected_tables,
+    present_versions,
+)
+from rangeseg.datasets.scan_files import file_size, reason
+from rangeseg.errors import ConfigError, DataError, unknown_name
+from rangeseg.system.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+class _Archives(NamedTuple):
+    """What nuscenes.org calls the downloads of a version."""
+
+    tables: str
+    scans: str
+    labels: str
+
+
+_ARCHIVES = {
+    "v1.0-trainval": _Archives(
+        "v1.0-trainval_meta.tgz",
+        "v1.0-trainval01_blobs.tgz to v1.0-trainval10_blobs.tgz",
+        "nuScenes-lidarseg-all-v1.0.tar.bz2",
+    ),
+    "v1.0-mini": _Archives("v1.0-mini.tgz", "v1.0-mini.tgz", "nuScenes-lidarseg-mini-v1.0.tar.bz2"),
+    "v1.0-test": _Archives(
+        "v1.0-test_meta.tgz", "v1.0-test_blobs.tgz", "nuScenes-lidarseg-all-v1.0.tar.bz2"
+    ),
+}
+
+
+def only_version(root: Path) -> str:
+    """The one version that a folder holds.
+
+    Raises:
+        DataError: it holds none.
+        ConfigError: it holds several.
+    """
+    present = present_versions(root)
+    if not present:
+        raise DataError(f"{root} holds no version of nuScenes: {expected_tables(root)}")
+    if len(present) > 1:
+        raise ConfigError(f"{root} holds {', '.join(present)}: choose one, --version {present[0]}")
+    return present[0]
+
+
+def build_index(root: Path, version: str) -> Index:
+    """Read the tables and check that every file they name is there.
+
+    Args:
+        root: the folder of nuScenes, which holds ``v1.0-...``, ``samples`` and ``lidarseg``.
+        version: a key of VERSIONS.
+
+    Raises:
+        ConfigError: no such version, or there is no devkit.
+        DataError: the version, a table, a record or a file is missing.
+    """
+    if version not in VERSIONS:
+        raise unknown_name("version", version, list(VERSIONS))
+    present = present_versions(root)
+    if version not in present:
+        there = f"there: {', '.join(present)}" if present else expected_tables(root)
+        raise DataError(f"{root} holds no {version} ({there}): download it, or name another one")
+    _check_lidarseg(root, version)
+    with _explained(root, version):
+        scenes = _scenes(_load_tables(root, version), version)
+    index = Index(format=FORMAT, version=version, data=root.resolve(), scenes=scenes)
+    _check_files(index, root)
+    return index
+
+
+def _check_lidarseg(root: Path, version: str) -> None:
+    """Look for the labels' table and folder, of which the devkit says nothing or little."""
+    archive = _ARCHIVES[version].labels
+    table, folder = root / version / "lidarseg.json", root / "lidarseg" / version
+    if version == "v1.0-test":
+        if table.exists() and not folder.is_dir():
+            raise DataError(f"{folder} is missing, though it holds no label: make an empty folder")
+        return
+    for path in (table, folder):
+        if not path.exists():
+            raise DataError(
+                f"{path} is missing: download {archive} from nuscenes.org and unpack it into {root}"
+            )
+
+
+def _load_tables(root: Path, version: str) -> Any:
+    """The devkit's NuScenes object."""
+    try:
+        from nuscenes import NuScenes
+    except ImportError as error:
+        raise ConfigError(
+            f"the index is built with nuscenes-devkit, which cannot be imported ({error}): "
+            "pip install nuscenes-devkit, or copy an index built elsewhere"
+        ) from None
+    log.info("reading the tables of %s (of the whole data set, this takes a while)", version)
+    return NuScenes(version, str(root), verbose=False)
+
+
+@contextmanager
+def _explained(root: Path, version: str) -> Iterator[None]:
+    """What the devkit raises where tables are missing, damaged or do not fit, as a DataError."""
+    archives = _ARCHIVES[version]
+    again = f"unpack {archives.tables} into {root} again, and after it {archives.labels}"
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename} {reason(error)}: {again}") from None
+    except AssertionError as error:
+        what = " ".join(str(error).split())
+        raise DataError(
+            f"the tables and files of {version} in {root} do not go together ({what}): {again}"
+        ) from None
+    except (LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise DataError(f"the tables in {root / version} are damaged ({what}): {again}") from None
+
+
+def _scenes(tables: Any, version: str) -> dict[str, IndexedScene]:
+    """The scans of each scene in the order of time.
+
+    Raises:
+        DataError: a record is missing, or a scene is in no official split.
+    """
+    from nuscenes.utils.splits import create_splits_scenes
+
+    official = create_splits_scenes()
+    split_of = {scene: split for split in VERSIONS[version].values() for scene in official[split]}
+    scans: dict[str, list[IndexedScan]] = {}
+    for sample in sorted(tables.sample, key=lambda sample: sample["timestamp"]):
+        scene = tables.get("scene", sample["scene_token"])["name"]
+        if scene not in split_of:
+            raise DataError(
+                f"{scene} is in no official split of {version}: check that its tables are the "
+                "official ones"
+            )
+        scans.setdefault(scene, []).append(_scan(tables, sample, scene, version))
+    return {
+        scene: IndexedScene(split=split_of[scene], scans=tuple(scans[scene]))
+        for scene in sorted(scans)
+    }
+
+
+def _scan(tables: Any, sample: Mapping[str, Any], scene: str, version: str) -> IndexedScan:
+    where = f"sample {sample['token']} of {scene}"
+    again = f"unpack {_ARCHIVES[version].tables} again, and after it {_ARCHIVES[version].labels}"
+    lidar_token = sample["data"].get("LIDAR_TOP")
+    if lidar_token is None:
+        raise DataError(f"{where} has no key frame of LIDAR_TOP in sample_data.json: {again}")
+    labels = None
+    if version != "v1.0-test":
+        try:
+            labels = tables.get("lidarseg", lidar_token)["filename"]
+        except KeyError:
+            raise DataError(f"{where} has no record in lidarseg.json: {again}") from None
+    points = tables.get("sample_data", lidar_token)["filename"]
+    return IndexedScan(sample["token"], lidar_token, points, labels, sample["timestamp"])
+
+
+def _check_files(index: Index, root: Path) -> None:
+    """Check that every file of an index is there.
+
+    Raises:
+        DataError: some are not; it says how many, and what to download.
+    """
+    missing, needed = [], set()
+    archives = _ARCHIVES[index.version]
+    with Progress(f"checking files of {index.version}", len(index.scans), "scans") as progress:
+        for scan in index.scans.values():
+            for name, archive in ((scan.points, archives.scans), (scan.labels, archives.labels)):
+                if name is not None and file_size(root / name) is None:
+                    missing.append(name)
+                    needed.add(archive)
+            progress.update()
+    if missing:
+        more = ", ..." if len(missing) > 3 else ""
+        raise DataError(
+            f"{len(missing)} files of {len(index.scans)} scans are missing in {root} "
+            f"({', '.join(missing[:3])}{more}): download {' and '.join(sorted(needed))} from "
+            "nuscenes.org and unpack there",
+            kind="missing",
+        )

@@ -1,0 +1,1 @@
+"""A data set packed into one file."""

@@ -1,0 +1,144 @@
+"""The index of a packed data set: where each scan lies in the file, and all that is known of it.
+
+The file is MAGIC, the scans one after the other as ``packed_codec`` codes them, the index as JSON,
+and FOOTER: where the index begins, how long it is, its SHA-256, and MAGIC again. The index holds
+the CRC-32 of every scan, so damage anywhere is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from rangeseg.datasets.nuscenes.index import Below
+from rangeseg.datasets.packed.codec import LEAST_BYTES
+from rangeseg.datasets.scan_files import MOST_POINTS, reason
+from rangeseg.errors import ConfigError, DataError
+from rangeseg.geometry.sensor import Sensor
+from rangeseg.settings import Settings
+
+MAGIC = b"rangeseg pack 1\n"
+FOOTER = struct.Struct("<QQ32s16s")
+_LONGEST_INDEX = 1 << 26  # bytes; half a million scans
+_TALLEST, _WIDEST = 256, 1 << 14  # a sensor
+
+Size = Annotated[int, Field(ge=0, le=1 << 50)]
+Name = Annotated[str, StringConstraints(pattern=r"\A\w+\z")]  # files are named by it
+
+
+class PackedScan(NamedTuple):
+    """One scan of a pack.
+
+    Attributes:
+        scan_id: as the data set has it.
+        prediction: where the benchmark expects its prediction.
+        start: its place in the file.
+        size: bytes there.
+        points: how many it has.
+        checksum: CRC-32 of these bytes.
+        labelled: whether labels are there.
+        needs_labels: whether it is a fault if none are.
+    """
+
+    scan_id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    prediction: Below
+    start: Size
+    size: Size
+    points: Annotated[int, Field(ge=1, le=MOST_POINTS)]
+    checksum: Size
+    labelled: bool
+    needs_labels: bool
+
+
+class PackedSplit(Settings):
+    """The sequences of a split, there or not, and what ``submission_files`` says of it."""
+
+    sequences: tuple[str, ...]
+    submission: dict[Below, str]
+
+
+class PackIndex(Settings):
+    """What is in a pack.
+
+    Attributes:
+        dataset: the data set it was made from, a key of DATASETS.
+        name: of its info.
+        meaning: see ``meaning``.
+        sensor: where the folder has changed the one of the data set's class.
+        splits: those that were there.
+        sequences: those that were there, with their scans in the order of time.
+    """
+
+    dataset: str
+    name: Name
+    meaning: dict[str, str]
+    sensor: Sensor | None
+    splits: dict[str, PackedSplit]
+    sequences: dict[str, tuple[PackedScan, ...]]
+
+    @model_validator(mode="after")
+    def _sound(self) -> PackIndex:
+        scans = [scan for scans in self.sequences.values() for scan in scans]
+        for names in ({s.scan_id for s in scans}, {s.prediction for s in scans}):
+            if len(names) < len(scans):
+                raise ValueError(f"{len(scans)} scans have {len(names)} different names")
+        for scan in scans:
+            if LEAST_BYTES * scan.points > scan.size:
+                raise ValueError(f"scan {scan.scan_id} has {scan.points} points")
+        s = self.sensor
+        if s is not None and (max(s.beams, s.height) > _TALLEST or s.width > _WIDEST):
+            raise ValueError(f"a sensor of {s.beams} beams and {s.height} x {s.width} pixels")
+        return self
+
+    @cached_property
+    def scans(self) -> dict[str, PackedScan]:
+        """All scans by their id."""
+        return {scan.scan_id: scan for scans in self.sequences.values() for scan in scans}
+
+
+def read_index(path: Path) -> PackIndex:
+    """The index of a pack.
+
+    Raises:
+        DataError: the file cannot be read, is damaged, or something else.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(MAGIC))
+            size = file.seek(0, 2)
+            if magic != MAGIC:
+                raise DataError(
+                    f"{path} is not a folder, nor a file that `rangeseg-data pack` has written: "
+                    "give the root of the data, or pack them"
+                )
+            end = max(len(MAGIC), size - FOOTER.size)
+            file.seek(end)
+            footer = file.read(FOOTER.size)
+            if len(footer) != FOOTER.size or footer[-len(MAGIC) :] != MAGIC:
+                raise _damaged(path, "its end is missing", "truncated")
+            start, length, digest, _ = FOOTER.unpack(footer)
+            if not len(MAGIC) <= start <= end == start + length or length > _LONGEST_INDEX:
+                raise _damaged(path, "its index is not where it should be")
+            file.seek(start)
+            text = file.read(length)
+    except OSError as error:
+        raise DataError(f"{path} {reason(error)}") from None
+    if hashlib.sha256(text).digest() != digest:
+        raise _damaged(path, "the checksum of its index is wrong")
+    try:
+        index = PackIndex.model_validate_json(text)
+    except (ValidationError, ConfigError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise _damaged(path, f"its index: {what}") from None
+    if any(scan.start + scan.size > start for scan in index.scans.values()):
+        raise _damaged(path, "a scan ends behind the last one")
+    return index
+
+
+def _damaged(path: Path, what: str, kind: Literal["truncated", "other"] = "other") -> DataError:
+    return DataError(f"{path} is damaged ({what}): copy it again, or pack the data anew", kind)

@@ -1,0 +1,223 @@
+"""A data set as one file, made by ``rangeseg-data pack``.
+
+Scans are read, not mapped into memory: where a file becomes shorter or a disk fails, reading is an
+error that can be told, and touching mapped memory is the end of the process.
+"""
+
+from __future__ import annotations
+
+import reprlib
+import zlib
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.packed.codec import decode_scan
+from rangeseg.datasets.packed.index import PackedScan, PackedSplit, PackIndex, read_index
+from rangeseg.datasets.scan_files import ignore_empty, reason
+from rangeseg.datasets.sequences import SequenceFolder
+from rangeseg.errors import DataError, unknown_name
+
+
+class Packed(ScanSource):
+    """A data set that was packed into one file; it needs nothing else.
+
+    Reading is stateless: any number of processes and threads may share it.
+
+    Args:
+        root: the file. It is looked at when it is needed, not here.
+        name: of the data set, a key of DATASETS.
+        own: the data set of that name, for what needs no file: classes, and what labels become.
+
+    Raises:
+        DataError: on first use, if the file is damaged, or was made from another data set.
+    """
+
+    def __init__(self, root: Path, name: str, own: ScanSource) -> None:
+        super().__init__(root)
+        self._name, self._own = name, own
+
+    @cached_property
+    def info(self) -> DatasetInfo:  # type: ignore[override]
+        """That of the data set the file was made from."""
+        own, index = self._own.info, self._index
+        return replace(own, name=index.name, sensor=index.sensor or own.sensor)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return self._own.splits
+
+    def sequences(self, split: str) -> tuple[str, ...]:
+        """The sequences of a split, whether they were there to be packed or not.
+
+        Raises:
+            ConfigError: no such split.
+            DataError: the split was not packed.
+        """
+        if isinstance(self._own, SequenceFolder):  # which knows, and may have been told otherwise
+            return self._own.sequences(split)
+        if split not in self.splits:
+            raise unknown_name("split", split, self.splits)
+        return self._split(split).sequences
+
+    def sequence_ids(self, sequence: str) -> list[str]:
+        """Ids of all scans of one sequence, in the order of time.
+
+        Raises:
+            DataError: the sequence was not packed.
+        """
+        sequences = self._index.sequences
+        if sequence not in sequences:
+            raise DataError(
+                f"sequence {sequence} is not in {self.root}; it holds "
+                f"{', '.join(list(sequences)[:12])}{', ...' if len(sequences) > 12 else ''}: "
+                "pack the data anew, with all that is needed",
+                kind="missing",
+            )
+        return [scan.scan_id for scan in sequences[sequence]]
+
+    def needs_labels(self, scan_id: str) -> bool:
+        """Whether it is a fault that a scan has no labels."""
+        return self._find(scan_id).needs_labels
+
+    def has_labels(self, scan_id: str) -> bool:
+        """Whether a scan has labels."""
+        return self._find(scan_id).labelled
+
+    def check_root(self) -> None:
+        """Check that the file is whole, as far as its index says, and of this data set.
+
+        Raises:
+            DataError: it is not.
+        """
+        _ = self._index
+
+    def check_files(self, scan_id: str, with_labels: bool = True) -> int:
+        """Look a scan up; returns the number of points.
+
+        Raises:
+            DataError: it is not there, or has no labels.
+        """
+        scan = self._find(scan_id)
+        if with_labels and not scan.labelled:
+            raise DataError(
+                f"{self.root}: scan {scan_id} has no labels, nor had it any when it was packed: "
+                "leave the scan out of the labelled list, or pack the data anew with them",
+                kind="missing",
+            )
+        return scan.points
+
+    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
+        """Read one scan; its checksum is compared.
+
+        Raises:
+            DataError: it is not there or damaged, or has no labels.
+        """
+        self.check_files(scan_id, with_labels)
+        entry = self._find(scan_id)
+        try:
+            content = np.fromfile(self.root, np.uint8, entry.size, offset=entry.start)
+        except OSError as error:
+            raise DataError(f"{self.root} {reason(error)}") from None
+        try:
+            if len(content) != entry.size:
+                raise ValueError("the file became shorter")
+            if zlib.crc32(content.data) != entry.checksum:
+                raise ValueError("its checksum is wrong")
+            scan = decode_scan(content, scan_id, entry.points, with_labels)
+            _check_values(scan, with_labels, self.info)
+        except ValueError as error:
+            raise DataError(
+                f"{self.root}: scan {scan_id} is damaged ({error}): copy the file again, or pack "
+                "the data anew",
+                kind="truncated",
+            ) from None
+        if scan.labels is not None:
+            ignore_empty(scan.points, scan.labels)  # a pack of an earlier version has them
+        return scan
+
+    def prediction_file(self, scan_id: str, split: str) -> str:
+        """Where the benchmark expects the prediction of a scan."""
+        return self._find(scan_id).prediction
+
+    def encode_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Labels as the data set's own label files hold them."""
+        return self._own.encode_labels(labels)
+
+    def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
+        """A prediction as the benchmark's file holds it."""
+        return self._own.encode_prediction(labels)
+
+    def submission_files(self, split: str) -> dict[str, str]:
+        """Further files that a submission holds."""
+        return dict(self._split(split).submission)
+
+    def _split(self, split: str) -> PackedSplit:
+        splits = self._index.splits
+        if split not in splits:
+            raise DataError(
+                f"the split {split} is not in {self.root}; it holds {', '.join(splits)}: pack the "
+                "data anew with it",
+                kind="missing",
+            )
+        return splits[split]
+
+    def _find(self, scan_id: str) -> PackedScan:
+        scan = self._index.scans.get(scan_id)
+        if scan is None:
+            raise DataError(f"scan '{scan_id}' is not in {self.root}: check its id", kind="missing")
+        return scan
+
+    @cached_property
+    def _index(self) -> PackIndex:
+        index = read_index(self.root)
+        if index.dataset != self._name:
+            raise DataError(
+                f"{self.root} was packed from {reprlib.repr(index.dataset)}, and the data set is "
+                f"to be {self._name}: give the configuration or the name that goes with it"
+            )
+        now = meaning(self._own)
+        for key in sorted(now.keys() | index.meaning.keys()):
+            if (was := index.meaning.get(key)) != now.get(key):
+                raise DataError(
+                    f"{self.root} was packed with another description, {reprlib.repr(key)}: "
+                    f"{_shown(was)}, now it is {_shown(now.get(key))}: describe the data as "
+                    "before, or pack them anew"
+                )
+        return index
+
+
+def meaning(source: ScanSource) -> dict[str, str]:
+    """What the values in a pack rest on: another class or file layout, other values."""
+    labels = source.info.label_map
+    said = {"classes": ", ".join(labels.names)}
+    for raw, train in sorted(labels.raw_to_train.items()):
+        said[f"raw id {raw}"] = "ignored" if train == IGNORE else labels.names[train]
+    if isinstance(source, SequenceFolder):
+        # A field that a later version adds does not make the packs of this one useless.
+        layout = source.layout.model_dump(exclude_defaults=True)
+        said |= {f"layout.{key}": str(value) for key, value in layout.items()}
+        if source.layout.ring_column is not None:
+            said["sensor.beams"] = str(source.info.sensor.beams)
+    return said
+
+
+def _shown(value: str | None) -> str:
+    return "not given" if value is None else value if len(value) <= 200 else value[:200] + "..."
+
+
+def _check_values(scan: Scan, with_labels: bool, info: DatasetInfo) -> None:
+    """Raise ValueError where a label or a beam is none of the data set's."""
+    if with_labels and scan.labels is None:
+        raise ValueError("its labels are missing")
+    if scan.labels is not None:
+        unknown = (scan.labels >= info.label_map.num_classes) & (scan.labels != IGNORE)
+        if unknown.any():
+            raise ValueError(f"a label is {scan.labels[unknown][0]}")
+    if scan.ring is not None and scan.ring.max() >= info.sensor.beams:
+        raise ValueError(f"a beam is {scan.ring.max()}, of {info.sensor.beams}")

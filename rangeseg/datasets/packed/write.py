@@ -1,0 +1,185 @@
+"""Making one file of a data set, for slow disks and for carrying data elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from rangeseg.datasets.nuscenes.source import NuScenes
+from rangeseg.datasets.packed.codec import encode_scan
+from rangeseg.datasets.packed.index import FOOTER, MAGIC, PackedScan, PackedSplit, PackIndex
+from rangeseg.datasets.packed.source import meaning
+from rangeseg.datasets.scan_files import reason
+from rangeseg.datasets.sequences import SequenceFolder
+from rangeseg.errors import ConfigError, DataError
+from rangeseg.system.files import writing
+from rangeseg.system.progress import Progress
+
+Packable = SequenceFolder | NuScenes
+
+
+@dataclass
+class Packing:
+    """What was packed.
+
+    Attributes:
+        splits: by name.
+        sequences: ids of the scans of each one.
+        left_out: what was not there, and why, a line for each split.
+        labelled: scans that have labels.
+        points: of all scans.
+        raw_bytes: of their files.
+        packed_bytes: of the pack.
+        sha256: of the pack, in hexadecimal digits.
+    """
+
+    splits: dict[str, PackedSplit] = field(default_factory=dict)
+    sequences: dict[str, list[str]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    labelled: int = 0
+    points: int = 0
+    raw_bytes: int = 0
+    packed_bytes: int = 0
+    sha256: str = ""
+
+    @property
+    def scans(self) -> int:
+        """How many there are."""
+        return sum(map(len, self.sequences.values()))
+
+
+def pack_dataset(
+    source: Packable, name: str, path: Path, splits: Sequence[str] | None = None
+) -> Packing:
+    """Write a data set into one file, whole or not at all.
+
+    Sequences that are not there are left out, as long as there are others in their split.
+
+    Args:
+        source: the data set.
+        name: its key in DATASETS.
+        path: of the file; folders are made.
+        splits: None takes all that are there.
+
+    Raises:
+        ConfigError: no such split, or the file is there already or cannot be written.
+        DataError: there is nothing to pack, or a scan cannot be read.
+    """
+    if path.exists():
+        raise ConfigError(f"{path} exists and is not overwritten: choose another --out")
+    packing = _plan(source, splits)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path) as file:
+            _write(_Counted(file), source, name, packing)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror}): make room, or choose another --out"
+        ) from None
+    return packing
+
+
+def _plan(source: Packable, splits: Sequence[str] | None) -> Packing:
+    """What is there to be packed."""
+    packing = Packing()
+    for split in dict.fromkeys(splits or source.splits):
+        try:
+            sequences = source.sequences(split)
+        except DataError as error:
+            if error.kind != "missing" or splits is not None:
+                raise
+            packing.left_out.append(f"the split {split}: {error}")
+            continue
+        missing = []
+        for sequence in sequences:
+            try:
+                packing.sequences[sequence] = source.sequence_ids(sequence)
+            except DataError as error:
+                if error.kind != "missing":
+                    raise
+                missing.append(str(error))
+        none_there = len(missing) == len(sequences)
+        if none_there and splits is not None:
+            why = missing[0] if missing else "it has none"
+            raise DataError(f"no sequence of the split {split} is there: {why}", "missing")
+        if missing:
+            packing.left_out.append(
+                f"{len(missing)} of {len(sequences)} sequences of the split {split}: {missing[0]}"
+            )
+        if none_there:
+            continue
+        packing.splits[split] = PackedSplit(
+            sequences=sequences, submission=source.submission_files(split)
+        )
+    if not packing.sequences:
+        why = packing.left_out[0] if packing.left_out else "it has no sequence"
+        raise DataError(f"there is nothing to pack in {source.root}: {why}", "missing")
+    return packing
+
+
+class _Counted:
+    """A file that knows its length and its digest."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.size, self.sha256 = file, 0, hashlib.sha256()
+
+    def write(self, content: bytes) -> None:
+        self._file.write(content)
+        self.sha256.update(content)
+        self.size += len(content)
+
+
+def _write(file: _Counted, source: Packable, name: str, packing: Packing) -> None:
+    """Write all scans and the index, and count them."""
+    split_of = {s: split for split, found in packing.splits.items() for s in found.sequences}
+    file.write(MAGIC)
+    packed: dict[str, tuple[PackedScan, ...]] = {}
+    with Progress(f"packing {source.info.name}", packing.scans, "scans") as progress:
+        for sequence, scan_ids in packing.sequences.items():
+            entries = []
+            for scan_id in scan_ids:
+                entries.append(_write_scan(file, source, scan_id, split_of[sequence], packing))
+                progress.update()
+            packed[sequence] = tuple(entries)
+    # What the folder itself has told; that of `custom` is all in its description.
+    general = getattr(type(source), "info", source.info)
+    sensor = None if source.info.sensor == general.sensor else source.info.sensor
+    index = PackIndex(
+        dataset=name, name=source.info.name, meaning=meaning(source),
+        sensor=sensor, splits=packing.splits, sequences=packed,
+    )  # fmt: skip
+    text = index.model_dump_json().encode()
+    digest = hashlib.sha256(text).digest()
+    footer = FOOTER.pack(file.size, len(text), digest, MAGIC)
+    file.write(text + footer)
+    packing.packed_bytes, packing.sha256 = file.size, file.sha256.hexdigest()
+
+
+def _write_scan(
+    file: _Counted, source: Packable, scan_id: str, split: str, packing: Packing
+) -> PackedScan:
+    try:
+        labelled, needed = source.has_labels(scan_id), source.needs_labels(scan_id)
+        scan = source.read_scan(scan_id, labelled)
+        points_path, label_path = source.paths(scan_id)
+        packing.raw_bytes += points_path.stat().st_size
+        if labelled and label_path is not None:
+            packing.raw_bytes += label_path.stat().st_size
+    except OSError as error:
+        raise DataError(f"scan {scan_id}: {error.filename} {reason(error)}") from None
+    try:
+        content = encode_scan(scan)
+    except ValueError as error:
+        raise DataError(f"scan {scan_id} {error}: it cannot be packed") from None
+    entry = PackedScan(
+        scan_id, source.prediction_file(scan_id, split), file.size, len(content),
+        len(scan.points), zlib.crc32(content), labelled, needed,
+    )  # fmt: skip
+    file.write(content)
+    packing.labelled += labelled
+    packing.points += len(scan.points)
+    return entry

@@ -1,0 +1,1 @@
+"""What ``rangeseg-data`` says of a data set."""

@@ -1,0 +1,258 @@
+"""Checks a data set file by file, and says all that is wrong with it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.scan_files import reason
+from rangeseg.datasets.survey.statistics import field_of_view_warning
+from rangeseg.errors import ConfigError, DataError, DataFault
+from rangeseg.system.progress import Progress
+
+_OUTLIERS = 0.02
+"""Share of intensities beyond 0..1 that is in order: a scale need not fit the brightest echoes."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something on which training or evaluation would fail.
+
+    Attributes:
+        message: what was found, where, and what to do.
+        kind: what sort of fault.
+        scan_id: the scan, None if it is about more than one.
+    """
+
+    message: str
+    kind: DataFault
+    scan_id: str | None = None
+
+
+@dataclass
+class Tally:
+    """What was found in one scan or in many.
+
+    Attributes:
+        scans: how many there are.
+        labelled: how many have sound labels.
+        points: points of all sound scans.
+        nan_points: points of which a coordinate is not finite; counted by a deep check only.
+        empty_returns: points at (0, 0, 0); by a deep check only.
+        class_points: (256,) points per train id, ignored ones at 255; by a deep check only.
+        problems: what training or evaluation would fail on.
+        notes: one line each; worth knowing.
+    """
+
+    scans: int = 0
+    labelled: int = 0
+    points: int = 0
+    nan_points: int = 0
+    empty_returns: int = 0
+    class_points: np.ndarray = field(default_factory=lambda: np.zeros(IGNORE + 1, dtype=np.int64))
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Add what was found elsewhere."""
+        self.scans += other.scans
+        self.labelled += other.labelled
+        self.points += other.points
+        self.nan_points += other.nan_points
+        self.empty_returns += other.empty_returns
+        self.class_points += other.class_points
+        self.problems += other.problems
+        self.notes += other.notes
+
+    def count(self, kind: DataFault) -> int:
+        """How many problems are of a kind."""
+        return sum(problem.kind == kind for problem in self.problems)
+
+
+@dataclass
+class Part:
+    """One sequence of a split, ``none`` if there is no sequence to speak of.
+
+    Attributes:
+        split: the split.
+        name: the sequence.
+        scan_ids: its scans in the order of time.
+        found: what the check found in them.
+    """
+
+    split: str
+    name: str
+    scan_ids: list[str] = field(default_factory=list)
+    found: Tally = field(default_factory=Tally)
+
+
+def check_dataset(
+    source: ScanSource,
+    splits: Sequence[str] | None = None,
+    deep: bool = False,
+    labelled: Sequence[str] | None = None,
+    workers: int | None = None,
+) -> list[Part]:
+    """Check every scan; nothing found wrong with one of them stops the others.
+
+    In the split ``test`` no scan needs labels.
+
+    Args:
+        source: the data set.
+        splits: which splits; None takes all, and leaves out a test split that is not there, which
+            training does not need.
+        deep: read every point and label; otherwise only sizes of files are looked at where the
+            data set allows it.
+        labelled: the only scans of the train split that need labels; None means all that
+            ``needs_labels`` names.
+        workers: threads; None takes a few more than there are cores.
+
+    Returns:
+        The sequences of all splits; the same for any number of workers.
+
+    Raises:
+        DataError: the root is not such a data set.
+        ConfigError: no such split, or no worker.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"{workers} workers can check nothing: take at least one")
+    source.check_root()
+    parts: list[Part] = []
+    required: set[str] = set()
+    for split in dict.fromkeys(splits or source.splits):
+        of_split = _parts(source, split, needed=splits is not None or split != "test")
+        present = [scan_id for part in of_split for scan_id in part.scan_ids]
+        if split != "test" and present:
+            chosen = labelled if split == "train" else None
+            need = list(filter(source.needs_labels, present)) if chosen is None else chosen
+            if not need:
+                of_split[0].found.problems.append(
+                    Problem(
+                        f"no scan of the split {split} has labels: copy the labels of some there",
+                        "missing",
+                    )
+                )
+            required.update(need)
+        parts += of_split
+    _check_scans(source, parts, required, deep, workers)
+    if deep:
+        _check_field_of_view(source, parts)
+    return parts
+
+
+def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
+    """The sequences of a split with their scans; a missing one is a problem if it is needed."""
+    parts, faults = [], []
+    try:
+        parts = [Part(split, sequence) for sequence in source.sequences(split)]
+    except DataError as error:
+        faults.append(Problem(str(error), error.kind))
+    for part in parts:
+        try:
+            part.scan_ids = source.sequence_ids(part.name)
+            _note_stray_labels(source, part)
+        except DataError as error:
+            faults.append(Problem(str(error), error.kind))
+            if needed:
+                part.found.problems.append(faults[-1])
+            else:
+                part.found.notes.append(str(error))
+    if any(part.scan_ids for part in parts):
+        return parts
+    if not needed:
+        return []
+    # One line instead of eleven that say the same.
+    why = faults[0].message if faults else "it has no sequence"
+    problem = Problem(f"no sequence of the split {split} can be read: {why}", "missing")
+    return [Part(split, "none", found=Tally(problems=[problem]))]
+
+
+def _note_stray_labels(source: ScanSource, part: Part) -> None:
+    """Note what a scan that was never copied leaves behind."""
+    if stray := source.labels_without_scan(part.name):
+        more = ", ..." if len(stray) > 3 else ""
+        part.found.notes.append(
+            f"{len(stray)} label files of sequence {part.name} have no scan "
+            f"({', '.join(stray[:3])}{more}): copy the scans again if they should be there"
+        )
+
+
+def _check_scans(
+    source: ScanSource,
+    parts: Sequence[Part],
+    required: Collection[str],
+    deep: bool,
+    workers: int | None,
+) -> None:
+    def check(scan_id: str) -> Tally:
+        return _check_scan(source, scan_id, deep, scan_id in required)
+
+    scan_ids = [scan_id for part in parts for scan_id in part.scan_ids]
+    owners = [part for part in parts for _ in part.scan_ids]
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with Progress(f"checking {source.info.name}", len(scan_ids), "scans") as progress:
+            for part, found in zip(owners, pool.map(check, scan_ids), strict=True):
+                part.found.add(found)
+                progress.update()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C the rest is not waited for
+
+
+def _check_field_of_view(source: ScanSource, parts: Sequence[Part]) -> None:
+    """Note if the first scan of a split is not of the sensor that the data set names."""
+    firsts = {part.split: part for part in reversed(parts) if part.scan_ids}
+    for part in firsts.values():
+        try:
+            scan = source.read_scan(part.scan_ids[0], with_labels=False)
+        except DataError:
+            continue  # was counted above
+        if warning := field_of_view_warning(scan.points, source.info.sensor):
+            part.found.notes.append(f"{scan.scan_id}: {warning}")
+
+
+def _check_scan(source: ScanSource, scan_id: str, deep: bool, required: bool) -> Tally:
+    """Check one scan; what makes it unusable is a problem and not raised."""
+    found = Tally(scans=1)
+    try:
+        # Labels that nobody needs are still checked where there are some.
+        with_labels = required or source.has_labels(scan_id)
+        if deep:
+            scan = source.read_scan(scan_id, with_labels)
+            points = len(scan.points)
+            _look_inside(scan, found)
+        else:
+            points = source.check_files(scan_id, with_labels)
+    except DataError as error:
+        found.problems.append(Problem(str(error), error.kind, scan_id))
+    except OSError as error:
+        found.problems.append(Problem(f"{scan_id} {reason(error)}", "other", scan_id))
+    else:
+        found.points, found.labelled = points, int(with_labels)
+    return found
+
+
+def _look_inside(scan: Scan, found: Tally) -> None:
+    """Count classes, NaN points and empty returns; note what a network would not complain about."""
+    finite = np.isfinite(scan.points).all(axis=1)
+    empty = (scan.points[:, :3] == 0).all(axis=1)
+    found.nan_points = int(np.count_nonzero(~finite))
+    found.empty_returns = int(np.count_nonzero(empty))
+    intensity = scan.points[finite & ~empty, 3]
+    if not len(intensity):
+        found.notes.append(f"{scan.scan_id} has no point with a position: it teaches nothing")
+    elif ((intensity < 0.0) | (intensity > 1.0)).mean() > _OUTLIERS:
+        found.notes.append(
+            f"{scan.scan_id} has intensities from {intensity.min():g} to {intensity.max():g}, "
+            "expected 0 to 1: divide them by their scale, 255 for most sensors (data set 'custom': "
+            "layout.intensity_max, which `rangeseg-data stats` measures)"
+        )
+    if scan.labels is not None:
+        found.class_points += np.bincount(scan.labels, minlength=IGNORE + 1)
+        if len(intensity) and (scan.labels == IGNORE).all():
+            found.notes.append(f"{scan.scan_id} has only ignored labels: it teaches nothing")

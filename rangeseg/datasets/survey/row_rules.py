@@ -1,0 +1,183 @@
+"""Which row rules the files of a data set allow, and how many beams their sensor has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from rangeseg.datasets.base import Scan
+from rangeseg.geometry.beams import ORDERED, count_turns, descent, firing_beams
+from rangeseg.geometry.sensor import RowRule
+
+NEAR_M = 1.0
+"""Points nearer than this, mostly echoes of the vehicle itself, are no evidence."""
+
+MOST_BEAMS = 256
+USUAL_BEAMS = (8, 16, 32, 64, 128, 256)
+"""What an estimate is rounded to: most devices, and the tallest that the others need."""
+
+_STEADY = 0.9
+"""Least share of the inclinations' variance that the beam explains, where there are beams."""
+
+_CLUSTERS_FROM_M = 5.0  # nearer, the beams' different places in the device blur the clusters
+_BIN_DEG = 0.01
+_BLUR_DEG = 0.03
+_DIP = 0.3  # a cluster stands out from the next by this share of its height
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known about one row rule.
+
+    Attributes:
+        rule: which.
+        beams: the number of beams it shows; None where the files do not allow the rule.
+        note: how it is known, or why it is not possible.
+    """
+
+    rule: RowRule
+    beams: int | None
+    note: str
+
+
+class RowRules:
+    """Collects the evidence scan after scan.
+
+    Args:
+        beams: what a description says; believed where the inclinations alone would tell.
+    """
+
+    def __init__(self, beams: int | None = None) -> None:
+        self._described = beams
+        self._firings: set[int] = set(range(4, MOST_BEAMS + 1))
+        self._turns: Counter[int] = Counter()
+        self._turns_steady = True
+        self._highest_ring: int | None = None
+        self._ring_steady, self._ring_ordered, self._ring_falls = True, True, 0
+        self._clusters: list[int] = []
+
+    def add(self, scan: Scan) -> None:
+        """Take the evidence of one scan, whose points are in the order of the file."""
+        points = scan.points
+        inclination, depth = inclinations(points)
+        far = depth >= NEAR_M
+        if not far.any():
+            return
+        self._firings = {
+            beams
+            for beams in self._firings
+            if len(points) % beams == 0 and firing_beams(points, beams, NEAR_M) is not None
+        }
+        turn = np.empty(len(points), dtype=np.int32)
+        turns = count_turns(points, turn)
+        self._turns[turns] += 1
+        if turns <= MOST_BEAMS:
+            explained, order = _explained(inclination[far], turn[far])
+            self._turns_steady &= explained >= _STEADY and order > 0
+        if scan.ring is not None:
+            highest = int(scan.ring.max())
+            self._highest_ring = max(highest, self._highest_ring or 0)
+            explained, order = _explained(inclination[far], scan.ring[far])
+            self._ring_steady &= explained >= _STEADY
+            self._ring_ordered &= abs(order) >= ORDERED
+            self._ring_falls += 1 if order > 0 else -1
+        self._clusters.append(count_clusters(inclination[depth >= _CLUSTERS_FROM_M]))
+
+    @property
+    def ring_rises(self) -> bool:
+        """Whether the ring counts from the lowest beam, where 0 should be the highest."""
+        return self._ring_falls < 0
+
+    def findings(self) -> list[Finding]:
+        """One finding for each rule, the rule that loses the fewest points first."""
+        return [self._file_order(), self._ring(), self._scan_order(), self._inclination()]
+
+    def _file_order(self) -> Finding:
+        if self._turns and self._firings:
+            beams = min(self._firings)  # any multiple fits as well
+            return Finding("file_order", beams, f"every scan lists whole firings of {beams} points")
+        return Finding("file_order", None, "points are not listed in whole, evenly spaced firings")
+
+    def _ring(self) -> Finding:
+        if self._highest_ring is None:
+            return Finding("ring", None, "no column names the beam")
+        if not self._ring_steady:
+            return Finding("ring", None, "that column does not go with the inclination")
+        if not self._ring_ordered:
+            note = "the beams of that column do not fall or rise one by one"
+            return Finding("ring", None, note)
+        first = "lowest" if self.ring_rises else "highest"
+        return Finding("ring", self._highest_ring + 1, f"0 is the {first} beam")
+
+    def _scan_order(self) -> Finding:
+        low, high = min(self._turns, default=0), max(self._turns, default=0)
+        if low != high:
+            note = f"the order of points shows {low} to {high} beams in different scans"
+        elif not 2 <= low <= MOST_BEAMS or not self._turns_steady:
+            note = "points are not listed beam after beam from the highest to the lowest"
+        else:
+            return Finding("scan_order", low, f"every scan lists {low} beams one after the other")
+        return Finding("scan_order", None, note)
+
+    def _inclination(self) -> Finding:
+        seen = int(np.median(self._clusters)) if self._clusters else 1
+        clusters = f"{seen} clusters of inclinations in a scan"
+        if self._described is not None:
+            return Finding("inclination", self._described, f"as described; about {clusters}")
+        beams = min(USUAL_BEAMS, key=lambda usual: abs(usual - seen))
+        return Finding("inclination", beams, f"an estimate: about {clusters}")
+
+
+def find_ring(values: np.ndarray) -> int | None:
+    """Which column of values (N, columns) names the beam of each point; None if none does."""
+    inclination, depth = inclinations(values)
+    far = depth >= NEAR_M
+    for column in range(4, values.shape[1]):
+        ring = values[far, column]
+        whole = ring.size > 0 and np.isfinite(ring).all() and not (ring % 1).any()
+        if whole and 0 <= ring.min() < ring.max() < MOST_BEAMS:
+            explained, order = _explained(inclination[far], ring.astype(np.int32))
+            if explained >= _STEADY and abs(order) >= ORDERED:
+                return column
+    return None
+
+
+def inclinations(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inclination in degrees and depth in metres of points (N,4), each (N,) float64.
+
+    Both are 0 for a point that has no position.
+    """
+    xyz = points[:, :3].astype(np.float64)
+    depth = np.sqrt(np.square(xyz).sum(axis=1))
+    real = np.isfinite(depth) & (depth > 0)
+    depth = np.where(real, depth, 0.0)
+    sine = np.divide(xyz[:, 2], depth, out=np.zeros(len(xyz)), where=real)
+    return np.degrees(np.arcsin(sine)), depth
+
+
+def count_clusters(inclination: np.ndarray) -> int:
+    """About how many beams inclinations (N,) in degrees come from: peaks of their histogram."""
+    from scipy.ndimage import gaussian_filter1d
+    from scipy.signal import find_peaks
+
+    bins = round(180 / _BIN_DEG)
+    counts = np.histogram(inclination, bins, (-90, 90))[0].astype(np.float64)
+    smooth = gaussian_filter1d(counts, _BLUR_DEG / _BIN_DEG, mode="constant")
+    peaks, found = find_peaks(smooth, prominence=0)
+    height = smooth[peaks]
+    high = height > 0.02 * smooth.max()
+    return int(np.count_nonzero(high & (found["prominences"] > _DIP * height)))
+
+
+def _explained(inclination: np.ndarray, beams: np.ndarray) -> tuple[float, float]:
+    """The share of the inclinations' variance that the beam explains, and their ``descent``."""
+    variance = inclination.var()
+    if variance == 0.0:
+        return 0.0, 0.0
+    count = np.bincount(beams)
+    total = np.bincount(beams, weights=inclination)
+    mean = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    rest = inclination - mean[beams]
+    return float(1.0 - rest.var() / variance), descent(mean)

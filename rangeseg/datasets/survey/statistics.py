@@ -1,0 +1,287 @@
+"""What a data set's scans look like: field of view, beams, intensity, channels, classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.survey.row_rules import NEAR_M, Finding, RowRules, inclinations
+from rangeseg.errors import DataError
+from rangeseg.geometry.beams import beam_rows
+from rangeseg.geometry.channels import CHANNELS, make_range_image
+from rangeseg.geometry.projection import Projection, project_points
+from rangeseg.geometry.sensor import RowRule, Sensor
+from rangeseg.system.progress import Progress
+
+PERCENTILES = (0.1, 1.0, 50.0, 99.0, 99.9)
+"""Of inclinations; the outermost bound the field of view, so that stray echoes do not."""
+
+HIDDEN_M = 0.5
+"""A point this far behind the owner of its pixel belongs to something else, most likely."""
+
+_OUTSIDE = 0.02  # share of points outside a field of view that is still in order
+_BINS = 18000  # of inclinations: a hundredth of a degree each
+_INTENSITY_SCALES = (1.0, 255.0, 4095.0, 65535.0)
+_DIM = 0.05  # of such a scale: if nearly all intensities are below, it is not theirs
+
+
+@dataclass(frozen=True)
+class ScanStatistics:
+    """What scans show before any of them is made an image.
+
+    Attributes:
+        scans: how many were read; ``labelled`` of them with labels.
+        labelled: see scans.
+        points: of all scans.
+        empty: points that are NaN or (0, 0, 0).
+        near: other points nearer than NEAR_M.
+        inclination_deg: at PERCENTILES, of the points from NEAR_M on.
+        intensity: lowest, 99.9th percentile (the median over scans) and highest.
+        findings: one for each row rule, the best first.
+        ring_rises: whether the ring counts from the lowest beam, where 0 should be the highest.
+        columns: points of a beam in one turn, empty ones included: what an image is wide.
+        counts: (256,) points per train id, ignored ones at 255.
+    """
+
+    scans: int
+    labelled: int
+    points: int
+    empty: int
+    near: int
+    inclination_deg: tuple[float, ...]
+    intensity: tuple[float, float, float]
+    findings: tuple[Finding, ...]
+    ring_rises: bool
+    columns: int
+    counts: np.ndarray
+
+    @property
+    def best(self) -> Finding:
+        """The rule that loses the fewest points, of those that the files allow."""
+        return next(finding for finding in self.findings if finding.beams is not None)
+
+    @property
+    def beams(self) -> int:
+        """How many beams there are, an estimate if only the inclinations tell."""
+        assert self.best.beams is not None
+        return self.best.beams
+
+    @property
+    def field_of_view_deg(self) -> tuple[float, float]:
+        """A field of view (down, up) with half a beam's spacing of margin."""
+        down, up = self.inclination_deg[0], self.inclination_deg[-1]
+        margin = 0.5 * (up - down) / max(self.beams - 1, 1)
+        lowest, highest = np.floor(10 * (down - margin)) / 10, np.ceil(10 * (up + margin)) / 10
+        return max(float(lowest), -90.0), min(float(highest), 90.0)
+
+    @property
+    def min_range(self) -> float:
+        """NEAR_M if many points are nearer: the vehicle itself, which hides what is behind."""
+        return NEAR_M if self.near > _OUTSIDE * self.points else 0.0
+
+    def intensity_max(self, current: float = 1.0) -> float:
+        """What the intensities of the files should be divided by to fill 0..1.
+
+        Args:
+            current: what they were divided by.
+        """
+        most, highest = current * self.intensity[1], current * self.intensity[2]
+        scale = next((s for s in _INTENSITY_SCALES if highest <= s), highest)
+        if 0 < most < _DIM * scale:  # a few outliers, or another unit
+            digits = 1 - int(np.floor(np.log10(most)))
+            scale = float(np.ceil(most * 10.0**digits) / 10.0**digits)
+        return scale
+
+
+@dataclass(frozen=True)
+class Fill:
+    """How well one row rule fills the image.
+
+    Attributes:
+        filled: share of pixels that show a point.
+        lost: share of projected points that do not own their pixel.
+        hidden: share of projected points HIDDEN_M or more behind the owner.
+    """
+
+    filled: float
+    lost: float
+    hidden: float
+
+
+@dataclass(frozen=True)
+class ImageStatistics:
+    """What range images show.
+
+    Attributes:
+        fills: of each row rule.
+        channels: channel -> (mean, standard deviation) over filled pixels, not normalised.
+    """
+
+    fills: Mapping[RowRule, Fill]
+    channels: Mapping[str, tuple[float, float]]
+
+
+def evenly_spaced(scan_ids: Sequence[str], most: int) -> list[str]:
+    """Up to ``most`` of the scans, from the first to the last."""
+    places = np.linspace(0, len(scan_ids) - 1, min(most, len(scan_ids)))
+    return [scan_ids[round(place)] for place in places]
+
+
+def measure_scans(
+    source: ScanSource, scan_ids: Sequence[str], beams: int | None = None
+) -> ScanStatistics:
+    """Read scans, with their labels where there are some, and measure them.
+
+    Args:
+        source: whose scans.
+        scan_ids: which.
+        beams: how many the sensor is known to have; None if that is to be found out.
+
+    Raises:
+        DataError: a scan cannot be read, or no point has a position.
+    """
+    rules = RowRules(beams)
+    histogram = np.zeros(_BINS, dtype=np.int64)
+    counts = np.zeros(IGNORE + 1, dtype=np.int64)
+    sizes, labelled, empty, near = [], 0, 0, 0
+    intensities: list[np.ndarray] = []
+    with Progress(f"measuring {source.info.name}", len(scan_ids), "scans") as progress:
+        for scan_id in scan_ids:
+            scan = source.read_scan(scan_id, with_labels=source.has_labels(scan_id))
+            if scan.labels is not None:
+                counts += np.bincount(scan.labels, minlength=IGNORE + 1)
+                labelled += 1
+            inclination, depth = inclinations(scan.points)
+            far = depth >= NEAR_M
+            histogram += np.histogram(inclination[far], _BINS, (-90, 90))[0]
+            empty += int(np.count_nonzero(depth == 0))
+            near += int(np.count_nonzero((depth > 0) & ~far))
+            echo = scan.points[depth > 0, 3]
+            if (echo := echo[np.isfinite(echo)]).size:
+                intensities.append(np.percentile(echo, [0, 99.9, 100]))
+            sizes.append(len(scan.points))
+            rules.add(scan)
+            progress.update()
+    if not histogram.any() or not intensities:
+        raise DataError(
+            f"no point of {len(scan_ids)} scans of {source.root} has a position (farther than "
+            f"{NEAR_M:g} m) and an intensity: check the format of the files, columns first"
+        )
+    findings = tuple(rules.findings())
+    most_likely = next(f.beams for f in findings if f.beams is not None)
+    low, most, high = np.array(intensities).T
+    return ScanStatistics(
+        scans=len(scan_ids), labelled=labelled, points=sum(sizes), empty=empty, near=near,
+        inclination_deg=_percentiles(histogram),
+        intensity=(float(low.min()), float(np.median(most)), float(high.max())),
+        findings=findings, ring_rises=rules.ring_rises,
+        columns=-(-max(sizes) // most_likely), counts=counts,
+    )  # fmt: skip
+
+
+def measure_images(
+    source: ScanSource, scan_ids: Sequence[str], sensors: Sequence[Sensor]
+) -> ImageStatistics:
+    """Make range images of scans by several row rules.
+
+    Args:
+        source: whose scans.
+        scan_ids: which.
+        sensors: one for each row rule; channels are measured with the first.
+
+    Raises:
+        DataError: a scan cannot be read, or no pixel is filled.
+    """
+    tallies = {sensor.row_rule: np.zeros(4) for sensor in sensors}
+    sums = np.zeros((3, len(CHANNELS)))
+    with Progress(f"projecting {source.info.name}", len(scan_ids), "scans") as progress:
+        for scan_id in scan_ids:
+            scan = source.read_scan(scan_id, with_labels=False)
+            for number, sensor in enumerate(sensors):
+                beams = beam_rows(scan.points, sensor, scan.ring)
+                projection = project_points(scan.points, sensor, beams)
+                tallies[sensor.row_rule] += _tally(projection)
+                if number == 0:
+                    image = make_range_image(scan.points, projection, CHANNELS, {})
+                    pixels = image[:, projection.valid].astype(np.float64)
+                    sums += [
+                        np.full(len(CHANNELS), pixels.shape[1]),
+                        pixels.sum(axis=1),
+                        np.square(pixels).sum(axis=1),
+                    ]
+            progress.update()
+    if not sums[0].any():
+        raise DataError(
+            f"no point of {len(scan_ids)} scans of {source.root} was projected: check min_range"
+        )
+    mean = sums[1] / sums[0]
+    deviation = np.sqrt(np.maximum(sums[2] / sums[0] - np.square(mean), 0.0))
+    return ImageStatistics(
+        fills={
+            rule: Fill(filled / pixels, 1.0 - filled / points, hidden / points)
+            for rule, (filled, pixels, points, hidden) in tallies.items()
+        },
+        channels={
+            channel: (float(m), float(d))
+            for channel, m, d in zip(CHANNELS, mean, deviation, strict=True)
+            if channel != "valid"
+        },
+    )
+
+
+def field_of_view_warning(points: np.ndarray, sensor: Sensor) -> str | None:
+    """A warning if many points of a scan lie outside the sensor's field of view.
+
+    It matters where rows come from the inclination: those points crowd into the first and the
+    last row. Rows of rule ``ring`` are taken to be there.
+
+    Args:
+        points: (N,4) float32 of one scan, in the order of the file.
+        sensor: the one that the scan is projected with.
+
+    Returns:
+        The text, with the measured field of view; None where all is well.
+    """
+    if sensor.row_rule == "ring" or beam_rows(points, sensor) is not None:
+        return None
+    inclination, depth = inclinations(points)
+    inclination = inclination[depth >= max(sensor.min_range, np.finfo(np.float32).tiny)]
+    if inclination.size == 0:
+        return None
+    outside = (inclination < sensor.fov_down_deg) | (inclination > sensor.fov_up_deg)
+    share = float(outside.mean())
+    if share <= _OUTSIDE:
+        return None
+    down, up = np.percentile(inclination, (PERCENTILES[0], PERCENTILES[-1]))
+    return (
+        f"{share:.1%} of a scan's points lie outside the field of view of sensor {sensor.name}, "
+        f"{sensor.fov_down_deg:g} to {sensor.fov_up_deg:g} degrees, and crowd into the first and "
+        f"last row: the scan reaches from {down:.1f} to {up:.1f}. State the device's own field of "
+        "view, which `rangeseg-data stats` measures (other devices are data set 'custom')"
+    )
+
+
+def _percentiles(histogram: np.ndarray) -> tuple[float, ...]:
+    """Inclinations in degrees at PERCENTILES."""
+    shares = np.cumsum(histogram) / histogram.sum()
+    edges = np.linspace(-90, 90, _BINS + 1)
+    return tuple(float(edges[np.searchsorted(shares, p / 100)]) for p in PERCENTILES)
+
+
+def _tally(projection: Projection) -> np.ndarray:
+    """Filled pixels, all pixels, projected points, hidden points."""
+    projected = projection.row >= 0
+    owner = projection.point_index[projection.row[projected], projection.col[projected]]
+    behind = projection.depth[projected] - projection.depth[owner]
+    return np.array(
+        [
+            np.count_nonzero(projection.valid),
+            projection.point_index.size,
+            np.count_nonzero(projected),
+            np.count_nonzero(behind > HIDDEN_M),
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Pictures of scans and trainings, as arrays and files."""

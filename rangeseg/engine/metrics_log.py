@@ -1,0 +1,332 @@
+"""What a training writes down of each step, and whether all of it is still a number."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rangeseg.engine.tensorboard import TensorBoard
+from rangeseg.engine.validation import Validated
+from rangeseg.errors import CheckpointError, RangesegError
+from rangeseg.methods.mixing import Fields
+from rangeseg.system.distributed import all_reduce_sum, gather, num_processes, process_number
+from rangeseg.system.files import write_file
+
+METRICS = "metrics.jsonl"
+
+_log = logging.getLogger(__name__)
+
+_NEVER = 1 << 62
+
+_NO_TERMS = {
+    "step", "seconds", "rate", "loss", "data_wait", "scans_per_second", "gpu_memory_gib",
+    "val_miou", "val_iou",
+}  # fmt: skip
+_NORM = "gradient_norm_"
+
+
+def training_seconds(run: Path) -> float | None:
+    """How long a run has trained; None if its metrics are lost.
+
+    Interruptions are left out, and so are the validations on the way.
+    """
+    try:
+        return float(json.loads((run / METRICS).read_text().splitlines()[-1])["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``, up to one that a kill cut short or that is damaged.
+
+    Each is of one step: ``step``, ``seconds`` of training so far (validations left out), ``rate``
+    of learning, ``loss`` and its terms, ``gradient_norm_0`` and so on; ``data_wait``,
+    ``scans_per_second`` and ``gpu_memory_gib``, see ``Pace.read``; and after a validation
+    ``val_miou`` and, by class, ``val_iou``, per cent.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    lines: list[dict[str, Any]] = []
+    for text in (run / METRICS).read_bytes().splitlines():
+        try:
+            line = json.loads(text)
+            sound = type(line["step"]) is int and type(line["seconds"]) in (int, float)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            sound = False
+        if not sound:
+            break
+        lines.append(line)
+    return lines
+
+
+def loss_terms(line: Mapping[str, Any]) -> dict[str, float]:
+    """The terms of the loss in a line of ``metrics.jsonl``."""
+    return {k: v for k, v in line.items() if k not in _NO_TERMS and not k.startswith(_NORM)}
+
+
+class Watch:
+    """Finds the first step in which a loss or a gradient was no longer finite.
+
+    It looks at every step and says so only when asked: to ask would wait for the GPU.
+    """
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._first: Tensor | None = None  # (terms,) int64
+
+    def look(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """Look at the scalars of a step, which have the same names at each."""
+        now = torch.stack([value.detach().float() for value in values.values()])
+        if self._first is None:
+            self._names = list(values)
+            self._first = torch.full_like(now, _NEVER, dtype=torch.long)
+        self._first = torch.where(now.isfinite(), self._first, self._first.clamp(max=step))
+
+    def check(self) -> None:
+        """Look back at all steps since the start, in all processes.
+
+        Raises:
+            RangesegError: a value was not finite.
+        """
+        if self._first is None:
+            return
+        if num_processes() > 1:
+            torch.distributed.all_reduce(self._first, torch.distributed.ReduceOp.MIN)
+        steps = self._first.tolist()
+        if min(steps) < _NEVER:
+            raise not_finite(self._names[steps.index(min(steps))], min(steps))
+
+
+def not_finite(what: str, step: int) -> RangesegError:
+    """The error for a value that is infinite or not a number."""
+    return RangesegError(
+        f"{what} was no longer finite in step {step}, and nothing was saved from there on: begin "
+        "again in another --out with a lower train.learning_rate, or with train.precision=float32"
+    )
+
+
+class Journal:
+    """``metrics.jsonl``, written by the first process.
+
+    Args:
+        run: the run's folder.
+        step: steps done; lines of later steps, which will be done again, are taken out.
+        tensorboard: write curves too.
+
+    Attributes:
+        pace: the clock of this training.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+        CheckpointError: the file cannot be read or written.
+    """
+
+    def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
+        self._path, self._seconds_before = run / METRICS, 0.0
+        self.pace = Pace()
+        self._miou: float | None = None
+        self._curves: TensorBoard | None = None
+        if process_number() > 0:
+            return
+        kept = []
+        try:
+            earlier = read_metrics(run) if self._path.is_file() else []
+        except OSError as error:
+            raise CheckpointError(
+                f"{self._path} cannot be read ({error.strerror}): make it readable, or take it "
+                "away, which loses no more than the curves of the steps so far"
+            ) from None
+        if step > 0:
+            for line in earlier:
+                if line["step"] <= step:
+                    kept.append(json.dumps(line))
+                    self._seconds_before = line["seconds"]
+                    self._miou = line.get("val_miou", self._miou)
+        elif earlier:
+            _log.warning(
+                "%s has no checkpoint: the training begins anew, and the %d steps that %s tells of "
+                "are dropped", run, earlier[-1]["step"], METRICS,
+            )  # fmt: skip
+        if tensorboard:
+            self._curves = TensorBoard(run / "tensorboard", step)
+        try:
+            write_file(self._path, "".join(f"{line}\n" for line in kept))
+            self._file = self._path.open("a")
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def record(
+        self,
+        step: int,
+        losses: Mapping[str, Tensor],
+        norms: Mapping[str, Tensor],
+        rate: float,
+        validated: Validated | None = None,
+    ) -> str:
+        """Write one line; returns the note for the progress bar. Every process must call it.
+
+        Args:
+            step: steps done.
+            losses: terms of the loss of this process.
+            norms: of the gradients.
+            rate: of learning.
+            validated: what a validation after this step found.
+
+        Raises:
+            CheckpointError: the disk is full.
+        """
+        means = all_reduce_sum(torch.stack([loss.detach().float() for loss in losses.values()]))
+        terms = dict(zip(losses, (means / num_processes()).tolist(), strict=True))
+        total = sum(terms.values())
+        pace = self.pace.read()
+        scalars = {"loss": total, **terms, **{n: float(v) for n, v in norms.items()}, **pace}
+        if process_number() > 0:
+            return ""
+        if validated is not None:
+            self._miou = scalars["val_miou"] = validated.miou
+        seconds = round(self._seconds_before + self.pace.seconds, 2)
+        line: dict[str, Any] = {"step": step, "seconds": seconds, "rate": rate, **scalars}
+        if validated is not None:
+            line["val_iou"] = validated.iou
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())  # a checkpoint must not know of more than is here
+        except OSError as error:
+            raise self._unwritable(error) from None
+        if self._curves is not None:
+            self._curves.scalars(step, {"rate": rate, **scalars})
+            if validated is not None:
+                self._curves.validation(step, validated)
+        return _note(total, terms, self._miou, pace)
+
+    def _unwritable(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"{self._path} cannot be written ({error.strerror}): make room and go on with "
+            "--resume; what was saved before stands"
+        )
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if process_number() == 0:
+            with suppress(OSError):  # on a full disk it would fail once more
+                self._file.close()
+        if self._curves is not None:
+            self._curves.close()
+
+
+def _note(
+    total: float, terms: Mapping[str, float], miou: float | None, pace: Mapping[str, float]
+) -> str:
+    """What stands behind the progress bar: the most important first, a terminal may be narrow."""
+    note = f"loss {total:.3f}"
+    if miou is not None:
+        note += f", mIoU {miou:.1f}"
+    scans = pace["scans_per_second"]
+    note += f", {scans:.1f}" if scans < 10 else f", {scans:.0f}"
+    note += f" scans/s, wait {100 * pace['data_wait']:.0f} %"
+    if "gpu_memory_gib" in pace:
+        note += f", {pace['gpu_memory_gib']:.1f} GiB"
+    if len(terms) > 1:
+        note += f" ({', '.join(f'{name} {value:.3f}' for name, value in terms.items())})"
+    return note
+
+
+class Pace:
+    """The clock of a training, begun when it is made.
+
+    A GPU works on while the host waits for scans, so there the wait is measured by marks in the
+    GPU's own queue: from the end of a step's work until the next batch is there. They are read
+    where the losses are read anyway; nothing else waits for the GPU.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._paused = self._read_at = 0.0  # seconds
+        self._device = torch.device("cpu")
+        self._waits: list[tuple[_Mark, _Mark]] = []
+        self._scans = 0
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far, pauses left out."""
+        return time.monotonic() - self._started - self._paused
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that is not the training's, such as a validation's."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._paused += time.monotonic() - begun
+
+    def fetch(self, steps: Iterator[list[Fields]], device: torch.device) -> Iterator[list[Fields]]:
+        """The same steps, while it is measured how long each lets the training wait.
+
+        Args:
+            steps: the fields of each step, on the host.
+            device: where the training runs.
+        """
+        self._device = device
+        while True:
+            asked = _Mark(device)
+            loaded = next(steps, None)
+            if loaded is None:
+                return
+            self._waits.append((asked, _Mark(device)))
+            self._scans += sum(len(fields["image"]) for fields in loaded)
+            yield loaded
+
+    def read(self) -> dict[str, float]:
+        """What became of the time since it was last read, in all processes.
+
+        To be called by each of them, once the work on the GPU is done.
+
+        Returns:
+            ``data_wait``: share of the time, in [0,1], that was spent waiting for scans, in the
+            process where it was longest; ``scans_per_second``, labelled and unlabelled, of all
+            processes; on a GPU ``gpu_memory_gib``, the most that was in use so far.
+        """
+        now = self.seconds
+        passed = max(now - self._read_at, 1e-9)
+        waited = sum(asked.until(there) for asked, there in self._waits)
+        figures = {
+            "data_wait": round(max(gather(min(waited / passed, 1.0))), 4),
+            "scans_per_second": round(self._scans * num_processes() / passed, 2),
+        }
+        if self._device.type == "cuda":
+            most = torch.cuda.max_memory_allocated(self._device)
+            figures["gpu_memory_gib"] = round(most / 2**30, 2)
+        self._read_at, self._scans = now, 0
+        self._waits.clear()
+        return figures
+
+
+class _Mark:
+    """A moment: of the host's clock, or when a GPU has done all that it was given before."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._time = time.monotonic()
+        if device.type == "cuda":
+            self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            self._event.record(torch.cuda.current_stream(device))
+
+    def until(self, later: _Mark) -> float:
+        """Seconds from this moment to a later one; a GPU must have passed both."""
+        if self._event is not None and later._event is not None:
+            return float(self._event.elapsed_time(later._event)) / 1000
+        return later._time - self._time

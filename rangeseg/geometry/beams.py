@@ -1,0 +1,240 @@
+"""The laser beam of each point, where the data tell it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from threading import Lock
+
+import numpy as np
+
+from rangeseg.geometry.kernel import as_points, kernel
+from rangeseg.geometry.sensor import Sensor
+
+_log = logging.getLogger(__name__)
+_warned: set[tuple[str, str]] = set()
+_telling = Lock()
+
+
+def beam_rows(
+    points: np.ndarray, sensor: Sensor, ring: np.ndarray | None = None
+) -> np.ndarray | None:
+    """The beam of each point by the sensor's row rule. Call it before any augmentation.
+
+    ``scan_order`` reads the order of the file: beam after beam from the highest to the lowest,
+    each counter-clockwise from straight ahead (x forward), so that a new beam begins where the
+    azimuth falls back past zero. ``file_order`` needs whole firings of evenly spaced azimuths,
+    the highest or the lowest beam first.
+
+    Args:
+        points: (N,4) float32 in the order of the file.
+        sensor: whose ``row_rule`` and ``beams`` hold.
+        ring: (N,) integer beam of each point from the file, 0 the highest; for rule ``ring``.
+
+    Returns:
+        (N,) int32 in 0..beams-1, or None: rows come from the inclination. None is also the answer
+        where the rule asks for what the scan does not have (no ring, another number of beams); the
+        first time this happens with a sensor a warning is logged.
+    """
+    if sensor.row_rule == "inclination":
+        return None
+    if sensor.row_rule == "ring":
+        if ring is None:
+            _warn_once(sensor, "the scan has no ring (the beam of each point)")
+            return None
+        return np.ascontiguousarray(ring, dtype=np.int32)
+    if sensor.row_rule == "file_order":
+        beams_in_firing = firing_beams(as_points(points), sensor.beams, sensor.min_range)
+        if beams_in_firing is None:
+            _warn_once(
+                sensor,
+                f"the scan does not list {sensor.beams} points of each firing, the highest or the "
+                "lowest first",
+            )
+        return beams_in_firing
+    beams = np.empty(len(points), dtype=np.int32)
+    found = count_turns(as_points(points), beams)
+    if found != sensor.beams:
+        _warn_once(
+            sensor, f"the scan's order shows {found} beams where the sensor has {sensor.beams}"
+        )
+        return None
+    return beams
+
+
+def _warn_once(sensor: Sensor, reason: str) -> None:
+    """Tell once per sensor and process: every scan of a data set would say the same."""
+    with _telling:  # threads meet their first scans at once
+        if (sensor.name, sensor.row_rule) in _warned:
+            return
+        _warned.add((sensor.name, sensor.row_rule))
+    _log.warning(
+        "sensor %s: rows by %s are not possible: %s; rows come from the inclination instead "
+        "(set the rows to 'inclination' to choose that)",
+        sensor.name,
+        sensor.row_rule,
+        reason,
+    )
+
+
+@kernel
+def _quarter_turns(x: float, y: float) -> float:
+    """Grows with the azimuth from 0 straight ahead, through 1 on the left, to 4: no arctangent."""
+    if y >= 0.0:
+        return y / (x + y) if x >= 0.0 else 1.0 - x / (y - x)
+    return 2.0 - y / (-x - y) if x < 0.0 else 3.0 + x / (x - y)
+
+
+@kernel
+def count_turns(points: np.ndarray, beams: np.ndarray) -> int:
+    """Write the turn (N,) that each point belongs to, and return how many turns there are."""
+    turn, highest = 0, 0
+    last = 0.0
+    for i in range(points.shape[0]):
+        x, y = float(points[i, 0]), float(points[i, 1])
+        if math.isfinite(x) and math.isfinite(y) and (x != 0.0 or y != 0.0):
+            azimuth = _quarter_turns(x, y)
+            # Beams begin and end within a quarter turn of straight ahead unless they saw nothing
+            # there, hence the limits: a fall by one quarter is a new beam, and a rise by more than
+            # three is jitter of its first points back over the line ahead.
+            if azimuth < last - 1.0:
+                turn += 1
+            elif azimuth > last + 3.0 and turn > 0:
+                turn -= 1
+            last = azimuth
+        highest = max(turn, highest)  # the last points may jitter ahead and back again
+        beams[i] = turn
+    return highest + 1
+
+
+_STEADY = 0.98
+"""Least agreement (0..1) of azimuths with evenly spaced firings, and of inclinations with beams."""
+
+ORDERED = 0.98
+"""Least ``descent``, either way, of beams that are numbered from one end to the other."""
+
+
+def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.ndarray | None:
+    """The beam of each point of a scan that lists all beams of one firing after the other.
+
+    Every firing must be whole, lost echoes included (0, 0, 0 or NaN), the firings evenly spaced
+    over one turn, either way round, and a place in the firing must always have the same
+    inclination, higher or lower than the place before: one point that is left out of the file
+    shifts all places behind it, and some devices list the order in which their lasers fire.
+
+    Args:
+        points: (N,4) float32 in the order of the file.
+        beams: of the sensor.
+        min_range: points nearer than this, in metres, are no evidence.
+
+    Returns:
+        (N,) int32 in 0..beams-1, 0 the highest; None if the scan is not listed like that.
+    """
+    if len(points) == 0 or len(points) % beams:
+        return None
+    forward, backward, count = _turn(points, beams, float(min_range))
+    if count == 0 or max(abs(forward), abs(backward)) < _STEADY * count:
+        return None
+    means, explained = _means_of_places(points, beams, float(min_range))
+    order = descent(means)
+    if explained < _STEADY or abs(order) < ORDERED:
+        return None
+    place = np.arange(beams, dtype=np.int32)
+    return np.tile(place if order > 0 else place[::-1], len(points) // beams)
+
+
+def descent(means: np.ndarray) -> float:
+    """How the inclinations of successive beams fall: 1 if each is below the one before, -1 above.
+
+    Little is lost where neighbours as good as agree.
+
+    Args:
+        means: (B,) mean inclination of each beam, or its sine; NaN where it saw nothing.
+
+    Returns:
+        -1..1; 1 where there is but one inclination.
+    """
+    known = means[np.isfinite(means)]
+    place = np.arange(len(known)) - 0.5 * (len(known) - 1)
+    most = np.sort(known) @ place
+    return float(-(known @ place) / most) if most > 0.0 else 1.0
+
+
+def firing_columns(
+    points: np.ndarray, beams: int, width: int, min_range: float = 0.0
+) -> np.ndarray:
+    """The column of each point: one for each firing, where the image is wide enough.
+
+    Which way round the firings go and where they begin is taken from all points together, so
+    columns stay right when the scan is rotated or mirrored. On average a column is where its
+    azimuth puts it; the sensor's uneven turn moves it by a few columns.
+
+    Args:
+        points: (N,4) float32, N a multiple of ``beams``; NaN where a point was dropped.
+        beams: of the sensor.
+        width: of the image; from the number of firings on, no two firings share a column.
+        min_range: points nearer than this, in metres, are no evidence.
+
+    Returns:
+        (N,) int32 in 0..width-1.
+    """
+    if len(points) % beams:
+        raise ValueError(f"{len(points)} points are not whole firings of {beams} beams")
+    firings = len(points) // beams
+    forward, backward, _ = _turn(points, beams, float(min_range))
+    azimuth_grows = abs(forward) >= abs(backward)
+    first = np.angle(forward if azimuth_grows else backward)
+    shift = math.floor(0.5 * (1.0 - first / math.pi) * width)
+    steps = np.arange(firings) * width // max(firings, 1)
+    columns = (shift - steps if azimuth_grows else shift + steps) % width
+    return np.repeat(columns.astype(np.int32), beams)
+
+
+@kernel
+def _turn(points: np.ndarray, beams: int, min_range: float) -> tuple[complex, complex, int]:
+    """Sums over points: direction turned back by its firing's angle, either way; their number.
+
+    The firing's angle is 2π · firing / firings. If it is right, all turned directions agree and
+    their sum is as long as their number.
+    """
+    firings = points.shape[0] // beams
+    forward, backward = 0.0j, 0.0j
+    count = 0
+    for firing in range(firings):
+        angle = 2.0 * math.pi * firing / firings
+        turn = complex(math.cos(angle), math.sin(angle))
+        for i in range(firing * beams, (firing + 1) * beams):
+            x, y = float(points[i, 0]), float(points[i, 1])
+            flat = math.sqrt(x * x + y * y)
+            if max(min_range, 0.0) < flat < math.inf:
+                direction = complex(x / flat, y / flat)
+                forward += direction * turn.conjugate()
+                backward += direction * turn
+                count += 1
+    return forward, backward, count
+
+
+@kernel
+def _means_of_places(points: np.ndarray, beams: int, min_range: float) -> tuple[np.ndarray, float]:
+    """The mean sine of the inclination at each place in a firing, NaN where nothing was seen.
+
+    And the share (0..1) of the sines' variance that the place explains.
+    """
+    count = np.zeros(beams, dtype=np.int64)
+    total, squares = np.zeros(beams), 0.0
+    for i in range(points.shape[0]):
+        x, y, z = float(points[i, 0]), float(points[i, 1]), float(points[i, 2])
+        depth = math.sqrt(x * x + y * y + z * z)
+        if max(min_range, 0.0) < depth < math.inf:
+            sine = z / depth
+            count[i % beams] += 1
+            total[i % beams] += sine
+            squares += sine * sine
+    means = total / count
+    number = count.sum()
+    if number == 0:
+        return means, 0.0
+    about_mean = total.sum() ** 2 / number
+    variance = squares - about_mean
+    between = np.nansum(total * means) - about_mean
+    return means, between / variance if variance > 0.0 else 1.0

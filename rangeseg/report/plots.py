@@ -1,0 +1,109 @@
+"""Plots of a comparison as PNG, each for light and dark pages, for wide and narrow screens."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from rangeseg.methods import METHODS
+from rangeseg.report.comparison import CONTROLS, STRONG, Comparison, Row, mean_std, row_name
+
+PALETTE = (
+    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#2ca6a4", "#c9a227", "#d37295",
+    "#9c755f",
+)  # fmt: skip
+MARKERS = "osD^vP*Xd"
+PIXELS_PER_INCH = 180
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of all that is not a method's."""
+
+    ink: str
+    faint: str
+
+
+LIGHT = Theme(ink="#1f2328", faint="#8a9099")
+DARK = Theme(ink="#e6e8eb", faint="#7d848e")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size in inches, at which text has the size of a page's, and columns of the legend."""
+
+    width: float
+    height: float
+    legend_columns: int
+
+
+WIDE = Shape(10.5, 5.4, 5)
+NARROW = Shape(3.8, 5.6, 2)
+
+
+def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
+    """Point mIoU against the labels, one line per method, with the standard deviation over seeds.
+
+    Lines are set apart a little sideways, so that their error bars do not cover each other.
+
+    Returns:
+        A PNG with a transparent background.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    budgets = comparison.budgets
+    found = {row for budget in budgets for row in budget.rows}
+    rows = [row for row in CONTROLS if row in found]
+    rows += sorted(found - set(rows), key=lambda row: (_number(row), row))
+    figure = Figure(figsize=(shape.width, shape.height), dpi=PIXELS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for number, row in enumerate(rows):
+        shift = 0.6 * ((number + 0.5) / len(rows) - 0.5)
+        there = [(x, budget) for x, budget in enumerate(budgets) if row in budget.runs]
+        spreads = [mean_std(list(budget.miou(row).values())) for _, budget in there]
+        axes.errorbar(
+            [x + shift for x, _ in there],
+            [spread.mean for spread in spreads],
+            yerr=[spread.std or 0.0 for spread in spreads],
+            label=row_name(row),
+            color=_colour(row, theme),
+            linestyle="--" if row[1] == "plain" else "-",
+            linewidth=2.0 if row == STRONG else 1.3,
+            marker="s" if row in CONTROLS else MARKERS[_number(row) % len(MARKERS)],
+            markersize=5,
+            capsize=3,
+            elinewidth=1,
+        )
+    # The folder of a split file would not fit below its tick.
+    names = [f"{Path(budget.labels).name}\n{budget.labelled_scans} scans" for budget in budgets]
+    axes.set_xticks(range(len(budgets)), names, parse_math=False)
+    axes.set_xlim(-0.5, len(budgets) - 0.5)
+    axes.set_ylabel("point mIoU, %", color=theme.ink)
+    axes.tick_params(colors=theme.ink, labelsize=10)
+    axes.grid(axis="y", color=theme.faint, alpha=0.3, linewidth=0.8)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(theme.faint)
+    legend = figure.legend(
+        loc="outside lower center", ncols=shape.legend_columns, frameon=False, fontsize=9.5,
+        labelcolor=theme.ink,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", transparent=True)
+    return png.getvalue()
+
+
+def _number(row: Row) -> int:
+    """Where a method is registered, so that it has one colour in all plots."""
+    return list(METHODS).index(row[0]) if row[0] in METHODS else len(METHODS)
+
+
+def _colour(row: Row, theme: Theme) -> str:
+    if row in CONTROLS:
+        return theme.ink if row == STRONG else theme.faint
+    return PALETTE[_number(row) % len(PALETTE)]

@@ -1,0 +1,189 @@
+"""The comparison of runs as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rangeseg.errors import ConfigError
+from rangeseg.report.comparison import (
+    KINDS,
+    Budget,
+    Comparison,
+    Gain,
+    Result,
+    Row,
+    comparisons,
+    mean_std,
+    row_name,
+)
+from rangeseg.report.published import RATIOS, published_figure, published_table
+from rangeseg.system.files import write_file
+
+PUBLISHED = "published (FIDNet, pixel metric)"
+MISSING = "–"
+CORNER = "row less column"
+BETWEEN = (
+    "Point mIoU of the row less that of the column, mean over the common seeds; * where Student’s "
+    "95 % interval does not hold 0, as chance alone makes one pair in twenty"
+)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns; all but the first are flush right."""
+    cells = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [
+            c.ljust(w) if i == 0 else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = (
+        "|"
+        + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths))
+        + "|"
+    )
+    return "\n".join([line(cells[0]), rule, *[line(row) for row in cells[1:]]])
+
+
+def report(results: Iterable[Result]) -> str:
+    """The comparison of runs as Markdown: one part per protocol, its tables one per label budget.
+
+    Args:
+        results: contents of ``result.json`` files.
+
+    Raises:
+        ConfigError: runs of one row differ in more than their seed.
+    """
+    return "\n\n".join(_part(comparison) for comparison in comparisons(results))
+
+
+def _part(comparison: Comparison) -> str:
+    parts = ["; ".join(f"{what}: {how}" for what, how in comparison.facts().items())]
+    for budget in comparison.budgets:
+        parts.append(
+            f"{budget.labels} labels ({budget.labelled_scans} scans); mIoU in per cent, mean ± std "
+            "over seeds; gains in point mIoU, paired by seed:"
+        )
+        parts.append(markdown_table(*main_table(comparison, budget)))
+        if notes := budget.notes():
+            parts.append("\n".join(f"Note: {note}" for note in notes))
+        if len(budget.methods) > 1:
+            parts.append(f"{BETWEEN}:")
+            gains = between(budget)
+            rows = [[name, *map(difference, line)] for name, line in gains.items()]
+            parts.append(markdown_table([CORNER, *gains], rows))
+        parts.append("IoU of each class in per cent, per point, mean over seeds:")
+        parts.append(markdown_table(*class_table(budget)))
+    protocol = comparison.protocol
+    if published := published_table(protocol["dataset"], protocol["split"], comparison.scans):
+        parts.append("As published: pixel metric, validation split, in per cent:")
+        parts.append(markdown_table(["method, network", *RATIOS], published))
+    return "\n\n".join(parts)
+
+
+def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of a budget: mIoU, gains, cost, published counterparts."""
+    protocol, controls = comparison.protocol, budget.controls
+    header = ["method", "seeds", *KINDS.values()]
+    header += [f"gain over {row_name(c)} [95 %]" for c in controls]
+    header.append("train s")
+    rows = []
+    for row in budget.rows:
+        cells = [row_name(row), str(len(budget.runs[row]))]
+        cells += [str(mean_std(list(budget.miou(row, kind).values()))) for kind in KINDS]
+        cells += [str(budget.gain(row, c) or MISSING) for c in controls]
+        seconds = budget.train_seconds(row)
+        cells.append(MISSING if seconds is None else f"{seconds:.0f}")
+        rows.append(cells)
+    judged = protocol["dataset"], protocol["split"], comparison.scans
+    published = [published_figure(*judged, budget.labelled_scans, row) for row in budget.rows]
+    if any(published):
+        header.append(PUBLISHED)
+        rows = [[*cells, figure or MISSING] for cells, figure in zip(rows, published, strict=True)]
+    return header, rows
+
+
+def between(budget: Budget) -> dict[str, list[Gain | None]]:
+    """What each method, by name, gains over each of the methods, in their order."""
+    rows = budget.methods
+    return {row_name(a): [budget.gain(a, b) for b in rows] for a in rows}
+
+
+def difference(gain: Gain | None) -> str:
+    """``+1.2*``, the star where the interval does not hold 0."""
+    return MISSING if gain is None else f"{gain.mean:+.1f}" + "*" * gain.sure
+
+
+def class_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of the per-class IoU: one row per class, one column per method."""
+
+    def cell(row: Row, name: str) -> str:
+        values = list(budget.class_iou(row, name).values())
+        return f"{statistics.mean(values):.1f}" if values else MISSING
+
+    header = ["class", *[row_name(row) for row in budget.rows]]
+    return header, [[name, *[cell(row, name) for row in budget.rows]] for name in budget.classes()]
+
+
+def results_csv(results: Sequence[Result]) -> str:
+    """All results as CSV (RFC 4180), one row per run; the IoU of absent classes stays empty."""
+    names: dict[str, None] = {}
+    for result in results:
+        names |= dict.fromkeys(result["iou"])
+    run_keys = (
+        "method", "labelled", "labels", "labelled_scans", "seed", "steps", "train_seconds",
+        "precision",
+    )  # fmt: skip
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    header = ["dataset", "split", "scans", *run_keys, *[f"miou_{kind}" for kind in KINDS]]
+    writer.writerow([*header, *[f"iou_{name}" for name in names], "fingerprint"])
+    for result in results:
+        run, protocol = result["run"], result["protocol"]
+        cells = [protocol["dataset"], protocol["split"], result["scans"]]
+        cells += [*[run[key] for key in run_keys], *[result["miou"][kind] for kind in KINDS]]
+        cells += [*[result["iou"].get(name) for name in names], run["fingerprint"]]
+        writer.writerow(cells)
+    return text.getvalue()
+
+
+def check_report_files(paths: Iterable[Path | None]) -> None:
+    """Make the folders that reports will be written to; None stands for no report.
+
+    Raises:
+        ConfigError: a path is a folder, or its folder cannot be made.
+    """
+    for path in paths:
+        if path is not None and path.is_dir():
+            raise ConfigError(f"{path} is a folder: name the file to write")
+        if path is not None:
+            with _writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_report(path: Path, content: str) -> None:
+    """Write a report, whole or not at all; folders are made.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    with _writing(path):
+        write_file(path, content)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror or error}): choose another place"
+        ) from None

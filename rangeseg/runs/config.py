@@ -1,0 +1,293 @@
+"""Strict YAML -> settings, with every error at once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from rangeseg.datasets import DATASETS
+from rangeseg.datasets.bad_scans import OnBadScan
+from rangeseg.datasets.custom import Description
+from rangeseg.datasets.range_images import RangeImageSettings
+from rangeseg.engine.inference import EvaluateSettings
+from rangeseg.engine.trainer import TrainSettings
+from rangeseg.errors import ConfigError, unknown_name
+from rangeseg.methods import METHODS, find_method
+from rangeseg.models import MODELS, ModelSettings
+from rangeseg.settings import Settings, parse_yaml, read_yaml
+
+_LONGEST_NAME = 255  # bytes that file systems take
+
+
+class DatasetSettings(Settings):
+    """Which data set, and where."""
+
+    name: str
+    root: Path
+    # skip: a scan that cannot be read is reported and left out, up to 1 % of them
+    on_bad_scan: OnBadScan = "fail"
+    description: Description | None = None  # of the data set `custom`
+
+    @field_validator("root")
+    @classmethod
+    def _is_a_path(cls, root: Path) -> Path:
+        if "\0" in str(root):
+            raise ValueError("a folder's name holds no NUL")
+        if any(len(os.fsencode(part)) > _LONGEST_NAME for part in root.parts):
+            raise ValueError("the name of a folder is too long")
+        try:
+            return root.expanduser()
+        except RuntimeError:
+            raise ValueError("nobody knows this home folder: write the path without ~") from None
+
+
+class RunSettings(Settings):
+    """What ``rangeseg train`` was asked for."""
+
+    method: str
+    labels: str
+    seed: int = Field(ge=0)
+
+
+class Config(Settings):
+    """A whole configuration."""
+
+    dataset: DatasetSettings
+    range_image: RangeImageSettings
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    methods: dict[str, dict[str, Any]] = Field(default={})
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _emptied(cls, methods: Any) -> Any:
+        """No line, or none that is not commented out, is a group without keys."""
+        if methods is None:
+            return {}
+        if not isinstance(methods, dict):
+            return methods
+        return {name: {} if group is None else group for name, group in methods.items()}
+
+    def method_settings(self, name: str) -> Settings:
+        """The settings of a method on this data set."""
+        return find_method(name).Settings.model_validate(self.methods.get(name, {}))
+
+    def resolved(self) -> str:
+        """The configuration as YAML, with every default written out."""
+        values = self.model_dump(mode="json")
+        values["methods"] = self.resolved_methods()
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+    def resolved_methods(self) -> dict[str, dict[str, Any]]:
+        """The settings of the methods with every default."""
+        return {n: self.method_settings(n).model_dump(mode="json") for n in self._listed()}
+
+    def _listed(self) -> list[str]:
+        """The methods whose settings are written out."""
+        return list(METHODS)
+
+
+class RunConfig(Config):
+    """The configuration of one run, as it stands in the run's folder."""
+
+    run: RunSettings
+
+    def comparable(self) -> dict[str, Any]:
+        """Every setting of the run by its dotted key; of the methods, only the run's own.
+
+        What is done about bad scans is left out: it changes nothing where there is none, and a run
+        that one has ended must be able to go on without it. So are threads and activation
+        checkpointing, which change nothing.
+        """
+        values = self.model_dump(mode="json", exclude={"methods"})
+        del values["dataset"]["on_bad_scan"], values["evaluate"]["threads"]
+        del values["train"]["activation_checkpointing"]
+        return _flat({**values, "methods": self.resolved_methods()})
+
+    def of_the_weights(self) -> dict[str, Any]:
+        """The comparable settings that shape the weights; lists of scans are compared apart."""
+        return {k: v for k, v in self.comparable().items() if not k.startswith(_NOT_OF_THE_WEIGHTS)}
+
+    def of_the_figures(self) -> dict[str, Any]:
+        """The comparable settings by which results differ, the seed and the place left out."""
+        return {k: v for k, v in self.comparable().items() if k not in _NOT_OF_THE_FIGURES}
+
+    def of_the_method(self) -> dict[str, Any]:
+        """The settings of the run's method that are not its defaults."""
+        settings = self.method_settings(self.run.method)
+        return settings.model_dump(mode="json", exclude_defaults=True)
+
+    def besides_the_method(self) -> dict[str, Any]:
+        """What trainings of two methods must have in common to be compared."""
+        own = ("run.", "methods.", "train.labelled", "train.deterministic")
+        return {k: v for k, v in self.of_the_weights().items() if not k.startswith(own)}
+
+    def _listed(self) -> list[str]:
+        return [self.run.method]
+
+
+# An id that is newly ignored was in no label that was learnt from: it would have been unknown.
+_NOT_OF_THE_WEIGHTS = (
+    "dataset.root", "dataset.description.sequences", "dataset.description.ignored_ids",
+    "evaluate.", "run.labels", "train.workers", "train.save_", "train.log_every",
+    "train.tensorboard", "train.validate_",
+)  # fmt: skip
+
+# How a run is fed, saved and watched changes no figure, nor does an exact order of sums; which
+# scans a figure is of is for its protocol to say.
+_NOT_OF_THE_FIGURES = (
+    "run.seed", "dataset.root", "evaluate.split", "train.workers", "train.save_every",
+    "train.save_minutes", "train.log_every", "train.tensorboard", "train.deterministic",
+    "train.validate_every", "train.validate_scans",
+)  # fmt: skip
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and check the configuration of a data set.
+
+    Args:
+        path: a YAML file.
+        overrides: ``key.subkey=value``, the value in YAML.
+
+    Raises:
+        ConfigError: the file cannot be read, or keys or values are wrong; the message lists all
+            of them.
+    """
+    values = read_yaml(path)
+    for override in overrides:
+        _set(values, override)
+    return check_config(Config, values, f"{path} with --set" if overrides else str(path))
+
+
+def load_run_config(path: Path) -> RunConfig:
+    """Read and check the configuration in a run's folder.
+
+    Raises:
+        ConfigError: the file cannot be read, is wrong, or is not that of a run.
+    """
+    return check_config(RunConfig, read_yaml(path), str(path))
+
+
+def check_config(kind: type[AnyConfig], values: dict[str, Any], where: str) -> AnyConfig:
+    """Check the values of a configuration.
+
+    Args:
+        kind: Config or RunConfig.
+        values: as read from YAML.
+        where: what the message calls them.
+
+    Raises:
+        ConfigError: with one line for each wrong key or value.
+    """
+    errors: list[str] = []
+    config: AnyConfig | None = None
+    try:
+        config = kind.model_validate(values)
+    except ValidationError as error:
+        errors += [_explain(kind, e, ()) for e in error.errors()]
+    methods = values.get("methods")
+    for name, settings in (methods if isinstance(methods, dict) else {}).items():
+        if name not in METHODS:
+            errors.append(f"methods: {unknown_name('method', str(name), list(METHODS))}")
+            continue
+        try:
+            METHODS[name].Settings.model_validate({} if settings is None else settings)
+        except ValidationError as error:
+            prefix = ("methods", name)
+            errors += [_explain(METHODS[name].Settings, e, prefix) for e in error.errors()]
+    if config is not None:
+        if config.dataset.name not in DATASETS:
+            error_ = unknown_name("data set", config.dataset.name, list(DATASETS))
+            errors.append(f"dataset.name: {error_}")
+        elif (config.dataset.name == "custom") != (config.dataset.description is not None):
+            wrong = "missing" if config.dataset.name == "custom" else "for `custom` only"
+            errors.append(f"dataset.description: {wrong}")
+        if isinstance(config, RunConfig) and config.run.method not in METHODS:
+            errors.append(f"run.method: {unknown_name('method', config.run.method, list(METHODS))}")
+        if config.model.name not in MODELS:
+            errors.append(f"model.name: {unknown_name('network', config.model.name, list(MODELS))}")
+    if errors or config is None:
+        raise ConfigError("\n  ".join([f"{where}: {len(errors)} wrong setting(s)", *errors]))
+    return config
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    """Apply one ``key.subkey=value``."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: write key=value, e.g. --set train.steps=2000")
+    value = parse_yaml(text, f"--set {override}: '{text}'")
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override}: '{parent}' holds a value, not a group of keys")
+    place[last] = value
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Groups of settings as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...]) -> str:
+    """One pydantic error as ``place: what is wrong (found ...)``."""
+    place = ".".join(str(part) for part in (*prefix, *error["loc"]))
+    if error["type"] == "extra_forbidden":
+        known = _keys_beside(model, error["loc"])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
+        return f"{place}: unknown key ({hint})"
+    if error["type"] == "missing":
+        return f"{place}: missing"
+    # A tuple is a list to whoever writes YAML.
+    message = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    found = error["input"]
+    shown = "" if isinstance(found, dict) else f" (found {_shown(found)})"
+    return f"{place}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _shown(value: object) -> str:
+    """A value in a message; lists that name each other may be endless when written out."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, 100, 100
+    try:
+        return short.repr(value)
+    except ValueError:  # Python does not print numbers of thousands of digits
+        return "a very long number"
+
+
+def _keys_beside(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known where the last part of ``place`` stands."""
+    for part in place[:-1]:
+        if isinstance(part, int):  # an entry of a list: its keys are those of the list's type
+            continue
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return []
+        kinds = [field.annotation, *get_args(field.annotation)]
+        groups = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not groups:
+            return []
+        model = groups[0]
+    return list(model.model_fields)

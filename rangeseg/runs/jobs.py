@@ -1,0 +1,279 @@
+"""Planned runs, trained and evaluated side by side, each in processes of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rangeseg.engine.trainer import Interrupted
+from rangeseg.errors import ConfigError
+from rangeseg.runs.config import load_run_config
+from rangeseg.runs.trained import CONFIG, read_result, result_path
+from rangeseg.system.device import choose_device
+from rangeseg.system.distributed import end_with_parent
+from rangeseg.system.process import collected_signals
+
+POLL_SECONDS = 0.2
+ONE_SIGNAL_SECONDS = 1.0
+"""Signals that follow sooner are the same one: ``timeout`` and others send theirs twice."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that a comparison needs.
+
+    Attributes:
+        title: ``cps, 10%, seed 0``.
+        folder: of the run.
+        split: what its result must be of.
+        begun_split: what the run evaluates at the end of its training; another than ``split``
+            where it was begun for another comparison.
+        root: of the data.
+        train: the words after ``rangeseg`` that train it or go on with it.
+    """
+
+    title: str
+    folder: Path
+    split: str
+    begun_split: str
+    root: Path
+    train: tuple[str, ...]
+
+    @property
+    def result(self) -> Path:
+        """The file of the result."""
+        return result_path(self.folder, self.split)
+
+    @property
+    def log(self) -> Path:
+        """Where its processes write."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def next_words(self) -> tuple[str, ...] | None:
+        """The next command of this run, without ``rangeseg``; None once the result is there."""
+        if self.result.is_file():
+            return None
+        if result_path(self.folder, self.begun_split).is_file() and self._has_data():
+            return ("evaluate", str(self.folder), "--split", self.split)
+        return self.train
+
+    def _has_data(self) -> bool:
+        """Whether its folder says where the data are now; going on with its training does that."""
+        return load_run_config(self.folder / CONFIG).dataset.root == self.root
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one run at a time is trained.
+
+    Attributes:
+        device: for ``--device``.
+        environment: variables beyond those of this process.
+    """
+
+    device: str
+    environment: Mapping[str, str]
+
+
+def find_places(device: str, jobs: int | None) -> list[Place]:
+    """Where runs are trained side by side.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:N``.
+        jobs: how many at a time; None takes one per GPU or, without, one per core.
+
+    Returns:
+        One place per job. On a CPU each has one thread, whatever their number: so small networks
+        are fastest, and results do not depend on it.
+
+    Raises:
+        ConfigError: no such device, or a wrong number.
+    """
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: give a number from 1 on")
+    chosen = choose_device(device)
+    if chosen.type == "cpu":
+        return [Place("cpu", {"OMP_NUM_THREADS": "1"})] * (jobs or _cores())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = [str(number) for number in range(torch.cuda.device_count())]
+    if visible is not None:
+        gpus = visible.split(",")[: len(gpus)]
+    if chosen.index is not None:
+        gpus = [gpus[chosen.index]]
+    return [
+        Place("cuda", {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]})
+        for job in range(jobs or len(gpus))
+    ]
+
+
+def _cores() -> int:
+    """How many this process may use, which in a container or a batch job may be few."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def train_missing(runs: Sequence[PlannedRun], places: Sequence[Place]) -> dict[PlannedRun, str]:
+    """Train and evaluate what has no result yet, each run in a process of its own.
+
+    A run that fails does not stop the others. After SIGINT or SIGTERM the processes are told to
+    save and to end; a second signal kills them. None of them outlives this call.
+
+    Args:
+        runs: what is needed, in the order of starting.
+        places: where, one process at a time in each.
+
+    Returns:
+        The runs that failed, with the last line that each said.
+
+    Raises:
+        Interrupted: after the processes have ended.
+    """
+    waiting = deque(run for run in runs if run.next_words() is not None)
+    done, signals_seen = len(runs) - len(waiting), 0
+    logger.info(
+        "%d runs, %d of them finished before; %d at a time on %s",
+        len(runs), done, len(places), places[0].device,
+    )  # fmt: skip
+    free = list(reversed(places))
+    children: list[_Child] = []
+    failed: dict[PlannedRun, str] = {}
+    with collected_signals(ONE_SIGNAL_SECONDS) as received:
+        try:
+            while children or (waiting and not received):
+                while waiting and free and not received:
+                    run = waiting.popleft()
+                    words = run.next_words()
+                    if words is None:  # somebody else has made it meanwhile
+                        done += 1
+                        continue
+                    logger.info("started %s", run.title)
+                    children.append(_Child(run, words, free.pop()))
+                time.sleep(POLL_SECONDS)
+                if len(received) > signals_seen:
+                    signals_seen = len(received)
+                    _stop(children, kill=signals_seen > 1)
+                for child in [c for c in children if c.has_ended()]:
+                    children.remove(child)
+                    more = child.more_to_do()
+                    if more is not None and not received:
+                        children.append(_Child(child.run, more, child.place, child.started))
+                        continue
+                    free.append(child.place)
+                    done += 1
+                    fault = child.fault()
+                    if fault is None:
+                        logger.info("finished %s (%d of %d)", child.summary(), done, len(runs))
+                    elif not received:
+                        failed[child.run] = fault
+                        logger.warning("%s failed: %s", child.run.title, fault)
+        finally:
+            _stop(children, kill=True)
+    if received:
+        raise Interrupted(received[0])
+    return failed
+
+
+class _Child:
+    """A process that trains or evaluates a run.
+
+    It leads a session of its own: Ctrl-C in a terminal reaches this process alone, which then
+    tells its children in the one way that lets them save.
+    """
+
+    def __init__(
+        self, run: PlannedRun, words: tuple[str, ...], place: Place, started: float | None = None
+    ) -> None:
+        self.run, self.place, self.words = run, place, words
+        self.started = time.monotonic() if started is None else started
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unstarted = ""  # why there is no process
+        try:
+            self._process = self._start()
+        except OSError as error:  # a full disk: the others must not end for it without saving
+            reason = error.strerror or error
+            self._unstarted = f"{run.log} cannot be written, or no process started ({reason})"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        run, place = self.run, self.place
+        run.log.parent.mkdir(parents=True, exist_ok=True)
+        with run.log.open("ab") as log:
+            log.write(f"$ rangeseg {shlex.join(self.words)}\n".encode())
+            log.flush()
+            self._log_start = log.tell()
+            return subprocess.Popen(
+                [sys.executable, "-m", "rangeseg", *self.words, "--device", place.device],
+                env={**os.environ, **place.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
+            )
+
+    def has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def more_to_do(self) -> tuple[str, ...] | None:
+        """The next command, if this one succeeded and its run needs another."""
+        if self._process is None or self._process.returncode != 0:
+            return None
+        words = self.run.next_words()
+        return words if words != self.words else None
+
+    def fault(self) -> str | None:
+        """What went wrong, in a line; None if nothing did."""
+        if self.run.result.is_file():
+            return None
+        if self._process is None:
+            return self._unstarted
+        code = self._process.returncode
+        if code < 0:
+            return f"ended by {signal.Signals(-code).name}"
+        with self.run.log.open("rb") as log:
+            log.seek(self._log_start)
+            text = log.read().decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error:")]
+        return (errors or lines or [f"exit code {code} without a word"])[-1]
+
+    def summary(self) -> str:
+        miou = read_result(self.run.result)["miou"]["point"]
+        seconds = time.monotonic() - self.started
+        return f"{self.run.title}: point mIoU {miou:.2f} on {self.run.split}, {seconds:.0f} s"
+
+    def ask_to_end(self) -> None:
+        # Not its group: loader workers that die of the signal would cost the last step.
+        if self._process is not None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it with its loader workers, and wait for it."""
+        if self._process is None:
+            return
+        if not self.has_ended():
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _stop(children: Sequence[_Child], kill: bool) -> None:
+    if children and not kill:
+        logger.info("stopping %d runs, which save first (again to kill them)", len(children))
+    for child in children:
+        if kill:
+            child.kill()
+        else:
+            child.ask_to_end()

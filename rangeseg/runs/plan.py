@@ -1,0 +1,145 @@
+"""A comparison of methods over labels and seeds: which runs it needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.splits import labelled_and_unlabelled
+from rangeseg.engine.evaluation import scans_to_evaluate
+from rangeseg.errors import ConfigError
+from rangeseg.methods import METHODS, find_method
+from rangeseg.report.comparison import CONTROLS, row_name
+from rangeseg.runs.config import Config, RunConfig, load_config, load_run_config
+from rangeseg.runs.experiment import open_source
+from rangeseg.runs.jobs import PlannedRun
+from rangeseg.runs.train import check_list, plan_run, run_folder
+from rangeseg.runs.trained import CONFIG
+
+OURS = ("train.labelled", "evaluate.split")
+"""Settings that a comparison sets itself."""
+
+logger = logging.getLogger(__name__)
+
+
+def plan_comparison(
+    path: Path,
+    overrides: Sequence[str],
+    methods: Sequence[str],
+    labels: Sequence[str],
+    seeds: Sequence[int],
+    split: str | None,
+    out: Path,
+) -> list[PlannedRun]:
+    """Which runs a comparison needs, seed by seed, so that an early look compares like with like.
+
+    The two supervised controls are always among them; where no scan is left unlabelled, they are
+    all there is. A data set that makes itself is made here, once for all runs.
+
+    Args:
+        path: the configuration of the data set.
+        overrides: ``key=value`` of all runs.
+        methods: names of methods; ``all`` stands for every one.
+        labels: ratios or split files.
+        seeds: how many seeds; one number for all ``labels``, or one for each.
+        split: what is evaluated; None takes that of the configuration.
+        out: the folder of the runs.
+
+    Raises:
+        ConfigError: a wrong setting, name or number, or a run that was begun with other settings
+            or labelled scans.
+        DataError: scans are missing, or a list does not fit.
+    """
+    for override in overrides:
+        if override.partition("=")[0] in OURS:
+            raise ConfigError(
+                f"--set {override}: compare sets this itself: it trains the plain and the strong "
+                "branch, and --split says what is evaluated"
+            )
+    chosen = list(METHODS) if "all" in methods else list(methods)
+    rows = dict.fromkeys([*CONTROLS, *((method, "strong") for method in chosen)])
+    learns = {method: find_method(method).uses_unlabelled for method, _ in rows}
+    counts = _seeds_of_each(labels, seeds)
+    judged = [] if split is None else [f"evaluate.split={split}"]
+    configs = {
+        branch: load_config(path, [*overrides, f"train.labelled={branch}", *judged])
+        for branch in ("plain", "strong")
+    }
+    source = open_source(configs["strong"])
+    complete = _all_labelled(configs["strong"], source, labels)
+
+    @cache
+    def labelled(name: str, seed: int) -> list[str]:
+        return labelled_and_unlabelled(source, name, seed)[0]
+
+    runs: dict[Path, PlannedRun] = {}
+    for seed in range(max(counts)):
+        for name, count in zip(labels, counts, strict=True):
+            for method, branch in rows:
+                if seed >= count or (learns[method] and name in complete):
+                    continue
+                config = plan_run(configs[branch], method, name, seed)
+                run = _planned(config, path, overrides, out, labelled)
+                if run.folder in runs:
+                    raise ConfigError(
+                        f"--labels {' '.join(labels)}: two of these are kept in {run.folder.parent}"
+                        ": name each ratio once, and give split files different names"
+                    )
+                runs[run.folder] = run
+    return list(runs.values())
+
+
+def _seeds_of_each(labels: Sequence[str], seeds: Sequence[int]) -> list[int]:
+    if len(seeds) not in (1, len(labels)) or min(seeds) < 1:
+        raise ConfigError(
+            f"--seeds {' '.join(map(str, seeds))} for {len(labels)} --labels: give one number for "
+            "all, or one for each, from 1 on"
+        )
+    return list(seeds) if len(seeds) == len(labels) else list(seeds) * len(labels)
+
+
+def _all_labelled(config: Config, source: ScanSource, labels: Sequence[str]) -> set[str]:
+    """Those of ``labels`` that leave no scan unlabelled; data and labels are checked on the way."""
+    scans_to_evaluate(source, config.evaluate.split)
+    complete = {name for name in labels if not labelled_and_unlabelled(source, name, 0)[1]}
+    for name in sorted(complete):
+        logger.info("%s leaves no scan unlabelled: supervised training only", name)
+    return complete
+
+
+def _planned(
+    config: RunConfig,
+    path: Path,
+    overrides: Sequence[str],
+    out: Path,
+    labelled: Callable[[str, int], list[str]],
+) -> PlannedRun:
+    run, branch, split = config.run, config.train.labelled, config.evaluate.split
+    folder = out / run_folder(config).relative_to("runs")
+    begun_split = split
+    if (folder / CONFIG).is_file():
+        begun = load_run_config(folder / CONFIG)
+        begun_split = begun.evaluate.split
+        _check_same(begun, config, folder)
+        check_list(folder, run.labels, labelled(run.labels, run.seed))
+    words = ["train", str(path), "--method", run.method, "--labels", run.labels]
+    words += ["--seed", str(run.seed), "--out", str(folder), "--resume"]
+    for setting in [*overrides, f"train.labelled={branch}", f"evaluate.split={begun_split}"]:
+        words += ["--set", setting]
+    title = f"{row_name((run.method, branch))}, {run.labels}, seed {run.seed}"
+    return PlannedRun(title, folder, split, begun_split, config.dataset.root, tuple(words))
+
+
+def _check_same(begun: RunConfig, config: RunConfig, folder: Path) -> None:
+    """That a run was begun with the settings of the plan; data may move, splits may differ."""
+    was, now = begun.of_the_figures(), config.of_the_figures()
+    for key in sorted(was.keys() | now.keys()):
+        # What ``auto`` is only the run's own process knows, and looks at once more.
+        if was.get(key) != now.get(key) and (key, now.get(key)) != ("train.precision", "auto"):
+            raise ConfigError(
+                f"{folder / CONFIG} has {key}={was.get(key)} where this comparison has "
+                f"{now.get(key)}: compare with the same settings, or choose another --out"
+            )

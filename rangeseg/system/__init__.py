@@ -1,0 +1,1 @@
+"""Files, processes, devices and progress bars: what the machine gives."""

@@ -1,0 +1,182 @@
+"""What the points of a scan are coloured by, and what the colours mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rangeseg.datasets.labels import IGNORE, LabelMap
+from rangeseg.drawing.colours import (
+    RIGHT,
+    UNSURE,
+    Legend,
+    class_legend,
+    confidence_colours,
+    confidence_legend,
+    intensity_colours,
+    intensity_legend,
+    label_colours,
+    missed_colours,
+    range_colours,
+    range_legend,
+)
+from rangeseg.errors import ConfigError, unknown_name
+from rangeseg.viewer.scans import ScanView, ScanViews
+
+MODES = ("truth", "prediction", "error", "intensity", "range", "confidence", "coverage")
+"""By what points can be coloured, in the order of the keys 1 to 7."""
+
+IGNORED = np.array([54, 50, 48], dtype=np.uint8)
+"""Colour of points whose class is ignored: darker than RIGHT, brighter than the background."""
+
+
+def check_mode(mode: str, views: ScanViews) -> str:
+    """The mode, if these scans have what it shows.
+
+    Raises:
+        ConfigError: an unknown mode, or one that needs predictions or confidences.
+    """
+    if mode not in MODES:
+        raise unknown_name("colour mode", mode, MODES)
+    if mode in ("prediction", "error", "confidence", "coverage") and not views.predicted:
+        raise ConfigError(
+            f"mode '{mode}' needs predictions, and {views.title} has none: give a run, a folder "
+            "of predictions, or --predictions DIR"
+        )
+    if mode == "confidence" and not views.confident:
+        raise ConfigError(
+            f"mode 'confidence' needs {views.title}/confidence: predict with --confidence, or "
+            "give the run itself"
+        )
+    return mode
+
+
+def shown_mode(mode: str, view: ScanView) -> str:
+    """The mode, or ``range`` where this scan lacks what the mode shows."""
+    return "range" if _missing(mode, view) else mode
+
+
+def _missing(mode: str, view: ScanView) -> str | None:
+    """What this scan lacks for a mode, in words; None if nothing."""
+    if mode in ("truth", "error") and view.scan.labels is None:
+        return "no labels"
+    if mode in ("prediction", "error") and view.prediction is None:
+        return "no predictions"
+    if mode == "confidence" and view.confidence is None:
+        return "no confidences"
+    if mode == "coverage" and view.covered is None:
+        return "no confidences or pseudo-labels"
+    return None
+
+
+def point_colours(mode: str, view: ScanView, label_map: LabelMap) -> np.ndarray:
+    """A colour (N,3) uint8 for every point; class colours are exactly those of the data set.
+
+    Args:
+        mode: what ``shown_mode`` returned for this scan.
+        view: the scan.
+        label_map: of the data set.
+    """
+    points, labels, prediction = view.scan.points, view.scan.labels, view.prediction
+    everywhere = np.ones(len(points), dtype=bool)
+    if mode == "intensity":
+        return intensity_colours(points[:, 3], everywhere)
+    if mode == "range":
+        return range_colours(np.linalg.norm(points[:, :3], axis=1), everywhere)
+    if mode == "confidence":
+        assert view.confidence is not None
+        return confidence_colours(view.confidence, everywhere)
+    classes = label_map.colours
+    if mode == "truth":
+        assert labels is not None
+        colours, ignored = label_colours(labels, everywhere, classes), labels == IGNORE
+    elif mode == "prediction":
+        assert prediction is not None
+        colours, ignored = label_colours(prediction, everywhere, classes), prediction == IGNORE
+    elif mode == "error":
+        assert labels is not None
+        assert prediction is not None
+        colours = missed_colours(prediction, labels, everywhere, classes)
+        ignored = (labels == IGNORE) | (prediction == IGNORE)
+    else:
+        assert prediction is not None
+        assert view.covered is not None
+        colours = label_colours(prediction, everywhere, classes)
+        return np.where(view.covered[:, None], colours, UNSURE)
+    return np.where(ignored[:, None], IGNORED, colours)
+
+
+def visible_points(view: ScanView, hide_ignored: bool) -> np.ndarray:
+    """(N,) bool: points that are somewhere and, if wanted, whose true class is not ignored."""
+    x, y, z = view.scan.points[:, :3].T  # column by column: ten times as fast as along the rows
+    visible: np.ndarray = np.isfinite(x + y + z) & ((x != 0) | (y != 0) | (z != 0))
+    if hide_ignored and view.scan.labels is not None:
+        visible &= view.scan.labels != IGNORE
+    return visible
+
+
+def mode_legend(
+    mode: str, view: ScanView, label_map: LabelMap, all_classes: bool = False
+) -> Legend:
+    """What the colours of ``point_colours`` mean; of the classes those that occur, or all."""
+    if mode == "intensity":
+        return intensity_legend()
+    if mode == "range":
+        return range_legend()
+    if mode == "confidence":
+        return confidence_legend()
+    labels, prediction, covered = view.scan.labels, view.prediction, view.covered
+    shown, marks, ignored = np.empty(0, dtype=np.uint8), [], ("ignored", IGNORED)
+    if mode == "truth" and labels is not None:
+        shown, marks = labels, [ignored] if all_classes or (labels == IGNORE).any() else []
+    elif mode == "prediction" and prediction is not None:
+        withheld = all_classes or (prediction == IGNORE).any()
+        shown, marks = prediction, [("no prediction", IGNORED)] if withheld else []
+    elif mode == "error" and labels is not None and prediction is not None:
+        withheld = prediction == IGNORE
+        shown = labels[(labels != prediction) & ~withheld]
+        dark = "ignored / no prediction" if withheld.any() else "ignored"
+        marks = [("right", RIGHT), (dark, IGNORED)]
+    elif mode == "coverage" and prediction is not None and covered is not None:
+        shown, marks = prediction[covered], [("not covered", UNSURE)]
+    if all_classes:
+        shown = np.arange(label_map.num_classes, dtype=np.uint8)
+    there = np.flatnonzero(np.bincount(shown))  # ten times as fast as unique()
+    return [*class_legend(there, label_map.names, label_map.colours), *marks]
+
+
+def describe(mode: str, view: ScanView) -> str:
+    """A line of the scan, the mode and what is known of them.
+
+    Args:
+        mode: one of MODES; it need not be shown.
+        view: the scan.
+    """
+    lacks = _missing(mode, view)
+    if lacks:
+        return f"{view.scan.scan_id} · range ({mode}: {lacks})"
+    parts = [view.scan.scan_id, mode]
+    if view.miou is not None:
+        parts.append(judgement(view))
+    if mode == "coverage" and view.covered is not None:
+        parts.append(_coverage(view))
+    if mode == "error":
+        parts.append("wrong points in the colour of their true class")
+    return " · ".join(parts)
+
+
+def judgement(view: ScanView) -> str:
+    """The mIoU of a scan that has one, and of which of its points."""
+    assert view.miou is not None
+    part = "this scan" if view.judged == 1 else f"the {100 * view.judged:.0f} % with a prediction"
+    return f"mIoU {view.miou:.1f} of {part}"
+
+
+def _coverage(view: ScanView) -> str:
+    assert view.covered is not None
+    text = f"{100 * view.covered.mean():.0f} % covered"
+    labels = view.scan.labels
+    if labels is not None:
+        known = view.covered & (labels != IGNORE)
+        if known.any():
+            text += f", {100 * (labels == view.prediction)[known].mean():.0f} % of it right"
+    return text

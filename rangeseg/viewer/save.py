@@ -1,0 +1,167 @@
+"""Pictures of scans without a window: PNGs, GIFs, strips of range images."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rangeseg.drawing.colours import EMPTY, Legend
+from rangeseg.drawing.sheets import Panel, save_picture, save_video, sheet
+from rangeseg.drawing.strips import range_panels
+from rangeseg.system.progress import Progress
+from rangeseg.viewer.modes import (
+    describe,
+    judgement,
+    mode_legend,
+    point_colours,
+    shown_mode,
+    visible_points,
+)
+from rangeseg.viewer.offscreen import OffscreenRenderer
+from rangeseg.viewer.scans import ScanView, ScanViews
+
+SIZE, PANE = (1280, 720), (800, 620)
+"""Width and height of one picture, and of each of two side by side."""
+
+FRAME_MILLISECONDS = 200
+
+
+def save_scans(
+    views: ScanViews,
+    out: Path,
+    mode: str,
+    side_by_side: bool,
+    panel: bool,
+    hide_ignored: bool,
+    point_size: float,
+) -> list[Path]:
+    """Write a picture of each scan.
+
+    Args:
+        views: the scans.
+        out: a PNG, of the first scan; a GIF, of all; or a folder, of a PNG for each.
+        mode: by what points are coloured.
+        side_by_side: truth beside prediction, or beside the mode.
+        panel: strips of range images instead of points.
+        hide_ignored: leave out points whose true class is ignored.
+        point_size: in pixels.
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: a file cannot be written.
+        RangesegError: nothing can be drawn, or a scan cannot be read.
+    """
+    suffix = out.suffix.lower()
+    ids = views.scan_ids[:1] if suffix == ".png" else views.scan_ids
+    modes = ["truth", "prediction" if mode == "truth" else mode] if side_by_side else [mode]
+    draw = (
+        _strips(views, ids)
+        if panel
+        else _scenes(views, ids, modes, hide_ignored, point_size, suffix == ".gif")
+    )
+    if suffix == ".png":
+        save_picture(out, next(draw))
+        draw.close()
+        return [out]
+    written: list[Path] = []
+    frames: list[np.ndarray] = []
+    with Progress(f"draw {out}", len(ids), "scan") as progress:
+        for scan_id, picture in zip(ids, draw, strict=True):
+            if suffix == ".gif":
+                frames.append(picture)
+            else:
+                written.append(out / f"{scan_id.replace('/', '_')}.png")
+                save_picture(written[-1], picture)
+            progress.update()
+    if suffix == ".gif":
+        save_video(out, frames, FRAME_MILLISECONDS)
+        return [out]
+    return written
+
+
+def scene_sheet(
+    pictures: Sequence[np.ndarray],
+    modes: Sequence[str],
+    view: ScanView,
+    views: ScanViews,
+    all_classes: bool = False,
+) -> np.ndarray:
+    """One or two pictures of points with their title and legend.
+
+    Args:
+        pictures: (H,W,3) uint8 each.
+        modes: what each shows.
+        view: the scan.
+        views: the scans it is one of.
+        all_classes: explain those too that do not occur, so that all sheets have one size.
+
+    Returns:
+        (H,W,3) uint8.
+    """
+    titles = [describe(mode, view) for mode in modes]
+    if len(modes) == 1:
+        title, panels = f"{views.title} · {titles[0]}", [Panel("", pictures[0])]
+    else:
+        title = f"{views.title} · {view.scan.scan_id}"
+        panels = [Panel(*each) for each in zip(titles, pictures, strict=True)]
+    label_map = views.source.info.label_map
+    entries: dict[str, np.ndarray] = {}
+    for mode in modes:
+        entries |= dict(mode_legend(shown_mode(mode, view), view, label_map, all_classes))
+    return sheet(title, panels, _classes_first(entries, label_map.names), len(panels))
+
+
+def _classes_first(entries: dict[str, np.ndarray], names: Sequence[str]) -> Legend:
+    order = {name: number for number, name in enumerate(names)}
+    return sorted(entries.items(), key=lambda entry: order.get(entry[0], len(order)))
+
+
+def _scenes(
+    views: ScanViews,
+    ids: Sequence[str],
+    modes: Sequence[str],
+    hide_ignored: bool,
+    point_size: float,
+    all_classes: bool,
+) -> Generator[np.ndarray, None, None]:
+    """A sheet with the points of each scan."""
+    label_map = views.source.info.label_map
+    size = SIZE if len(modes) == 1 else PANE
+    with OffscreenRenderer(*size, point_size, EMPTY) as renderer:
+        for scan_id in ids:
+            view = views.read(scan_id)
+            visible = visible_points(view, hide_ignored)
+            points, drawn = view.scan.points[visible], []
+            for mode in modes:
+                colours = point_colours(shown_mode(mode, view), view, label_map)
+                drawn.append(renderer.draw(points, colours[visible]))
+            yield scene_sheet(drawn, modes, view, views, all_classes)
+
+
+def _strips(views: ScanViews, ids: Sequence[str]) -> Generator[np.ndarray, None, None]:
+    for scan_id in ids:
+        yield strips(views.read(scan_id), views)
+
+
+def strips(view: ScanView, views: ScanViews) -> np.ndarray:
+    """Everything known of a scan as range images below each other.
+
+    Returns:
+        (H,W,3) uint8.
+    """
+    projection, rows = views.images.project(view.scan)
+    height, width = projection.valid.shape
+    size = f"{height}x{width}, rows by {rows.replace('_', ' ')}"
+    return range_panels(
+        f"{views.title} · {view.scan.scan_id} · {size}",
+        view.scan,
+        projection,
+        views.source.info.label_map,
+        view.prediction,
+        view.confidence,
+        "" if view.miou is None else judgement(view),
+    )

@@ -1,0 +1,144 @@
+"""Optimiser and schedule go on where they stopped, and take nothing from a file unchecked."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rangeseg.engine.checkpoint import fitting
+from rangeseg.engine.optimiser import Descent
+from rangeseg.errors import CheckpointError
+from rangeseg.methods import METHODS
+from rangeseg.methods.base import Method
+from rangeseg.system.device import to_device
+
+from ..methods.conftest import make_task, small_fidnet
+
+STEPS = 6
+WEIGHT = "student.stem.0.0.weight"
+
+
+def start(name: str) -> tuple[Method[Any], Descent]:
+    torch.manual_seed(0)
+    method = METHODS[name](small_fidnet, make_task(), METHODS[name].Settings())
+    to_device(method, torch.device("cpu"))
+    return method, Descent(method, STEPS, 1e-2, 1e-2, 0.3, 1.0)
+
+
+def go(method: Method[Any], descent: Descent, steps: range) -> list[float]:
+    """Steps with drawn gradients; the rates of learning."""
+    rates = []
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        for parameter in method.parameters():
+            if parameter.requires_grad:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+        rates.append(descent.rate)
+        descent.step()
+    return rates
+
+
+def from_file(value: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    state: dict[str, Any] = torch.load(file, weights_only=True)
+    return state
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, STEPS])
+@pytest.mark.parametrize("name", ["cps", "mean_teacher"])  # two networks; one that never learns
+def test_it_goes_on_bit_for_bit(name: str, stop: int) -> None:
+    through, stopped, resumed = (start(name) for _ in range(3))
+    rates = go(*through, range(STEPS))
+    go(*stopped, range(stop))
+    resumed[0].load_state_dict(stopped[0].state_dict())
+    resumed[1].load_state_dict(from_file(stopped[1].state_dict()))
+    assert go(*resumed, range(stop, STEPS)) == rates[stop:]
+    found, expected = resumed[0].state_dict(), through[0].state_dict()
+    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+    found, expected = (d.state_dict() for d in (resumed[1], through[1]))
+    assert found["step"] == expected["step"] == STEPS
+    for key, moments in expected["optimiser"].items():
+        for field, value in moments.items():
+            assert torch.equal(value, found["optimiser"][key][field])
+            assert value.stride() == found["optimiser"][key][field].stride()
+
+
+def other(field: str, value: Any) -> Callable[[dict[str, Any]], object]:
+    """A change of one moment of the first parameter."""
+    return lambda state: state["optimiser"][WEIGHT].update({field: value})
+
+
+def spoiled(field: str, number: float) -> Callable[[dict[str, Any]], object]:
+    return lambda state: state["optimiser"][WEIGHT][field].view(-1)[3:4].fill_(number)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other("exp_avg", torch.zeros(3)), r"exp_avg of student\.stem.*shape \(3,\), expected"),
+        (other("exp_avg_sq", torch.zeros(0)), r"exp_avg_sq of student.* of shape \(0,\)"),
+        (other("exp_avg", None), r"exp_avg of student.* is of type NoneType, expected floating"),
+        (other("step", "x"), r"step of student\.stem.* is of type str"),
+        (other("step", torch.tensor(1.0)), r"step of student\.stem\S* is 1, expected 2"),
+        (other("step", torch.tensor(float("nan"))), "step of student.* is not finite"),
+        (other("step", torch.tensor([2.0])), r"step of student.* of shape \(1,\)"),
+        (spoiled("exp_avg", float("inf")), "exp_avg of student.* is not finite"),
+        (spoiled("exp_avg_sq", -1.0), "exp_avg_sq of student.* is negative"),
+        (lambda s: s["optimiser"].update({WEIGHT: {}}), "no step, exp_avg, exp_avg_sq alone for"),
+        (lambda s: s["optimiser"].update({WEIGHT: None}), "no step, exp_avg, exp_avg_sq alone"),
+        (other("max_exp_avg_sq", torch.zeros(3)), f"exp_avg_sq alone for {WEIGHT}"),
+        (lambda s: s["optimiser"].pop(WEIGHT), f"optimiser lacks '{WEIGHT}' at step 2"),
+        (lambda s: s["optimiser"].update({7: {}}), "optimiser should not have 7 at step 2"),
+        (lambda s: s.update(optimiser={}), "optimiser lacks 'student"),
+        (lambda s: s.update(optimiser=3), "optimiser is 3, expected a dict"),
+        (lambda s: s.update(step=0), "should not have 'student.* at step 0"),
+        (lambda s: s.update(step=3), "step of student.* is 2, expected 3"),
+        (lambda s: s.update(step=10**9), "step is 1000000000, expected a whole number from 0 to 6"),
+        (lambda s: s.update(step=torch.zeros(2)), r"step is torch\.float32 of shape \(2,\)"),
+        (lambda s: s.clear(), "step is of type NoneType"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(
+    change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    method, descent = start("supervised")
+    go(method, descent, range(2))
+    state = from_file(descent.state_dict())
+    change(state)
+    fresh = start("supervised")[1]
+    said = rf"last\.pt does not fit the run: .*{message}"
+    with pytest.raises(CheckpointError, match=said), fitting(Path("last.pt")):
+        fresh.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "convert", [torch.Tensor.long, torch.Tensor.bool, torch.Tensor.cfloat, torch.Tensor.to_sparse]
+)
+def test_moments_that_are_no_plain_numbers_are_refused(
+    convert: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    method, descent = start("supervised")
+    go(method, descent, range(2))
+    state = from_file(descent.state_dict())
+    moments = state["optimiser"][WEIGHT]
+    moments["exp_avg"] = convert(moments["exp_avg"])
+    with pytest.raises(CheckpointError, match=r"last\.pt does not fit"), fitting(Path("last.pt")):
+        start("supervised")[1].load_state_dict(state)
+
+
+def test_moments_without_memory_of_their_own_get_it() -> None:
+    """One number seen everywhere, as strides of 0 have it: the optimiser would write behind it."""
+    (method, descent), (other_method, resumed) = start("supervised"), start("supervised")
+    go(method, descent, range(2))
+    state = descent.state_dict()
+    moments = state["optimiser"][WEIGHT]
+    moments["exp_avg"] = torch.zeros(1).expand(moments["exp_avg"].shape)
+    resumed.load_state_dict(from_file(state))
+    found = resumed.state_dict()["optimiser"][WEIGHT]["exp_avg"]
+    assert found.stride() == dict(other_method.named_parameters())[WEIGHT].stride()
+    go(other_method, resumed, range(2, 4))
