@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_config(train)
     train.add_argument(
         "--method", required=True,
-        help="supervised, cutmix_seg, rangemix ...: the README has all, a wrong name lists them",
+        help="supervised, cutmix_seg, cps ...: the README has all, a wrong name lists them",
     )  # fmt: skip
     train.add_argument(
         "--labels", required=True, metavar="RATIO|FILE",

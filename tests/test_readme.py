@@ -101,7 +101,7 @@ def test_the_tables_of_results_are_those_of_the_runs() -> None:
     text = section("Results on the simulated street")
     shown = [x for x in text.splitlines() if x[:2] == "| " and not x.startswith("| labels")]
     assert sorted(shown) == sorted(rows_of("simulated_test.csv"))
-    again = [row for row in rows_of("simulated_test_float32.csv") if "| rangemix |" in row]
+    again = [row for row in rows_of("simulated_test_float32.csv") if "| exchange_mix |" in row]
     assert len(again) == 2
     for row in again:
         assert row.split(" | ")[-1].strip("+ |") in text

@@ -14,7 +14,7 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.batches import BadScan
 from rangeseg.engine.inference import Predictor
 from rangeseg.system.device import autocast
-from rangeseg.system.distributed import all_reduce_sum, num_processes
+from rangeseg.system.distributed import all_reduce_sum, world_size
 from rangeseg.system.progress import Progress
 
 
@@ -28,7 +28,7 @@ def synchronise_batch_norms(method: nn.Module, device: torch.device) -> None:
         method: whose batch norms are replaced, in place.
         device: where it will run.
     """
-    if num_processes() == 1:
+    if world_size() == 1:
         return
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
@@ -52,7 +52,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             assert self.running_var is not None
             assert self.momentum is not None
             self.num_batches_tracked += 1
-            count = num_processes() * x.numel() // x.shape[1]
+            count = world_size() * x.numel() // x.shape[1]
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         out: Tensor = normalised
@@ -71,8 +71,8 @@ class _Normalise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         variance, mean = torch.var_mean(x.to(weight.dtype), dim=(0, 2, 3), unbiased=False)
         # In two rounds: the mean of squares less the square of the mean would cancel.
-        mean_of_all = all_reduce_sum(mean.clone()) / num_processes()
-        variance = all_reduce_sum(variance + (mean - mean_of_all).square()) / num_processes()
+        mean_of_all = all_reduce_sum(mean.clone()) / world_size()
+        variance = all_reduce_sum(variance + (mean - mean_of_all).square()) / world_size()
         inverse = torch.rsqrt(variance + eps)
         ctx.save_for_backward(x, weight, mean_of_all, inverse)
         ctx.mark_non_differentiable(mean_of_all, variance)
@@ -88,7 +88,7 @@ class _Normalise(torch.autograd.Function):
         bias_gradient = gradient.sum(dim=(0, 2, 3))
         weight_gradient = (gradient * standard).sum(dim=(0, 2, 3))
         sums = all_reduce_sum(torch.stack([bias_gradient, weight_gradient]))
-        means = sums * (x.shape[1] / x.numel() / num_processes())
+        means = sums * (x.shape[1] / x.numel() / world_size())
         gradient = gradient - _of_channels(means[0]) - standard * _of_channels(means[1])
         x_gradient = (gradient * _of_channels(weight * inverse)).to(x.dtype)
         return x_gradient, weight_gradient, bias_gradient, None

@@ -16,7 +16,7 @@ from rangeseg.engine.inference import Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import DataError
 from rangeseg.geometry.channels import to_image
-from rangeseg.system.distributed import gather, num_processes, share
+from rangeseg.system.distributed import gather, shard, world_size
 from rangeseg.system.progress import Progress
 
 
@@ -42,7 +42,7 @@ def skipped_by_all(bad_scans: BadScans) -> dict[str, str]:
     Raises:
         DataError: together they are too many.
     """
-    if num_processes() > 1:
+    if world_size() > 1:
         for skipped in gather(bad_scans.report()):
             for scan_id, fault in skipped.items():
                 bad_scans.add(scan_id, DataError(fault))
@@ -82,7 +82,7 @@ def evaluate(
     matrices = {kind: ConfusionMatrix(info.label_map.num_classes) for kind in kinds}
     rows: Counter[str] = Counter()
     bad_scans = BadScans(on_bad_scan, len(scan_ids))
-    own = share(scan_ids)
+    own = shard(scan_ids)
     started = time.monotonic()
     with (
         Progress(f"evaluate {split}", len(own), "scan") as progress,

@@ -23,7 +23,7 @@ from rangeseg.engine.evaluation import scans_per_second, skipped_by_all
 from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.errors import ConfigError
 from rangeseg.settings import Settings
-from rangeseg.system.distributed import on_first, share
+from rangeseg.system.distributed import on_rank_zero, shard
 from rangeseg.system.files import LOCK, PARTIAL, sole_user, write_file, writing
 from rangeseg.system.prefetch import map_ahead, threads
 from rangeseg.system.progress import Progress
@@ -81,14 +81,14 @@ def export_predictions(
     stamp = {**origin, **settings.model_dump()}
     scan_ids = source.scan_ids(settings.split)
     with ExitStack() as held:
-        on_first(lambda: _begin(out, stamp, resume, held))
+        on_rank_zero(lambda: _begin(out, stamp, resume, held))
         skipped = _export_own(predictor, source, settings, out, scan_ids, on_bad_scan)
         if settings.min_confidence is None:
             for name, text in source.submission_files(settings.split).items():
-                on_first(partial(_write, out / name, text))
+                on_rank_zero(partial(_write, out / name, text))
         if skipped:
             named = {**stamp, "skipped_scans": skipped}
-            on_first(lambda: _write(out / STAMP, json.dumps(named, indent=2) + "\n"))
+            on_rank_zero(lambda: _write(out / STAMP, json.dumps(named, indent=2) + "\n"))
     return len(scan_ids) - len(skipped), skipped
 
 
@@ -101,7 +101,7 @@ def _export_own(
     on_bad_scan: OnBadScan,
 ) -> dict[str, str]:
     """Write the missing files of this process's scans; the skipped scans of all processes."""
-    own = share(scan_ids)
+    own = shard(scan_ids)
     files = {i: source.prediction_file(i, settings.split) for i in own}
     missing = [i for i in own if not (out / files[i]).is_file()]
     with_confidence = settings.confidence or settings.min_confidence is not None

@@ -18,7 +18,7 @@ from rangeseg.engine.tensorboard import TensorBoard
 from rangeseg.engine.validation import Validated
 from rangeseg.errors import CheckpointError, RangesegError
 from rangeseg.methods.mixing import Fields
-from rangeseg.system.distributed import all_reduce_sum, gather, num_processes, process_number
+from rangeseg.system.distributed import all_reduce_sum, gather, rank, world_size
 from rangeseg.system.files import write_file
 
 METRICS = "metrics.jsonl"
@@ -50,7 +50,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
     Each is of one step: ``step``, ``seconds`` of training so far (validations left out), ``rate``
     of learning, ``loss`` and its terms, ``gradient_norm_0`` and so on; ``data_wait``,
-    ``scans_per_second`` and ``gpu_memory_gib``, see ``Pace.read``; and after a validation
+    ``scans_per_second`` and ``gpu_memory_gib``, see ``Throughput.read``; and after a validation
     ``val_miou`` and, by class, ``val_iou``, per cent.
 
     Raises:
@@ -100,7 +100,7 @@ class Watch:
         """
         if self._first is None:
             return
-        if num_processes() > 1:
+        if world_size() > 1:
             torch.distributed.all_reduce(self._first, torch.distributed.ReduceOp.MIN)
         steps = self._first.tolist()
         if min(steps) < _NEVER:
@@ -115,7 +115,7 @@ def not_finite(what: str, step: int) -> RangesegError:
     )
 
 
-class Journal:
+class MetricsLog:
     """``metrics.jsonl``, written by the first process.
 
     Args:
@@ -124,7 +124,7 @@ class Journal:
         tensorboard: write curves too.
 
     Attributes:
-        pace: the clock of this training.
+        throughput: the clock of this training.
 
     Raises:
         ConfigError: TensorBoard is not installed.
@@ -133,10 +133,10 @@ class Journal:
 
     def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
         self._path, self._seconds_before = run / METRICS, 0.0
-        self.pace = Pace()
+        self.throughput = Throughput()
         self._miou: float | None = None
         self._curves: TensorBoard | None = None
-        if process_number() > 0:
+        if rank() > 0:
             return
         kept = []
         try:
@@ -186,15 +186,15 @@ class Journal:
             CheckpointError: the disk is full.
         """
         means = all_reduce_sum(torch.stack([loss.detach().float() for loss in losses.values()]))
-        terms = dict(zip(losses, (means / num_processes()).tolist(), strict=True))
+        terms = dict(zip(losses, (means / world_size()).tolist(), strict=True))
         total = sum(terms.values())
-        pace = self.pace.read()
-        scalars = {"loss": total, **terms, **{n: float(v) for n, v in norms.items()}, **pace}
-        if process_number() > 0:
+        throughput = self.throughput.read()
+        scalars = {"loss": total, **terms, **{n: float(v) for n, v in norms.items()}, **throughput}
+        if rank() > 0:
             return ""
         if validated is not None:
             self._miou = scalars["val_miou"] = validated.miou
-        seconds = round(self._seconds_before + self.pace.seconds, 2)
+        seconds = round(self._seconds_before + self.throughput.seconds, 2)
         line: dict[str, Any] = {"step": step, "seconds": seconds, "rate": rate, **scalars}
         if validated is not None:
             line["val_iou"] = validated.iou
@@ -208,7 +208,7 @@ class Journal:
             self._curves.scalars(step, {"rate": rate, **scalars})
             if validated is not None:
                 self._curves.validation(step, validated)
-        return _note(total, terms, self._miou, pace)
+        return _note(total, terms, self._miou, throughput)
 
     def _unwritable(self, error: OSError) -> CheckpointError:
         return CheckpointError(
@@ -216,11 +216,11 @@ class Journal:
             "--resume; what was saved before stands"
         )
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> MetricsLog:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if process_number() == 0:
+        if rank() == 0:
             with suppress(OSError):  # on a full disk it would fail once more
                 self._file.close()
         if self._curves is not None:
@@ -228,23 +228,23 @@ class Journal:
 
 
 def _note(
-    total: float, terms: Mapping[str, float], miou: float | None, pace: Mapping[str, float]
+    total: float, terms: Mapping[str, float], miou: float | None, throughput: Mapping[str, float]
 ) -> str:
     """What stands behind the progress bar: the most important first, a terminal may be narrow."""
     note = f"loss {total:.3f}"
     if miou is not None:
         note += f", mIoU {miou:.1f}"
-    scans = pace["scans_per_second"]
+    scans = throughput["scans_per_second"]
     note += f", {scans:.1f}" if scans < 10 else f", {scans:.0f}"
-    note += f" scans/s, wait {100 * pace['data_wait']:.0f} %"
-    if "gpu_memory_gib" in pace:
-        note += f", {pace['gpu_memory_gib']:.1f} GiB"
+    note += f" scans/s, wait {100 * throughput['data_wait']:.0f} %"
+    if "gpu_memory_gib" in throughput:
+        note += f", {throughput['gpu_memory_gib']:.1f} GiB"
     if len(terms) > 1:
         note += f" ({', '.join(f'{name} {value:.3f}' for name, value in terms.items())})"
     return note
 
 
-class Pace:
+class Throughput:
     """The clock of a training, begun when it is made.
 
     A GPU works on while the host waits for scans, so there the wait is measured by marks in the
@@ -305,7 +305,7 @@ class Pace:
         waited = sum(asked.until(there) for asked, there in self._waits)
         figures = {
             "data_wait": round(max(gather(min(waited / passed, 1.0))), 4),
-            "scans_per_second": round(self._scans * num_processes() / passed, 2),
+            "scans_per_second": round(self._scans * world_size() / passed, 2),
         }
         if self._device.type == "cuda":
             most = torch.cuda.max_memory_allocated(self._device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from rangeseg.methods.base import Method
 
 
-class Descent:
+class Optimiser:
     """AdamW on a OneCycle schedule, with the gradient of each network clipped by itself.
 
     Args:

@@ -30,8 +30,8 @@ from rangeseg.engine.checkpoint import (
     save_checkpoint,
 )
 from rangeseg.engine.compiling import CompileMode, compiled, uncompiled
-from rangeseg.engine.metrics_log import Journal, Pace, Watch
-from rangeseg.engine.optimiser import Descent
+from rangeseg.engine.metrics_log import MetricsLog, Throughput, Watch
+from rangeseg.engine.optimiser import Optimiser
 from rangeseg.engine.validation import Validation
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.methods.base import Labelled, Method, StepContext, TrainingBatch
@@ -41,12 +41,12 @@ from rangeseg.models.network import Network
 from rangeseg.settings import Settings
 from rangeseg.system.device import Precision, autocast, make_deterministic, to_device
 from rangeseg.system.distributed import (
-    agree,
+    all_reduce_max,
     averaging,
-    num_processes,
-    on_first,
-    process_number,
-    wrapped,
+    on_rank_zero,
+    rank,
+    world_size,
+    wrap_ddp,
 )
 from rangeseg.system.process import collected_signals
 from rangeseg.system.progress import Progress
@@ -159,34 +159,34 @@ def train(
     for network in method.modules():
         if isinstance(network, Network):
             network.activation_checkpointing = settings.activation_checkpointing
-    descent = Descent(
+    optimiser = Optimiser(
         method, settings.steps, settings.learning_rate, settings.weight_decay, settings.warm_up,
         settings.clip_norm,
     )  # fmt: skip
     step = 0
-    checkpoint = on_first(lambda: find_checkpoint(run))
+    checkpoint = on_rank_zero(lambda: find_checkpoint(run))
     if checkpoint is not None:
         step, state = load_checkpoint(checkpoint, identity, method, device)
         with fitting(checkpoint):
-            descent.load_state_dict(state)
+            optimiser.load_state_dict(state)
 
     def save() -> None:
-        if process_number() == 0:
-            save_checkpoint(run / CHECKPOINT, identity, step, method, descent.state_dict())
+        if rank() == 0:
+            save_checkpoint(run / CHECKPOINT, identity, step, method, optimiser.state_dict())
 
     unlabelled = unlabelled if method.uses_unlabelled else []
-    part, each = (process_number(), num_processes()), settings.accumulate
+    part, each = (rank(), world_size()), settings.accumulate
     reads = range(each * step, each * settings.steps)
     sampler = StepSampler(labelled, unlabelled, settings.batch_size, seed, reads, part)
     loader = training_loader(scans, sampler, settings.workers, device.type == "cuda")
     generator = torch.Generator(device)
-    model, watch, saved, stop = wrapped(method), Watch(), time.monotonic(), 0
+    model, watch, saved, stop = wrap_ddp(method), Watch(), time.monotonic(), 0
     with (
         naming_dead_loaders(),
-        Journal(run, step, settings.tensorboard) as journal,
+        MetricsLog(run, step, settings.tensorboard) as log,
         Progress(f"train {identity.method}", settings.steps, "step", initial=step) as progress,
         compiled(method, settings.compile) as begin_step,
-        closing(_batches(loader, scans.bad_scans, journal.pace, device)) as batches,
+        closing(_batches(loader, scans.bad_scans, log.throughput, device)) as batches,
         collected_signals() as received,
     ):
         while step < settings.steps:
@@ -205,7 +205,7 @@ def train(
                 parts.append({name: term.detach() for name, term in terms.items()})
                 method.after_batch()
             losses = {name: torch.stack([p[name] for p in parts]).mean() for name in parts[0]}
-            norms = descent.step()
+            norms = optimiser.step()
             method.after_step(context)
             step += 1
             watch.look(step, {**losses, **norms})
@@ -213,19 +213,19 @@ def train(
             validated = None
             if validation is not None and not ended and step % settings.validate_every == 0:
                 watch.check()  # it also waits for the GPU: the pause begins when the step is done
-                with journal.pace.paused(), uncompiled(method):
+                with log.throughput.paused(), uncompiled(method):
                     validated = validation.run(method)
 
             # A signal and the clock are looked at once: they may change at any moment.
             overdue = time.monotonic() - saved > 60 * settings.save_minutes
-            stop, due = agree(received[0] if received else 0, overdue)
+            stop, due = all_reduce_max(received[0] if received else 0, overdue)
             recording = ended or validated is not None or step % settings.log_every == 0
             saving = ended or stop or due or step % settings.save_every == 0
             note = ""
             if recording or saving:
                 watch.check()
             if recording:
-                note = journal.record(step, losses, norms, descent.rate, validated)
+                note = log.record(step, losses, norms, optimiser.rate, validated)
             progress.update(note=note)
             if ended:
                 with uncompiled(method):
@@ -233,13 +233,13 @@ def train(
             if saving:
                 save()
                 saved = time.monotonic()
-            if validated is not None and process_number() == 0:
-                with journal.pace.paused():
+            if validated is not None and rank() == 0:
+                with log.throughput.paused():
                     show()
             if stop:
                 break
         # No process ends before the checkpoint is there, and a signal may have come meanwhile.
-        (stop,) = agree(received[0] if received else stop)
+        (stop,) = all_reduce_max(received[0] if received else stop)
     if stop:
         raise Interrupted(stop)
 
@@ -254,11 +254,11 @@ def batch_seed(seed: int, batch: int) -> int:
         seed: of the training.
         batch: its number, from 0 on.
     """
-    return seed * 1_000_003 + batch + process_number() * 0x9E3779B1
+    return seed * 1_000_003 + batch + rank() * 0x9E3779B1
 
 
 def _batches(
-    loader: Any, bad_scans: BadScans, pace: Pace, device: torch.device
+    loader: Any, bad_scans: BadScans, throughput: Throughput, device: torch.device
 ) -> Generator[TrainingBatch, None, None]:
     """The loader's batches on the device.
 
@@ -267,7 +267,7 @@ def _batches(
     copies = None
     if device.type == "cuda":
         copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    for loaded in pace.fetch(read_steps(loader, bad_scans), device):
+    for loaded in throughput.fetch(read_steps(loader, bad_scans), device):
         with torch.cuda.stream(copies):  # None changes nothing
             moved: list[Fields] = [
                 {name: field.to(device, non_blocking=True) for name, field in fields.items()}

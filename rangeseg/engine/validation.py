@@ -18,7 +18,7 @@ from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import DataError
 from rangeseg.methods.base import Method
-from rangeseg.system.distributed import gather, process_number, share
+from rangeseg.system.distributed import gather, rank, shard
 
 SPLIT = "val"
 """Never ``test``, whatever is evaluated after the training."""
@@ -78,13 +78,13 @@ class Validation:
         matrix = ConfusionMatrix(info.label_map.num_classes)
         picture: np.ndarray | None = None
         with _undisturbed(method):
-            predictor, own = self.make_predictor(), share(self.scan_ids)
+            predictor, own = self.make_predictor(), shard(self.scan_ids)
             predicted = predictor.predict(self.source, own, bad_scans=self.bad_scans)
             with closing(predicted) as predictions:
                 for prediction in predictions:
                     assert prediction.scan.labels is not None
                     matrix.update(prediction.points, prediction.scan.labels)
-                    if self.draw is not None and picture is None and process_number() == 0:
+                    if self.draw is not None and picture is None and rank() == 0:
                         picture = self.draw(prediction)
         matrix.counts = np.sum(gather(matrix.counts), axis=0)
         iou = {

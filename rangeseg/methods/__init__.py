@@ -9,11 +9,11 @@ from rangeseg.methods.ael import Ael
 from rangeseg.methods.base import Method
 from rangeseg.methods.cps import Cps
 from rangeseg.methods.cutmix_seg import CutMixSeg
+from rangeseg.methods.exchange_mix import ExchangeMix
 from rangeseg.methods.lasermix import LaserMix
 from rangeseg.methods.mean_teacher import MeanTeacher
 from rangeseg.methods.pcr import Pcr
 from rangeseg.methods.pseudoseg import PseudoSeg
-from rangeseg.methods.rangemix import RangeMix
 from rangeseg.methods.supervised import Supervised
 from rangeseg.methods.unimatch import UniMatch
 
@@ -27,7 +27,7 @@ METHODS: dict[str, type[Method[Any]]] = {
     "ael": Ael,
     "lasermix": LaserMix,
     "unimatch": UniMatch,
-    "rangemix": RangeMix,
+    "exchange_mix": ExchangeMix,
 }
 
 

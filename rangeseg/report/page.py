@@ -35,8 +35,8 @@ BRANCH = (
     "“strong” perturbs and mixes the labelled scans too, “plain” does not. A method stands on the "
     "strong branch where its name does not say plain, so its gain is its difference to supervised, "
     "strong. Not all of it need come from unlabelled scans: who mixes labelled scans into them "
-    "(lasermix, rangemix, cutmix_seg with partner: labelled) learns labels there once more, ael "
-    "pastes into labelled scans, and cps is two networks."
+    "(lasermix, exchange_mix, cutmix_seg with partner: labelled) learns labels there once more, "
+    "ael pastes into labelled scans, and cps is two networks."
 )
 METRICS = (
     "point: all points of the original scans, after back-projection, the headline; raw point: "

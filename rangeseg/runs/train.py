@@ -40,7 +40,7 @@ from rangeseg.runs.config import Config, RunConfig, RunSettings, load_run_config
 from rangeseg.runs.experiment import build_untrained, identity, make_predictor, open_source
 from rangeseg.runs.trained import CONFIG, LABELLED, evaluate_trained
 from rangeseg.system.device import resolved
-from rangeseg.system.distributed import check_batch_size, on_first
+from rangeseg.system.distributed import check_batch_size, on_rank_zero
 from rangeseg.system.files import LOCK, PARTIAL, sole_user, write_file
 
 _log = logging.getLogger(__name__)
@@ -104,20 +104,20 @@ def train_run(
     """
     check_batch_size(config.train.batch_size)
     config = _with_precision(config, device)
-    begun = on_first(lambda: _check_folder(config, folder, resume))
+    begun = on_rank_zero(lambda: _check_folder(config, folder, resume))
     source = open_source(config)
     # What is missing is said before the training; and the simulated street is made by one process.
-    on_first(lambda: scans_to_evaluate(source, config.evaluate.split))
+    on_rank_zero(lambda: scans_to_evaluate(source, config.evaluate.split))
     labelled, unlabelled = labelled_and_unlabelled(source, config.run.labels, config.run.seed)
     learnt_from = unlabelled if find_method(config.run.method).uses_unlabelled else []
     owner = replace(identity(config, source, labelled), unlabelled=fingerprint(learnt_from))
     bad_scans = BadScans(config.dataset.on_bad_scan, len(labelled + learnt_from))
-    counted = on_first(lambda: class_frequencies(source, labelled, bad_scans=bad_scans))
+    counted = on_rank_zero(lambda: class_frequencies(source, labelled, bad_scans=bad_scans))
     method = build_untrained(config, source, unlabelled, counted)
     with ExitStack() as held:
-        on_first(lambda: _hold(folder, held))
+        on_rank_zero(lambda: _hold(folder, held))
         prepare = _go_on if begun else _begin
-        on_first(lambda: prepare(config, folder, labelled, owner))
+        on_rank_zero(lambda: prepare(config, folder, labelled, owner))
         bad_scans.keep_in(folder / RECORD)
         images = RangeImages(source.info, config.range_image)
         first = bad_scans.read(source, labelled[0], with_labels=False)
@@ -146,8 +146,8 @@ def train_run(
         result = evaluate_trained(config, folder, source, predictor, config.evaluate.split)
         on_val = config.evaluate.split == SPLIT
         final = (config.train.steps, result["miou"]["point"]) if on_val else None
-        on_first(lambda: draw_curves(folder, title, final))
-        on_first(lambda: (folder / PREVIOUS).unlink(missing_ok=True))
+        on_rank_zero(lambda: draw_curves(folder, title, final))
+        on_rank_zero(lambda: (folder / PREVIOUS).unlink(missing_ok=True))
         return result
 
 

@@ -34,7 +34,7 @@ from rangeseg.runs.experiment import (
     open_source,
 )
 from rangeseg.system.device import device_name
-from rangeseg.system.distributed import on_first
+from rangeseg.system.distributed import on_rank_zero
 from rangeseg.system.files import PARTIAL, on_disk, write_file
 
 CONFIG = "config.yaml"
@@ -116,7 +116,7 @@ def predict_run(
             "submission needs all: repair the scans, then the same command with --resume completes "
             "and packs it"
         )
-    archive = on_first(lambda: zip_submission(source, settings.split, out)) if pack else None
+    archive = on_rank_zero(lambda: zip_submission(source, settings.split, out)) if pack else None
     return scans, skipped, archive
 
 
@@ -211,7 +211,7 @@ def evaluate_trained(
         DataError: scans cannot be read.
     """
     path = result_path(folder, split)
-    on_first(lambda: _check_writable(path))  # not only when all scans are done
+    on_rank_zero(lambda: _check_writable(path))  # not only when all scans are done
     result = evaluate(predictor, source, split, config.dataset.on_bad_scan)
     trained = BadScans(config.dataset.on_bad_scan, 0)
     trained.keep_in(folder / RECORD)
@@ -233,7 +233,7 @@ def evaluate_trained(
         # And with one of these, in the method, its settings and its labelled branch.
         "common": _hash(config.besides_the_method()),
     }
-    on_first(lambda: _write_result(path, result))
+    on_rank_zero(lambda: _write_result(path, result))
     return result
 
 

@@ -10,7 +10,7 @@ from rangeseg.simulation.archetypes import ARCHETYPES, Archetype
 from rangeseg.simulation.layout import SEGMENT, Segment, Side, Span
 from rangeseg.simulation.materials import Raw
 from rangeseg.simulation.objects import THINGS
-from rangeseg.simulation.shapes import Pen, Primitives
+from rangeseg.simulation.shapes import Primitives, ShapeBuilder
 from rangeseg.simulation.styles import SequenceStyle, stream
 
 Pose = Callable[[float, float, float], tuple[float, float, float, float]]
@@ -49,13 +49,13 @@ def furnish(
 ) -> Primitives:
     """All shapes of a segment that stand still, in the world's frame."""
     rng = stream(seed, sequence, purpose=5, number=10_000 + segment.number)
-    pen = Pen(style, rng)
+    builder = ShapeBuilder(style, rng)
     kind = ARCHETYPES[segment.archetype]
     first = (segment.number % 500) * 120 + 1
     instances = iter(range(first, first + 119))
     for side in segment.sides:
         plot = _Plot(side)
-        maker = _Maker(pen, plot, pose, instances, style)
+        maker = _Maker(builder, plot, pose, instances, style)
         maker.parking(kind)
         maker.lots()
         maker.buildings(kind)
@@ -64,25 +64,30 @@ def furnish(
         maker.things(kind)
         maker.crossing_traffic()
         maker.backdrop(segment.archetype)
-    return pen.finish()
+    return builder.finish()
 
 
 class _Maker:
     """Furnishes one side."""
 
     def __init__(
-        self, pen: Pen, plot: _Plot, pose: Pose, instances: object, style: SequenceStyle
+        self,
+        builder: ShapeBuilder,
+        plot: _Plot,
+        pose: Pose,
+        instances: object,
+        style: SequenceStyle,
     ) -> None:
-        self.pen, self.plot, self.pose, self.style = pen, plot, pose, style
+        self.builder, self.plot, self.pose, self.style = builder, plot, pose, style
         self.instances = instances
-        self.rng, self.side = pen.rng, plot.side
+        self.rng, self.side = builder.rng, plot.side
 
     def put(self, name: str, x: float, t: float, yaw: float) -> None:
         """Draw a thing at |t| on this side."""
         draw, raw, _, counted = THINGS[name]
         instance = next(self.instances, 0) if counted else 0  # type: ignore[call-overload]
-        self.pen.place(self.pose(x, self.side.sign * t, yaw), raw, instance)
-        draw(self.pen)
+        self.builder.place(self.pose(x, self.side.sign * t, yaw), raw, instance)
+        draw(self.builder)
 
     def along(self) -> float:
         """Yaw of something that stands parallel to the road, facing either way, not quite."""
@@ -138,16 +143,16 @@ class _Maker:
                 place, back, (length / 2 - 0.05, depth / 2)
             ):
                 skin = "facade" if self.rng.random() < 0.75 else "plain_facade"
-                self.pen.place(
+                self.builder.place(
                     self.pose(place, self.side.sign * back, 0.0), Raw.BUILDING, scale=1.0
                 )
-                self.pen.box(skin, 0.0, 0.0, -2.0, height, length, depth)
+                self.builder.box(skin, 0.0, 0.0, -2.0, height, length, depth)
                 toward = -self.side.sign * depth / 2
                 for _ in range(int(self.rng.integers(0, 3))):  # bays, porches, steps
                     u = self.rng.uniform(-0.4, 0.4) * length
                     high = self.rng.choice([0.6, 2.6, height * 0.8])
                     size = self.rng.uniform(1.2, 3.5), self.rng.uniform(0.8, 2.4)
-                    self.pen.box("plain_facade", u, toward, -1.0, high, *size)
+                    self.builder.box("plain_facade", u, toward, -1.0, high, *size)
             x += length + (
                 self.rng.uniform(0.0, 0.6)
                 if self.rng.random() < 0.5
@@ -173,20 +178,20 @@ class _Maker:
             length = self.rng.uniform(3.0, 8.0)
             place = x + length / 2
             if self.rng.random() < 0.85 and self.plot.take(place, t, (length / 2, 0.2)):
-                self.pen.place(self.pose(place, sign * t, 0.0), Raw.FENCE, scale=1.0)
-                self.pen.box(material, 0.0, 0.0, -0.3, height, length, thick)
+                self.builder.place(self.pose(place, sign * t, 0.0), Raw.FENCE, scale=1.0)
+                self.builder.box(material, 0.0, 0.0, -0.3, height, length, thick)
                 if material != "wall":
                     for end in (-0.48, 0.0, 0.48):
-                        self.pen.box("rail", end * length, 0.0, 0.0, height + 0.05, 0.1, 0.1)
+                        self.builder.box("rail", end * length, 0.0, 0.0, height + 0.05, 0.1, 0.1)
             x += length
 
     def _barrier(self, t: float, x0: float, x1: float) -> None:
         """A crash barrier: a rail on posts, in pieces that follow the bend."""
         for x in np.arange(x0, x1, 5.0):
-            self.pen.place(self.pose(float(x) + 2.5, t, 0.0), Raw.FENCE, scale=1.0)
-            self.pen.box("rail", 0.0, 0.0, 0.42, 0.78, 5.05, 0.12)
+            self.builder.place(self.pose(float(x) + 2.5, t, 0.0), Raw.FENCE, scale=1.0)
+            self.builder.box("rail", 0.0, 0.0, 0.42, 0.78, 5.05, 0.12)
             for u in (-1.25, 1.25):
-                self.pen.box("rail", u, 0.0, 0.0, 0.7, 0.12, 0.12)
+                self.builder.box("rail", u, 0.0, 0.0, 0.7, 0.12, 0.12)
 
     def thicket(self, kind: Archetype) -> None:
         """An unbroken row of shrubs before the buildings or along the fields."""
@@ -198,9 +203,9 @@ class _Maker:
             wide = self.rng.uniform(1.5, 4.0)
             if self.rng.random() < 0.85 and self.plot.take(x + wide / 2, t, (wide / 2 - 0.05, 0.5)):
                 out = self.side.sign * (t + self.rng.normal(0.0, 0.3))
-                self.pen.place(self.pose(x + wide / 2, out, 0.0), Raw.VEGETATION)
+                self.builder.place(self.pose(x + wide / 2, out, 0.0), Raw.VEGETATION)
                 high = tall * self.rng.uniform(0.6, 1.3)
-                self.pen.ellipsoid("leaves", 0.0, 0.0, -0.5, high, wide * 1.3,
+                self.builder.ellipsoid("leaves", 0.0, 0.0, -0.5, high, wide * 1.3,
                                    self.rng.uniform(1.4, 3.0))  # fmt: skip
             x += wide
 
@@ -278,14 +283,16 @@ class _Maker:
             t = start + self.rng.uniform(0.0, 10.0)
             if self.rng.random() < built:
                 length = self.rng.uniform(8.0, 18.0)
-                self.pen.place(
+                self.builder.place(
                     self.pose(x + length / 2, sign * (t + 4.0), 0.0), Raw.BUILDING, scale=1.0
                 )
-                self.pen.box("facade", 0.0, 0.0, -3.0, self.rng.uniform(7.0, 14.0), length, 8.0)
+                self.builder.box("facade", 0.0, 0.0, -3.0, self.rng.uniform(7.0, 14.0), length, 8.0)
                 x += length + self.rng.uniform(0.0, 4.0)
             else:
                 wide = self.rng.uniform(4.0, 8.0)
-                self.pen.place(self.pose(x + wide / 2, sign * t, 0.0), Raw.VEGETATION, scale=1.0)
-                self.pen.ellipsoid("leaves", 0.0, 0.0, -2.0, self.rng.uniform(7.0, 13.0),
+                self.builder.place(
+                    self.pose(x + wide / 2, sign * t, 0.0), Raw.VEGETATION, scale=1.0
+                )
+                self.builder.ellipsoid("leaves", 0.0, 0.0, -2.0, self.rng.uniform(7.0, 13.0),
                                    wide * 1.3, wide)  # fmt: skip
                 x += wide * self.rng.uniform(0.6, 1.1)

@@ -10,7 +10,7 @@ from rangeseg.simulation.materials import MATERIALS, Raw
 from rangeseg.simulation.styles import SequenceStyle
 
 
-class Pen:
+class ShapeBuilder:
     """Collects shapes in the world's frame.
 
     A thing is drawn in its own frame: u ahead, v to the left, heights above its foot, all times

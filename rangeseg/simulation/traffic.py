@@ -9,7 +9,7 @@ import numpy as np
 from rangeseg.simulation.layout import Segment
 from rangeseg.simulation.materials import MOVING, Raw
 from rangeseg.simulation.objects import THINGS
-from rangeseg.simulation.shapes import Pen, Primitives
+from rangeseg.simulation.shapes import Primitives, ShapeBuilder
 from rangeseg.simulation.styles import SequenceStyle, stream
 
 SLOT = 23.0
@@ -85,15 +85,15 @@ def moving_things(
             if on_rails and name == "bus" and segment.archetype == "urban":
                 raw = Raw.ON_RAILS
             instance = _FIRST_INSTANCE + (slot * 6 + lane) % 5000
-            pen = Pen(style, rng)
+            builder = ShapeBuilder(style, rng)
             # Keep to the right: aside is positive towards the left of the direction of travel.
-            pen.place(
+            builder.place(
                 pose(x, t + (aside if forward else -aside), 0.0 if forward else np.pi),
                 MOVING[raw],
                 instance,
             )
-            draw(pen)
-            parts.append(pen.finish())
+            draw(builder)
+            parts.append(builder.finish())
     if not parts:
         return Primitives.from_rows([])
     return Primitives.concatenate(parts)

@@ -46,13 +46,13 @@ def joined(device_name: str, go_on: str) -> Iterator[torch.device]:
         return
     from torch.distributed.rendezvous import rendezvous
 
-    store, rank, size = next(rendezvous("env://"))
+    store, own_rank, size = next(rendezvous("env://"))
     end_with_parent()
     try:
         device = _own_device(device_name)
         # What the hosts agree on goes through gloo: no GPU is waited for.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+        torch.distributed.init_process_group(backend, store=store, rank=own_rank, world_size=size)
         yield device
     except (Exception, Terminated) as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's must not cut the line short
@@ -105,21 +105,21 @@ def end_with_parent() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def process_number() -> int:
+def rank() -> int:
     """The number of this process among those that work together; 0 speaks and writes files."""
-    return torch.distributed.get_rank() if num_processes() > 1 else 0
+    return torch.distributed.get_rank() if world_size() > 1 else 0
 
 
-def share(items: list[T]) -> list[T]:
+def shard(items: list[T]) -> list[T]:
     """Every n-th of them for this process; each item goes to exactly one of the n."""
-    return items[process_number() :: num_processes()]
+    return items[rank() :: world_size()]
 
 
-def on_first(work: Callable[[], T]) -> T:
+def on_rank_zero(work: Callable[[], T]) -> T:
     """What the first process makes, for all of them; the others wait for it."""
-    if num_processes() == 1:
+    if world_size() == 1:
         return work()
-    made: list[Any] = [work() if process_number() == 0 else None]
+    made: list[Any] = [work() if rank() == 0 else None]
     torch.distributed.broadcast_object_list(made)
     result: T = made[0]
     return result
@@ -127,16 +127,16 @@ def on_first(work: Callable[[], T]) -> T:
 
 def gather(own: T) -> list[T]:
     """What every process has, in their order."""
-    if num_processes() == 1:
+    if world_size() == 1:
         return [own]
-    everyone: list[Any] = [None] * num_processes()
+    everyone: list[Any] = [None] * world_size()
     torch.distributed.all_gather_object(everyone, own)
     return everyone
 
 
-def agree(*values: int) -> list[int]:
+def all_reduce_max(*values: int) -> list[int]:
     """The largest of each value over all processes."""
-    if num_processes() == 1:
+    if world_size() == 1:
         return list(values)
     largest = torch.tensor(values)
     torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
@@ -149,7 +149,7 @@ def check_batch_size(batch_size: int) -> None:
     Raises:
         ConfigError: they cannot.
     """
-    processes = num_processes()
+    processes = world_size()
     if batch_size % processes or batch_size // processes < 2:
         raise ConfigError(
             f"train.batch_size={batch_size} is what all {processes} processes together take in a "
@@ -158,12 +158,12 @@ def check_batch_size(batch_size: int) -> None:
         )
 
 
-def wrapped(method: nn.Module) -> nn.Module:
+def wrap_ddp(method: nn.Module) -> nn.Module:
     """A method whose backward averages the gradients of all processes.
 
     Buffers are left alone: they come out the same everywhere, see ``methods.distributed``.
     """
-    if num_processes() == 1:
+    if world_size() == 1:
         return method
     # A hint on speed that comes from 1x1 kernels, whose strides can be written in two ways.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
@@ -176,7 +176,7 @@ def averaging(model: nn.Module, now: bool) -> AbstractContextManager[None]:
     """The context of a forward and its backward, one of several before a step.
 
     Args:
-        model: what ``wrapped`` returned.
+        model: what ``wrap_ddp`` returned.
         now: whether the gradients of all processes, and those kept before, are averaged; else
             they are kept, and nothing is sent.
     """
@@ -185,7 +185,7 @@ def averaging(model: nn.Module, now: bool) -> AbstractContextManager[None]:
     return model.no_sync()
 
 
-def num_processes() -> int:
+def world_size() -> int:
     """How many processes train together."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size()
@@ -194,7 +194,7 @@ def num_processes() -> int:
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """The sum over all processes, in place; the tensor itself where there is only one."""
-    if num_processes() > 1:
+    if world_size() > 1:
         torch.distributed.all_reduce(tensor)
     return tensor
 
@@ -212,6 +212,6 @@ def shared_divisor(own: Tensor) -> Tensor:
     Returns:
         Its mean over the processes; the tensor itself where there is only one.
     """
-    if num_processes() == 1:
+    if world_size() == 1:
         return own
-    return all_reduce_sum(own.detach().to(torch.float64)).to(own.dtype) / num_processes()
+    return all_reduce_sum(own.detach().to(torch.float64)).to(own.dtype) / world_size()

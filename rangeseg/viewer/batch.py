@@ -102,20 +102,20 @@ def student_batch(
     to_device(method, device).train()
     keys = next(iter(sampler))
     read = [_numbered(number, key, source, images, config) for number, key in enumerate(keys, 1)]
-    witness = Witness(method)
+    recorder = ForwardRecorder(method)
     generator = torch.Generator(device)
     generator.manual_seed(batch_seed(run.seed, first))
     method(_batch(read, keys, device), StepContext(step, config.train.steps, generator))
     place = channels.index("range")
     threshold = float(getattr(method.settings, "confidence", 0.0))
-    return _told(witness, read, keys, place, statistics[place], threshold)
+    return _told(recorder, read, keys, place, statistics[place], threshold)
 
 
 NUMBER = "number"
 """The additional channel."""
 
 
-class Witness:
+class ForwardRecorder:
     """Listens to the networks of a method: what its student sees, what they predict.
 
     Attributes:
@@ -188,11 +188,11 @@ def _batch(read: list[Fields], keys: list[SampleKey], device: torch.device) -> T
 
 
 def _told(
-    witness: Witness, read: list[Fields], keys: list[SampleKey], range_channel: int,
+    recorder: ForwardRecorder, read: list[Fields], keys: list[SampleKey], range_channel: int,
     statistics: tuple[float, float], threshold: float,
 ) -> StudentBatch:  # fmt: skip
-    """What the witness saw, pixel by pixel put together from the scans."""
-    images = torch.cat(witness.seen)
+    """What the recorder saw, pixel by pixel put together from the scans."""
+    images = torch.cat(recorder.seen)
     origin = images[:, -1].round().to(torch.uint8)
     taught = torch.full(origin.shape, IGNORE, dtype=torch.uint8)
     confidence = torch.zeros(origin.shape)
@@ -200,8 +200,8 @@ def _told(
         here = origin == number
         if key.labelled:
             known, sure = fields["labels"], torch.ones(fields["valid"].shape)
-        elif number in witness.predicted:
-            sure, classes = witness.predicted[number].max(dim=0)
+        elif number in recorder.predicted:
+            sure, classes = recorder.predicted[number].max(dim=0)
             known = classes.to(torch.uint8)
         else:
             continue

@@ -20,16 +20,16 @@ from torch import Tensor
 
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
+from rangeseg.methods.exchange_mix import ExchangeMix
 from rangeseg.methods.mixing import Fields, band_mask, cutmix_mask, mix, partner
 from rangeseg.methods.pcr import Pcr
-from rangeseg.methods.rangemix import RangeMix
 from rangeseg.report.comparison import mean_std, paired_gain
 from rangeseg.runs.config import load_config
 from rangeseg.runs.train import plan_run, train_run
 from tests.benchmarks.timing import print_table
 
 
-class Boxes(RangeMix):
+class Boxes(ExchangeMix):
     """Mixed by boxes alone."""
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -37,7 +37,7 @@ class Boxes(RangeMix):
         return cutmix_mask(shape, generator)
 
 
-class Bands(RangeMix):
+class Bands(ExchangeMix):
     """Mixed by bands alone."""
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -45,7 +45,7 @@ class Bands(RangeMix):
         return band_mask(shape, generator)
 
 
-class Whole(RangeMix):
+class Whole(ExchangeMix):
     """Not mixed: the unlabelled and the labelled scans stay whole."""
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -53,7 +53,7 @@ class Whole(RangeMix):
         return torch.zeros(shape, dtype=torch.bool, device=generator.device)
 
 
-class Strong(RangeMix):
+class Strong(ExchangeMix):
     """Labelled scans are mixed as the supervised loss has them: perturbed, and mixed before."""
 
     def _truth(self, labelled: Fields) -> Fields:
@@ -66,7 +66,7 @@ class Strong(RangeMix):
         return super().forward(batch, context)
 
 
-class Truth(RangeMix):
+class Truth(ExchangeMix):
     """No pseudo-label is learnt: the unlabelled scans are the surroundings of labelled pixels."""
 
     def _pseudo_labelled(self, unlabelled: Fields) -> Fields:
@@ -108,15 +108,15 @@ class LabelledPartner(Pcr):
 
 FULL = "all of it"
 VARIANTS: dict[str, dict[str, tuple[type[Method], dict[str, Any]]]] = {
-    "rangemix": {
-        FULL: (RangeMix, {}),
+    "exchange_mix": {
+        FULL: (ExchangeMix, {}),
         "labelled scans mixed as perturbed": (Strong, {}),
         "boxes only": (Boxes, {}),
         "bands only": (Bands, {}),
         "nothing mixed": (Whole, {}),
-        "without whole scans": (RangeMix, {"feature_weight": 0.0}),
-        "whole scans with all features": (RangeMix, {"feature_dropout": 0.0}),
-        "every pseudo-label": (RangeMix, {"confidence": 0.0}),
+        "without whole scans": (ExchangeMix, {"feature_weight": 0.0}),
+        "whole scans with all features": (ExchangeMix, {"feature_dropout": 0.0}),
+        "every pseudo-label": (ExchangeMix, {"confidence": 0.0}),
         "no pseudo-label": (Truth, {}),
     },
     "pcr": {
@@ -134,7 +134,7 @@ def main() -> int:
     """Train what is missing and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ablation")
     parser.add_argument("config", type=Path)
-    parser.add_argument("--method", choices=sorted(VARIANTS), default="rangemix")
+    parser.add_argument("--method", choices=sorted(VARIANTS), default="exchange_mix")
     parser.add_argument("--labels", default="1%")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], dest="overrides")

@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rangeseg.engine.compiling import CompileMode, compiled
-from rangeseg.engine.optimiser import Descent
+from rangeseg.engine.optimiser import Optimiser
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import StepContext, TrainingBatch
 from rangeseg.runs.config import load_config
@@ -62,7 +62,7 @@ class Trainee:
         method = build_method(config, source, torch.ones(classes))
         self.method = (to_device(method, device) if channels_last else method.to(device)).train()
         train = config.train
-        self.descent = Descent(
+        self.descent = Optimiser(
             method, 1 << 20, train.learning_rate, train.weight_decay, train.warm_up, train.clip_norm
         )
         self.device, self.precision, self.mode = device, precision, mode

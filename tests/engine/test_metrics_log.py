@@ -1,4 +1,4 @@
-"""What a training writes of its steps: fields, note, pace, TensorBoard."""
+"""What a training writes of its steps: fields, note, throughput, TensorBoard."""
 
 import json
 import logging
@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from rangeseg.cli import main
-from rangeseg.engine.metrics_log import Journal, Pace, loss_terms, read_metrics, training_seconds
+from rangeseg.engine.metrics_log import (
+    MetricsLog,
+    Throughput,
+    loss_terms,
+    read_metrics,
+    training_seconds,
+)
 from rangeseg.engine.validation import Validated
 from rangeseg.errors import CheckpointError
 from rangeseg.methods.mixing import Fields
@@ -51,23 +57,23 @@ def steps(clock: Clock, count: int, seconds: float) -> Iterator[list[Fields]]:
 
 
 def test_a_training_that_waits_and_computes(clock: Clock) -> None:
-    pace = Pace()
-    for _ in pace.fetch(steps(clock, 5, 0.02), CPU):
+    throughput = Throughput()
+    for _ in throughput.fetch(steps(clock, 5, 0.02), CPU):
         clock.sleep(0.03)
-    assert pace.read() == {"data_wait": 0.4, "scans_per_second": 80.0}
-    for _ in pace.fetch(steps(clock, 5, 0.0), CPU):
+    assert throughput.read() == {"data_wait": 0.4, "scans_per_second": 80.0}
+    for _ in throughput.fetch(steps(clock, 5, 0.0), CPU):
         clock.sleep(0.05)
     # Of the time since it was last read.
-    assert pace.read() == {"data_wait": 0.0, "scans_per_second": 80.0}
+    assert throughput.read() == {"data_wait": 0.0, "scans_per_second": 80.0}
 
 
 def test_a_pause_is_no_part_of_the_training(clock: Clock) -> None:
-    pace = Pace()
-    for _ in pace.fetch(steps(clock, 5, 0.01), CPU):
-        with pace.paused():
+    throughput = Throughput()
+    for _ in throughput.fetch(steps(clock, 5, 0.01), CPU):
+        with throughput.paused():
             clock.sleep(0.05)
-    assert pace.seconds == pytest.approx(0.05)
-    assert pace.read() == {"data_wait": 1.0, "scans_per_second": 400.0}
+    assert throughput.seconds == pytest.approx(0.05)
+    assert throughput.read() == {"data_wait": 1.0, "scans_per_second": 400.0}
 
 
 @pytest.mark.gpu
@@ -83,21 +89,21 @@ def test_a_gpu_that_is_busy_does_not_wait() -> None:
     device = torch.device("cuda")
     matrix = torch.rand(4096, 4096, device=device)
     for busy in (True, False):
-        pace = Pace()
-        for _ in pace.fetch(slow_loading(), device):
+        throughput = Throughput()
+        for _ in throughput.fetch(slow_loading(), device):
             for _ in range(100 if busy else 0):
                 matrix = matrix @ matrix.softmax(dim=0)
         assert float(matrix.sum()) > 0  # as reading the losses does
-        figures = pace.read()
+        figures = throughput.read()
         assert figures["gpu_memory_gib"] > 0.06
         assert (figures["data_wait"] < 0.5) == busy
 
 
 def test_a_line_has_every_field_and_the_bar_what_matters(tmp_path: Path) -> None:
-    with Journal(tmp_path, 0, False) as journal:
-        first = journal.record(1, LOSSES, NORMS, 0.1)
-        second = journal.record(2, LOSSES, NORMS, 0.1, FOUND)
-        third = journal.record(3, {"supervised": LOSSES["supervised"]}, NORMS, 0.1)
+    with MetricsLog(tmp_path, 0, False) as log:
+        first = log.record(1, LOSSES, NORMS, 0.1)
+        second = log.record(2, LOSSES, NORMS, 0.1, FOUND)
+        third = log.record(3, {"supervised": LOSSES["supervised"]}, NORMS, 0.1)
     terms = "(supervised 1.100, pseudo 0.250)"
     assert first == f"loss 1.350, 0.0 scans/s, wait 0 % {terms}"
     assert second == f"loss 1.350, mIoU 31.2, 0.0 scans/s, wait 0 % {terms}"
@@ -116,9 +122,9 @@ def test_a_line_has_every_field_and_the_bar_what_matters(tmp_path: Path) -> None
 
 def test_on_a_gpu_the_bar_has_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = {"data_wait": 0.01, "scans_per_second": 321.0, "gpu_memory_gib": 1.54}
-    monkeypatch.setattr(Pace, "read", lambda self: figures)
-    with Journal(tmp_path, 0, False) as journal:
-        note = journal.record(1, {"supervised": LOSSES["supervised"]}, NORMS, 0.1)
+    monkeypatch.setattr(Throughput, "read", lambda self: figures)
+    with MetricsLog(tmp_path, 0, False) as log:
+        note = log.record(1, {"supervised": LOSSES["supervised"]}, NORMS, 0.1)
     assert note == "loss 1.100, 321 scans/s, wait 1 %, 1.5 GiB"
     assert read_metrics(tmp_path)[0].items() >= figures.items()
 
@@ -128,7 +134,7 @@ def test_what_stands_behind_a_damaged_line_is_lost(tmp_path: Path, damaged: byte
     line = b'{"step": 1, "seconds": 2.5, "rate": 0.1, "loss": 1.0}'
     (tmp_path / "metrics.jsonl").write_bytes(line + b"\n" + damaged + b"\n" + line + b"\n")
     assert [line["step"] for line in read_metrics(tmp_path)] == [1]
-    with Journal(tmp_path, 1, False):
+    with MetricsLog(tmp_path, 1, False):
         pass
     assert (tmp_path / "metrics.jsonl").read_bytes() == line + b"\n"
 
@@ -138,19 +144,19 @@ def test_what_stands_behind_a_damaged_line_is_lost(tmp_path: Path, damaged: byte
 def test_earlier_steps_that_cannot_be_read_are_a_line(tmp_path: Path, step: int) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/proc/self/mem")
     with pytest.raises(CheckpointError, match=r"metrics.jsonl cannot be read \(Input/"):
-        Journal(tmp_path, step, False)
+        MetricsLog(tmp_path, step, False)
 
 
 def test_a_resumed_training_knows_what_was(tmp_path: Path, clock: Clock) -> None:
-    with Journal(tmp_path, 0, False) as journal:
+    with MetricsLog(tmp_path, 0, False) as log:
         for step in (1, 2, 3):
             clock.sleep(0.02)
-            journal.record(step, LOSSES, NORMS, 0.1, FOUND if step == 1 else None)
+            log.record(step, LOSSES, NORMS, 0.1, FOUND if step == 1 else None)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "sec']))
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
-    with Journal(tmp_path, 2, False) as journal:
-        assert "mIoU 31.2" in journal.record(3, LOSSES, NORMS, 0.1)
+    with MetricsLog(tmp_path, 2, False) as log:
+        assert "mIoU 31.2" in log.record(3, LOSSES, NORMS, 0.1)
     again = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert again[:2] == lines[:2]
     assert len(again) == 3
@@ -160,11 +166,11 @@ def test_a_resumed_training_knows_what_was(tmp_path: Path, clock: Clock) -> None
 
 
 def test_seconds_do_not_count_validations(tmp_path: Path, clock: Clock) -> None:
-    with Journal(tmp_path, 0, False) as journal:
+    with MetricsLog(tmp_path, 0, False) as log:
         clock.sleep(0.2)
-        with journal.pace.paused():
+        with log.throughput.paused():
             clock.sleep(0.3)
-        journal.record(1, LOSSES, NORMS, 0.1)
+        log.record(1, LOSSES, NORMS, 0.1)
     assert training_seconds(tmp_path) == 0.2
 
 
@@ -199,7 +205,7 @@ def test_a_line_of_other_kinds_is_damaged(tmp_path: Path, damage: dict[str, obje
     lines = [{"step": 1, "seconds": 1}, {"step": 2, "seconds": 2.5, **damage}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_metrics(tmp_path) == lines[:1]
-    with Journal(tmp_path, 5, False):
+    with MetricsLog(tmp_path, 5, False):
         pass
     assert read_metrics(tmp_path) == lines[:1]
 
@@ -216,10 +222,10 @@ def test_a_training_goes_on_without_curves(
     with (
         caplog.at_level(logging.WARNING),
         file_limit(1500 if full else 1 << 20),
-        Journal(tmp_path, 0, True) as journal,
+        MetricsLog(tmp_path, 0, True) as log,
     ):
         for step in range(1, 6):
-            journal.record(step, LOSSES, NORMS, 0.1, FOUND if step == 5 else None)
+            log.record(step, LOSSES, NORMS, 0.1, FOUND if step == 5 else None)
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
     reason = "File too large" if full else "File exists"
     said = f"{tmp_path / 'tensorboard'} cannot be written ({reason}); the run goes on without"
@@ -230,12 +236,12 @@ def test_a_training_goes_on_without_curves(
 def test_a_training_that_begins_anew_says_what_it_drops(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Journal(tmp_path, 0, False) as journal:
-        journal.record(20, LOSSES, NORMS, 0.1)
+    with MetricsLog(tmp_path, 0, False) as log:
+        log.record(20, LOSSES, NORMS, 0.1)
     assert caplog.text == ""
-    with Journal(tmp_path, 20, False):
+    with MetricsLog(tmp_path, 20, False):
         assert caplog.text == ""
-    with Journal(tmp_path, 0, False):
+    with MetricsLog(tmp_path, 0, False):
         assert "no checkpoint" in caplog.text
         assert "the 20 steps" in caplog.text
     assert read_metrics(tmp_path) == []

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rangeseg.engine.checkpoint import fitting
-from rangeseg.engine.optimiser import Descent
+from rangeseg.engine.optimiser import Optimiser
 from rangeseg.errors import CheckpointError
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method
@@ -21,14 +21,14 @@ STEPS = 6
 WEIGHT = "student.stem.0.0.weight"
 
 
-def start(name: str) -> tuple[Method[Any], Descent]:
+def start(name: str) -> tuple[Method[Any], Optimiser]:
     torch.manual_seed(0)
     method = METHODS[name](small_fidnet, make_task(), METHODS[name].Settings())
     to_device(method, torch.device("cpu"))
-    return method, Descent(method, STEPS, 1e-2, 1e-2, 0.3, 1.0)
+    return method, Optimiser(method, STEPS, 1e-2, 1e-2, 0.3, 1.0)
 
 
-def go(method: Method[Any], descent: Descent, steps: range) -> list[float]:
+def go(method: Method[Any], optimiser: Optimiser, steps: range) -> list[float]:
     """Steps with drawn gradients; the rates of learning."""
     rates = []
     for step in steps:
@@ -36,8 +36,8 @@ def go(method: Method[Any], descent: Descent, steps: range) -> list[float]:
         for parameter in method.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.randn(parameter.shape, generator=generator)
-        rates.append(descent.rate)
-        descent.step()
+        rates.append(optimiser.rate)
+        optimiser.step()
     return rates
 
 
@@ -106,9 +106,9 @@ def spoiled(field: str, number: float) -> Callable[[dict[str, Any]], object]:
 def test_a_state_that_does_not_fit_is_refused(
     change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
-    method, descent = start("supervised")
-    go(method, descent, range(2))
-    state = from_file(descent.state_dict())
+    method, optimiser = start("supervised")
+    go(method, optimiser, range(2))
+    state = from_file(optimiser.state_dict())
     change(state)
     fresh = start("supervised")[1]
     said = rf"last\.pt does not fit the run: .*{message}"
@@ -122,9 +122,9 @@ def test_a_state_that_does_not_fit_is_refused(
 def test_moments_that_are_no_plain_numbers_are_refused(
     convert: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
-    method, descent = start("supervised")
-    go(method, descent, range(2))
-    state = from_file(descent.state_dict())
+    method, optimiser = start("supervised")
+    go(method, optimiser, range(2))
+    state = from_file(optimiser.state_dict())
     moments = state["optimiser"][WEIGHT]
     moments["exp_avg"] = convert(moments["exp_avg"])
     with pytest.raises(CheckpointError, match=r"last\.pt does not fit"), fitting(Path("last.pt")):
@@ -133,9 +133,9 @@ def test_moments_that_are_no_plain_numbers_are_refused(
 
 def test_moments_without_memory_of_their_own_get_it() -> None:
     """One number seen everywhere, as strides of 0 have it: the optimiser would write behind it."""
-    (method, descent), (other_method, resumed) = start("supervised"), start("supervised")
-    go(method, descent, range(2))
-    state = descent.state_dict()
+    (method, optimiser), (other_method, resumed) = start("supervised"), start("supervised")
+    go(method, optimiser, range(2))
+    state = optimiser.state_dict()
     moments = state["optimiser"][WEIGHT]
     moments["exp_avg"] = torch.zeros(1).expand(moments["exp_avg"].shape)
     resumed.load_state_dict(from_file(state))

@@ -27,7 +27,7 @@ from rangeseg.datasets.simulated import Simulated
 from rangeseg.datasets.splits import check_split, read_split
 from rangeseg.engine.checkpoint import Identity, fitting, load_checkpoint, save_checkpoint
 from rangeseg.engine.inference import EvaluateSettings, Predictor
-from rangeseg.engine.optimiser import Descent
+from rangeseg.engine.optimiser import Optimiser
 from rangeseg.errors import RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.geometry.sensor import RowRule
@@ -327,12 +327,12 @@ def _checkpoint(root: Path) -> Target:
     torch.manual_seed(0)
     method = METHODS["supervised"](three_layers, make_task(), METHODS["supervised"].Settings())
     identity = Identity("supervised", ("a", "b", "c", "d"), "0" * 64, {"model.width": 4})
-    started = _one_step(method, Descent(method, 4, 1e-3, 1e-2, 0.3, 1.0))
+    started = _one_step(method, Optimiser(method, 4, 1e-3, 1e-2, 0.3, 1.0))
     save_checkpoint(path, identity, 1, method, started.state_dict())
 
     def read() -> None:
         step, training = load_checkpoint(path, identity, method, CPU)
-        descent = Descent(method, 4, 1e-3, 1e-2, 0.3, 1.0)
+        descent = Optimiser(method, 4, 1e-3, 1e-2, 0.3, 1.0)
         with fitting(path):
             descent.load_state_dict(training)
         assert step == 1
@@ -349,7 +349,7 @@ def _checkpoint(root: Path) -> Target:
     return Target("checkpoint", path, inputs.checkpoints(path.read_bytes()), read)
 
 
-def _one_step(method: Method[Any], descent: Descent) -> Descent:
+def _one_step(method: Method[Any], descent: Optimiser) -> Optimiser:
     for parameter in method.parameters():
         parameter.grad = torch.ones_like(parameter)
     descent.step()

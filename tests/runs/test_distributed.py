@@ -21,13 +21,13 @@ from rangeseg.cli import main
 from rangeseg.datasets.batches import SampleKey, StepSampler
 from rangeseg.engine.batch_norm import synchronise_batch_norms
 from rangeseg.engine.metrics_log import read_metrics
-from rangeseg.engine.optimiser import Descent
+from rangeseg.engine.optimiser import Optimiser
 from rangeseg.engine.trainer import batch_seed
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.runs.trained import load_run
 from rangeseg.system.device import to_device
-from rangeseg.system.distributed import agree, gather, on_first, process_number, share, wrapped
+from rangeseg.system.distributed import all_reduce_max, gather, on_rank_zero, rank, shard, wrap_ddp
 from tests.runs.pair import Pair, two_processes
 
 from ..methods.conftest import (
@@ -104,7 +104,7 @@ def one_step(case: str) -> dict[str, Tensor]:
         for fields in (batch.labelled, batch.unlabelled):
             fields["image"] = fields["image"].double()
     context = StepContext(90, 100, torch.Generator().manual_seed(number))
-    model = wrapped(method)  # it must outlive the backward
+    model = wrap_ddp(method)  # it must outlive the backward
     losses = model(batch, context)
     torch.stack(list(losses.values())).sum().backward()
     found = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
@@ -117,9 +117,9 @@ def few_steps(name: str) -> dict[str, Tensor]:
     method = make(name, drawless=False, **({} if name == "supervised" else {"ramp_start": 0.3}))
     synchronise_batch_norms(method, CPU)
     to_device(method, CPU)
-    descent = Descent(method, STEPS, 1e-2, 1e-2, 0.3, 1.0)
-    model = wrapped(method)
-    number, parts = process_number(), torch.distributed.get_world_size()
+    descent = Optimiser(method, STEPS, 1e-2, 1e-2, 0.3, 1.0)
+    model = wrap_ddp(method)
+    number, parts = rank(), torch.distributed.get_world_size()
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(batch_seed(0, step))
         context = StepContext(step, STEPS, generator)
@@ -134,15 +134,15 @@ def few_steps(name: str) -> dict[str, Tensor]:
 def work(folder: str) -> None:
     """What one of two processes finds, in a file."""
     torch.distributed.init_process_group("gloo")
-    number = process_number()
+    number = rank()
     found: dict[str, Any] = {
         "gradients": {case: one_step(case) for case in DRAWLESS},
         "states": {name: few_steps(name) for name in METHODS},
         "draws": [batch_seed(0, step) % (1 << 32) for step in range(10)],
-        "agreed": agree(number, 5 - number),
-        "first": on_first(lambda: number),
+        "agreed": all_reduce_max(number, 5 - number),
+        "first": on_rank_zero(lambda: number),
         "gathered": gather({number}),
-        "share": share(list(range(7))),
+        "share": shard(list(range(7))),
     }
     torch.save(found, f"{folder}/{number}.pt")
     torch.distributed.destroy_process_group()
@@ -224,7 +224,7 @@ def test_gradients_are_exchanged_once_a_step(
     words = ["train", *tiny_config, "--method", "supervised", "--labels", "10%"]
     words += ["--set", "train.steps=3", "--set", "train.accumulate=2"]
     assert main([*words, "--out", str(tmp_path / "alone")]) == 0
-    monkeypatch.setattr("rangeseg.engine.trainer.wrapped", wrap)
+    monkeypatch.setattr("rangeseg.engine.trainer.wrap_ddp", wrap)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
     )
@@ -244,9 +244,9 @@ def test_one_process_needs_no_other() -> None:
     method = make("supervised", drawless=True)
     before = copy.deepcopy(method)
     synchronise_batch_norms(method, CPU)
-    assert wrapped(method) is method
+    assert wrap_ddp(method) is method
     assert [type(m) for m in method.modules()] == [type(m) for m in before.modules()]
-    assert (agree(3, 4), gather(5), share([1, 2]), process_number()) == ([3, 4], [5], [1, 2], 0)
+    assert (all_reduce_max(3, 4), gather(5), shard([1, 2]), rank()) == ([3, 4], [5], [1, 2], 0)
 
 
 @pytest.mark.parametrize("parts", [2, 3, 6])

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from rangeseg.cli import main
-from rangeseg.engine.metrics_log import Journal, Watch
+from rangeseg.engine.metrics_log import MetricsLog, Watch
 from rangeseg.errors import RangesegError
 from rangeseg.runs.trained import load_run
 from rangeseg.system.files import sole_user, write_file, writing
@@ -232,11 +232,11 @@ def test_a_full_disk_ends_with_one_line(
 
 def test_metrics_on_a_full_disk(tmp_path: Path) -> None:
     losses = {"supervised": torch.tensor(1.0)}
-    with Journal(tmp_path, 0, False) as journal, file_limit(150):
-        journal.record(1, losses, {}, 0.1)
+    with MetricsLog(tmp_path, 0, False) as log, file_limit(150):
+        log.record(1, losses, {}, 0.1)
         said = r"metrics\.jsonl cannot be written \(File too large\): make room"
         with pytest.raises(RangesegError, match=said):
-            journal.record(2, losses, {}, 0.1)
+            log.record(2, losses, {}, 0.1)
 
 
 def test_the_first_step_that_is_not_finite_is_named() -> None:

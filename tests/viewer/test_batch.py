@@ -14,11 +14,11 @@ from rangeseg.datasets.range_images import RangeImages
 from rangeseg.drawing.colours import UNSURE, label_colours, range_colours
 from rangeseg.drawing.sheets import enlarge
 from rangeseg.methods import METHODS
-from rangeseg.methods import rangemix as rangemix_module
+from rangeseg.methods import exchange_mix as exchange_mix_module
 from rangeseg.runs.config import RunConfig, load_config, load_run_config
 from rangeseg.runs.experiment import build_method, open_source
 from rangeseg.runs.train import plan_run
-from rangeseg.viewer.batch import Witness, student_batch
+from rangeseg.viewer.batch import ForwardRecorder, student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
 
 CPU = torch.device("cpu")
@@ -88,16 +88,16 @@ def test_a_step_of_several_batches_is_shown_by_its_first(small_config: list[str]
 def test_what_is_taught_is_what_the_loss_gets(
     small_config: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RangeMix hands the labels of the mixed scans to a loss, then those of the whole ones."""
+    """ExchangeMix hands the labels of the mixed scans to a loss, then those of the whole ones."""
     told: list[tuple[torch.Tensor, torch.Tensor]] = []
-    loss = rangemix_module.masked_cross_entropy
+    loss = exchange_mix_module.masked_cross_entropy
 
     def listen(logits: Any, labels: Any, valid: Any, weights: Any, sure: Any) -> Any:
         told.append((labels.clone(), valid.clone()))
         return loss(logits, labels, valid, weights, sure)
 
-    monkeypatch.setattr(rangemix_module, "masked_cross_entropy", listen)
-    batch = student_batch(config_of(small_config, "rangemix"), None, 3, CPU)
+    monkeypatch.setattr(exchange_mix_module, "masked_cross_entropy", listen)
+    batch = student_batch(config_of(small_config, "exchange_mix"), None, 3, CPU)
     labels, valid = (torch.cat(parts) for parts in zip(*told, strict=True))
     others = slice(2, None)  # after the labelled scans
     np.testing.assert_array_equal(batch.origin[others] > 0, valid.numpy())
@@ -123,7 +123,7 @@ def test_listening_changes_nothing_but_the_last_channel(small_config: list[str])
     image = torch.randn(2, len(config.range_image.channels), 32, 64)
     with torch.no_grad():
         before = method.student(image)
-        Witness(method)
+        ForwardRecorder(method)
         after = method.student(torch.cat([image, torch.ones(2, 1, 32, 64)], dim=1))
     torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)
 

@@ -1,4 +1,4 @@
-"""RangeMix."""
+"""ExchangeMix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rangeseg.methods.perturbation import drop_channels
 from rangeseg.models import NetworkFactory
 
 
-class RangeMixSettings(UnsupervisedSettings):
+class ExchangeMixSettings(UnsupervisedSettings):
     """Chosen on the validation sequence of the simulated street."""
 
     ema_momentum: float = Field(default=0.99, ge=0, lt=1)
@@ -30,7 +30,7 @@ class RangeMixSettings(UnsupervisedSettings):
     feature_dropout: float = Field(default=0.5, ge=0, lt=1)  # share of the channels of these
 
 
-class RangeMix(TeacherMethod[RangeMixSettings]):
+class ExchangeMix(TeacherMethod[ExchangeMixSettings]):
     """Labelled scans as they are and unlabelled scans perturbed exchange boxes and bands.
 
     This project's own method, made of the parts of others:
@@ -56,10 +56,10 @@ class RangeMix(TeacherMethod[RangeMixSettings]):
     differ by.
     """
 
-    Settings = RangeMixSettings
+    Settings = ExchangeMixSettings
 
     def __init__(
-        self, build_network: NetworkFactory, task: Task, settings: RangeMixSettings
+        self, build_network: NetworkFactory, task: Task, settings: ExchangeMixSettings
     ) -> None:
         super().__init__(build_network, task, settings, settings.ema_momentum)
 

@@ -1,11 +1,11 @@
-"""RangeMix: what is mixed, which pixels are learnt."""
+"""ExchangeMix: what is mixed, which pixels are learnt."""
 
 import pytest
 import torch
 
+from rangeseg.methods.exchange_mix import ExchangeMix, ExchangeMixSettings
 from rangeseg.methods.losses import masked_cross_entropy
 from rangeseg.methods.perturbation import PerturbationSettings
-from rangeseg.methods.rangemix import RangeMix, RangeMixSettings
 
 from .conftest import (
     CLASSES,
@@ -18,13 +18,13 @@ from .conftest import (
 )
 
 
-def make(task: dict | None = None, **settings: object) -> RangeMix:
+def make(task: dict | None = None, **settings: object) -> ExchangeMix:
     torch.manual_seed(0)
     changes = {"labelled": "plain", "perturbation": NO_PERTURBATION} | (task or {})
-    return RangeMix(pixelwise, make_task(**changes), RangeMixSettings(**settings)).train()
+    return ExchangeMix(pixelwise, make_task(**changes), ExchangeMixSettings(**settings)).train()
 
 
-def seen_by_the_student(method: RangeMix, seed: int = 0) -> torch.Tensor:
+def seen_by_the_student(method: ExchangeMix, seed: int = 0) -> torch.Tensor:
     """The mixed images (2B,C,H,W) of a step."""
     images: list[torch.Tensor] = []
     encode = method.student.encode
@@ -115,7 +115,7 @@ def test_the_unlabelled_scans_are_learnt_whole(confidence: float) -> None:
 
 def test_only_the_whole_unlabelled_scans_lose_channels() -> None:
     torch.manual_seed(0)
-    method = RangeMix(small_fidnet, make_task(), RangeMixSettings()).train()
+    method = ExchangeMix(small_fidnet, make_task(), ExchangeMixSettings()).train()
     encode, decode = method.student.encode, method.student.decode
     encoded: list[list[torch.Tensor]] = []
     decoded: list[list[torch.Tensor]] = []
@@ -133,4 +133,4 @@ def test_only_the_whole_unlabelled_scans_lose_channels() -> None:
 @pytest.mark.parametrize("wrong", [{"confidence": 1.1}, {"feature_dropout": 1.0}])
 def test_settings_are_checked(wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        RangeMixSettings(**wrong)
+        ExchangeMixSettings(**wrong)
