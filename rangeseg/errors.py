@@ -51,6 +51,11 @@ class LostProcessError(RangesegError):
         self.spoken_for = spoken_for
 
 
+def one_line(error: BaseException) -> str:
+    """The message of any library's error as one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def unknown_name(kind: str, name: str, known: "list[str] | tuple[str, ...]") -> ConfigError:
     """The error for a name that is not registered; it lists the options and the nearest one."""
     import difflib

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from rangeseg.errors import ConfigError, RangesegError
+
 if sys.platform != "win32":
     import fcntl
 
@@ -19,6 +21,25 @@ PARTIAL = ".partial"
 
 LOCK = ".lock"
 """An empty file in the folder that a process holds; one that is found holds nothing by itself."""
+
+
+@contextmanager
+def writable(path: Path, remedy: str, error: type[RangesegError] = ConfigError) -> Iterator[None]:
+    """Turn a failed write in the block into one line for the user.
+
+    Args:
+        path: the file or folder that is written.
+        remedy: what to do, e.g. ``make room, or choose another --out``.
+        error: the class that is raised.
+
+    Raises:
+        RangesegError: ``PATH cannot be written (No space left on device): REMEDY``.
+    """
+    try:
+        yield
+    except OSError as fault:
+        reason = fault.strerror or fault
+        raise error(f"{path} cannot be written ({reason}): {remedy}") from None
 
 
 def write_file(path: Path, content: bytes | memoryview | str) -> None:
