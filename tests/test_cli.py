@@ -13,7 +13,8 @@ import torch
 from rangeseg.cli import main
 from rangeseg.methods import METHODS
 from rangeseg.runs.config import load_config
-from rangeseg.runs.train import plan_run, run_folder
+from rangeseg.runs.folder import run_folder
+from rangeseg.runs.plan import plan_run
 from rangeseg.runs.trained import read_result
 
 Capture = pytest.CaptureFixture[str]
@@ -320,7 +321,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(
     assert main(words) == 2
     assert "is not empty: add --resume" in error_of(capsys)
     assert main([*words, "--resume"]) == 2
-    assert "so it is no run" in error_of(capsys)
+    assert "is not a run folder" in error_of(capsys)
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
@@ -334,7 +335,7 @@ def test_a_list_of_the_user_is_no_leftover_of_ours(
     assert main(words) == 2
     assert "is not empty" in error_of(capsys)
     assert main([*words, "--resume"]) == 2
-    assert "so it is no run" in error_of(capsys)
+    assert "is not a run folder" in error_of(capsys)
     assert (run / "labelled.txt").read_text() == notes
     (run / "labelled.txt").write_text("# labelled: 10%, seed 3\n00/0000")  # a run was killed
     assert main(words) == 0
@@ -383,7 +384,7 @@ def test_a_checkpoint_of_another_network_is_refused(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["evaluate", "nowhere"], 2, "nowhere holds no config.yaml, so it is no run"),
+        (["evaluate", "nowhere"], 2, "nowhere is not a run folder"),
         (["report", "nowhere"], 3, "nowhere is not a folder: name those that hold runs"),
         (["report", "."], 3, "no result.json in .: train and evaluate runs first"),
         (["config", "nowhere.yaml"], 2, "nowhere.yaml does not exist"),

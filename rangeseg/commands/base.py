@@ -85,6 +85,15 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (%(default)s)")
 
 
+def add_on_bad_scan(parser: argparse.ArgumentParser) -> None:
+    """Add ``--on-bad-scan``."""
+    parser.add_argument(
+        "--on-bad-scan", choices=("fail", "skip"),
+        help="skip: report a scan that cannot be read and leave it out, up to 1 %% of all "
+        "(default: dataset.on_bad_scan, which is fail)",
+    )  # fmt: skip
+
+
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Parse, run ``arguments.run(arguments)``, and turn every error into one line on stderr.
 

@@ -26,8 +26,9 @@ from rangeseg.errors import ConfigError, DataError, RangesegError
 from rangeseg.geometry.channels import to_image
 from rangeseg.report.tables import markdown_table
 from rangeseg.runs.config import load_config
-from rangeseg.runs.experiment import open_source
-from rangeseg.runs.trained import load_run, read_result, result_path
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.folder import result_path
+from rangeseg.runs.trained import load_run, read_result
 from rangeseg.system.distributed import end_with_parent
 from rangeseg.system.progress import Progress
 
@@ -81,7 +82,7 @@ def run_demo(out: Path, steps: int | None = None) -> str:
     _check_steps([f for m, f in folders.items() if m not in missing], config.train.steps)
     if (out / "data" / "simulation.json").is_file():
         print(f"data: {out / 'data'} is already there", file=sys.stderr)
-    open_source(config).scan_ids(SPLIT)  # simulates on first use
+    Experiment(config).source.scan_ids(SPLIT)  # simulates on first use
 
     for method, folder in folders.items():
         if method not in missing:
@@ -196,7 +197,8 @@ def _draw(
     device = torch.device("cpu")
     scan_id = ""
     for method, folder in folders.items():
-        _, source, predictor = load_run(folder, device)
+        experiment, predictor = load_run(folder, device)
+        source = experiment.source
         scan_id = scan_id or _richest(source)
         (predictions[method],) = predictor.predict(source, [scan_id])
     info = source.info

@@ -110,12 +110,12 @@ def _data(config: Path | None) -> Iterator[str]:
 def _root(path: Path) -> str:
     from rangeseg.datasets import missing_data
     from rangeseg.runs.config import load_config
-    from rangeseg.runs.experiment import open_source
+    from rangeseg.runs.experiment import Experiment
 
     try:
         config = load_config(path)
         root = config.dataset.root
-        source = open_source(config)
+        source = Experiment(config).source
         missing = missing_data(source)
         if missing:
             makes_itself = config.dataset.name == "simulated"

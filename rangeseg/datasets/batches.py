@@ -20,6 +20,7 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.range_images import RangeImages, Sample
 from rangeseg.errors import DataError, RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings
+from rangeseg.system.distributed import rank
 from rangeseg.system.process import keep_freed_memory
 
 _log = logging.getLogger(__name__)
@@ -71,8 +72,8 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
         source: where the scans are.
         images: the projection.
         augmentation: how strong.
-        labelled: ids that may stand in for a bad labelled scan.
-        unlabelled: ids that may stand in for a bad unlabelled scan.
+        labelled: ids of the labelled scans; any may stand in for a bad one.
+        unlabelled: the same of the scans whose labels are never read.
         bad_scans: what is done about them, and where ``read_steps`` counts them.
     """
 
@@ -86,7 +87,7 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
         bad_scans: BadScans | None = None,
     ) -> None:
         self.source, self.images, self.augmentation = source, images, augmentation
-        self.substitutes = {True: labelled, False: unlabelled}
+        self.labelled, self.unlabelled = list(labelled), list(unlabelled)
         self.bad_scans = bad_scans or BadScans("fail", len(labelled) + len(unlabelled))
 
     def __getitem__(self, key: SampleKey) -> LoadedSample | RangesegError:
@@ -117,12 +118,25 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
     def _candidates(self, key: SampleKey) -> Iterator[str]:
         """The scan of a key, then those that may stand in for it: a function of the key alone."""
         yield key.scan_id
-        others = self.substitutes[key.labelled]
+        others = self.labelled if key.labelled else self.unlabelled
         if self.bad_scans.policy == "fail" or not others:
             return
         rng = np.random.default_rng((*key.seed, _SUBSTITUTE))
         for place in rng.integers(len(others), size=_SUBSTITUTES_TRIED):
             yield others[place]
+
+
+def batch_seed(seed: int, batch: int) -> int:
+    """The seed of what is drawn for a batch in this process.
+
+    The generator of a CPU takes 32 bits: multiples of the golden section keep the processes far
+    apart in them.
+
+    Args:
+        seed: of the training.
+        batch: its number, from 0 on.
+    """
+    return seed * 1_000_003 + batch + rank() * 0x9E3779B1
 
 
 # NumPy pads a seed with zeros, so (1, 2) and (1, 2, 0) are one stream: a word tells them apart.

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from rangeseg.engine.metrics_log import not_finite
-from rangeseg.errors import CheckpointError
+from rangeseg.engine.finite import not_finite
+from rangeseg.errors import CheckpointError, one_line
 from rangeseg.methods.base import Method
-from rangeseg.system.files import PARTIAL, write_file
+from rangeseg.system.files import PARTIAL, writable, write_file
 
 _log = logging.getLogger(__name__)
 
@@ -88,15 +88,9 @@ def save_checkpoint(
         },
         content,
     )
-    try:
+    with writable(path, f"make room for step {step} and go on with --resume", CheckpointError):
         _keep_previous(path)
         write_file(path, content.getbuffer())
-    except OSError as error:
-        before = f"; {path.name} is that of an earlier step" if path.is_file() else ""
-        raise CheckpointError(
-            f"{path} of step {step} cannot be written ({error.strerror}){before}: make room and "
-            "go on with --resume"
-        ) from None
 
 
 def _keep_previous(path: Path) -> None:
@@ -191,8 +185,9 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     except torch.cuda.OutOfMemoryError:  # the file is sound
         raise
     except Exception as error:  # PyTorch and zipfile raise nearly anything on hostile bytes
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CheckpointError(f"{path} is damaged or not a checkpoint ({reason})") from None
+        raise CheckpointError(
+            f"{path} is damaged or not a checkpoint ({one_line(error)})"
+        ) from None
     found = state.get("format") if isinstance(state, dict) else None
     if type(found) is not int or found != FORMAT:  # a tensor has no truth value
         raise CheckpointError(
@@ -239,8 +234,7 @@ def fitting(path: Path) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{path} does not fit the run: {reason}") from None
+        raise CheckpointError(f"{path} does not fit the run: {one_line(error)}") from None
 
 
 def _check_archive(path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rangeseg.engine.tensorboard import TensorBoard
 from rangeseg.engine.validation import Validated
-from rangeseg.errors import CheckpointError, RangesegError
+from rangeseg.errors import CheckpointError
 from rangeseg.methods.mixing import Fields
 from rangeseg.system.distributed import all_reduce_sum, gather, rank, world_size
 from rangeseg.system.files import write_file
@@ -24,8 +24,6 @@ from rangeseg.system.files import write_file
 METRICS = "metrics.jsonl"
 
 _log = logging.getLogger(__name__)
-
-_NEVER = 1 << 62
 
 _NO_TERMS = {
     "step", "seconds", "rate", "loss", "data_wait", "scans_per_second", "gpu_memory_gib",
@@ -72,47 +70,6 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 def loss_terms(line: Mapping[str, Any]) -> dict[str, float]:
     """The terms of the loss in a line of ``metrics.jsonl``."""
     return {k: v for k, v in line.items() if k not in _NO_TERMS and not k.startswith(_NORM)}
-
-
-class Watch:
-    """Finds the first step in which a loss or a gradient was no longer finite.
-
-    It looks at every step and says so only when asked: to ask would wait for the GPU.
-    """
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._first: Tensor | None = None  # (terms,) int64
-
-    def look(self, step: int, values: Mapping[str, Tensor]) -> None:
-        """Look at the scalars of a step, which have the same names at each."""
-        now = torch.stack([value.detach().float() for value in values.values()])
-        if self._first is None:
-            self._names = list(values)
-            self._first = torch.full_like(now, _NEVER, dtype=torch.long)
-        self._first = torch.where(now.isfinite(), self._first, self._first.clamp(max=step))
-
-    def check(self) -> None:
-        """Look back at all steps since the start, in all processes.
-
-        Raises:
-            RangesegError: a value was not finite.
-        """
-        if self._first is None:
-            return
-        if world_size() > 1:
-            torch.distributed.all_reduce(self._first, torch.distributed.ReduceOp.MIN)
-        steps = self._first.tolist()
-        if min(steps) < _NEVER:
-            raise not_finite(self._names[steps.index(min(steps))], min(steps))
-
-
-def not_finite(what: str, step: int) -> RangesegError:
-    """The error for a value that is infinite or not a number."""
-    return RangesegError(
-        f"{what} was no longer finite in step {step}, and nothing was saved from there on: begin "
-        "again in another --out with a lower train.learning_rate, or with train.precision=float32"
-    )
 
 
 class MetricsLog:

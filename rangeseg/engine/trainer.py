@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.batches import (
     StepSampler,
     TrainingScans,
+    batch_seed,
     naming_dead_loaders,
     read_steps,
     training_loader,
@@ -30,7 +31,8 @@ from rangeseg.engine.checkpoint import (
     save_checkpoint,
 )
 from rangeseg.engine.compiling import CompileMode, compiled, uncompiled
-from rangeseg.engine.metrics_log import MetricsLog, Throughput, Watch
+from rangeseg.engine.finite import FiniteCheck
+from rangeseg.engine.metrics_log import MetricsLog, Throughput
 from rangeseg.engine.optimiser import Optimiser
 from rangeseg.engine.validation import Validation
 from rangeseg.geometry.augmentation import AugmentationSettings
@@ -114,27 +116,22 @@ def class_weights(frequencies: Tensor) -> Tensor:
 def train(
     method: Method[Any],
     scans: TrainingScans,
-    labelled: list[str],
-    unlabelled: list[str],
     settings: TrainSettings,
     identity: Identity,
     run: Path,
     seed: int,
     device: torch.device,
     validation: Validation | None,
-    show: Callable[[], None],
     finish: Callable[[], None],
 ) -> None:
     """Train a method; writes ``metrics.jsonl`` and ``last.pt`` into the run's folder.
 
-    Where there is a checkpoint, the training goes on from it. Processes that were joined train one
+    If there is a checkpoint, the training goes on from it. Processes that were joined train one
     method together.
 
     Args:
         method: what is trained.
-        scans: where samples come from.
-        labelled: ids of the labelled scans.
-        unlabelled: ids of the scans whose labels are never read.
+        scans: the labelled and unlabelled scans.
         settings: how.
         identity: what the checkpoint belongs to.
         run: the folder, which exists.
@@ -142,7 +139,6 @@ def train(
         device: where.
         validation: evaluates the method every ``validate_every`` steps, but not after the last one;
             None for never.
-        show: called by the first process when a validation has been recorded.
         finish: called by every process between the last step and its checkpoint.
 
     Raises:
@@ -152,6 +148,7 @@ def train(
         LostProcessError: another process ended.
         Interrupted: on SIGINT or SIGTERM, after saving.
     """
+    # The method on its device, with the state of the last checkpoint if there is one.
     if settings.deterministic:
         make_deterministic()
     synchronise_batch_norms(method, device)
@@ -163,24 +160,16 @@ def train(
         method, settings.steps, settings.learning_rate, settings.weight_decay, settings.warm_up,
         settings.clip_norm,
     )  # fmt: skip
-    step = 0
-    checkpoint = on_rank_zero(lambda: find_checkpoint(run))
-    if checkpoint is not None:
-        step, state = load_checkpoint(checkpoint, identity, method, device)
-        with fitting(checkpoint):
-            optimiser.load_state_dict(state)
+    step = _resume(run, identity, method, optimiser, device)
 
-    def save() -> None:
-        if rank() == 0:
-            save_checkpoint(run / CHECKPOINT, identity, step, method, optimiser.state_dict())
-
-    unlabelled = unlabelled if method.uses_unlabelled else []
-    part, each = (rank(), world_size()), settings.accumulate
-    reads = range(each * step, each * settings.steps)
-    sampler = StepSampler(labelled, unlabelled, settings.batch_size, seed, reads, part)
+    # The batches from that step on; several processes share each of them.
+    reads = range(settings.accumulate * step, settings.accumulate * settings.steps)
+    sampler = StepSampler(
+        scans.labelled, scans.unlabelled, settings.batch_size, seed, reads, (rank(), world_size())
+    )
     loader = training_loader(scans, sampler, settings.workers, device.type == "cuda")
     generator = torch.Generator(device)
-    model, watch, saved, stop = wrap_ddp(method), Watch(), time.monotonic(), 0
+    model, check, saved, stop = wrap_ddp(method), FiniteCheck(), time.monotonic(), 0
     with (
         naming_dead_loaders(),
         MetricsLog(run, step, settings.tensorboard) as log,
@@ -190,52 +179,49 @@ def train(
         collected_signals() as received,
     ):
         while step < settings.steps:
+            # Gradients of the losses, summed over the batches of this step.
             begin_step()
             context = StepContext(step, settings.steps, generator)
-            parts = []
-            numbers = range(each * step, each * (step + 1))
-            for number in numbers:
-                # One seed per batch: what is drawn depends on it alone, as in the sampler.
-                generator.manual_seed(batch_seed(seed, number))
-                with averaging(model, now=number == numbers[-1]):
-                    with autocast(device, settings.precision):
-                        terms: dict[str, Tensor] = model(next(batches), context)
-                    loss = torch.stack(list(terms.values())).sum() / each
-                    loss.backward()  # type: ignore[no-untyped-call]
-                parts.append({name: term.detach() for name, term in terms.items()})
-                method.after_batch()
-            losses = {name: torch.stack([p[name] for p in parts]).mean() for name in parts[0]}
+            losses = _accumulate(method, model, batches, context, settings, seed)
+
+            # New weights, and what the method derives from them (teacher, banks).
             norms = optimiser.step()
             method.after_step(context)
             step += 1
-            watch.look(step, {**losses, **norms})
-            ended = step == settings.steps
-            validated = None
+            check.look(step, {**losses, **norms})
+
+            # A look at the mIoU on validation scans.
+            ended, validated = step == settings.steps, None
             if validation is not None and not ended and step % settings.validate_every == 0:
-                watch.check()  # it also waits for the GPU: the pause begins when the step is done
+                check.raise_if_not_finite()  # waits for the GPU: the pause begins after the step
                 with log.throughput.paused(), uncompiled(method):
                     validated = validation.run(method)
 
-            # A signal and the clock are looked at once: they may change at any moment.
+            # What is due. Processes agree: a signal or the clock may change at any moment.
             overdue = time.monotonic() - saved > 60 * settings.save_minutes
             stop, due = all_reduce_max(received[0] if received else 0, overdue)
             recording = ended or validated is not None or step % settings.log_every == 0
             saving = ended or stop or due or step % settings.save_every == 0
+
+            # The log and the progress bar.
             note = ""
             if recording or saving:
-                watch.check()
+                check.raise_if_not_finite()
             if recording:
                 note = log.record(step, losses, norms, optimiser.rate, validated)
             progress.update(note=note)
+
+            # The checkpoint, after the last step with the batch norms that are evaluated.
             if ended:
                 with uncompiled(method):
                     finish()
+            if saving and rank() == 0:
+                save_checkpoint(run / CHECKPOINT, identity, step, method, optimiser.state_dict())
             if saving:
-                save()
                 saved = time.monotonic()
-            if validated is not None and rank() == 0:
+            if validation is not None and validated is not None and rank() == 0:
                 with log.throughput.paused():
-                    show()
+                    validation.show()
             if stop:
                 break
         # No process ends before the checkpoint is there, and a signal may have come meanwhile.
@@ -244,17 +230,44 @@ def train(
         raise Interrupted(stop)
 
 
-def batch_seed(seed: int, batch: int) -> int:
-    """The seed of what is drawn for a batch in this process.
+def _resume(
+    run: Path,
+    identity: Identity,
+    method: Method[Any],
+    optimiser: Optimiser,
+    device: torch.device,
+) -> int:
+    """Load the last checkpoint, if there is one; returns the steps done."""
+    checkpoint = on_rank_zero(lambda: find_checkpoint(run))
+    if checkpoint is None:
+        return 0
+    step, state = load_checkpoint(checkpoint, identity, method, device)
+    with fitting(checkpoint):
+        optimiser.load_state_dict(state)
+    return step
 
-    The generator of a CPU takes 32 bits: multiples of the golden section keep the processes far
-    apart in them.
 
-    Args:
-        seed: of the training.
-        batch: its number, from 0 on.
-    """
-    return seed * 1_000_003 + batch + rank() * 0x9E3779B1
+def _accumulate(
+    method: Method[Any],
+    model: nn.Module,
+    batches: Iterator[TrainingBatch],
+    context: StepContext,
+    settings: TrainSettings,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Forward and backward of every batch of a step; returns the mean of each loss term."""
+    count, parts = settings.accumulate, []
+    for part in range(count):
+        # One seed per batch: what is drawn depends on it alone, as in the sampler.
+        context.generator.manual_seed(batch_seed(seed, count * context.step + part))
+        with averaging(model, now=part == count - 1):
+            with autocast(context.generator.device, settings.precision):
+                terms: dict[str, Tensor] = model(next(batches), context)
+            loss = torch.stack(list(terms.values())).sum() / count
+            loss.backward()  # type: ignore[no-untyped-call]
+        parts.append({name: term.detach() for name, term in terms.items()})
+        method.after_batch()
+    return {name: torch.stack([p[name] for p in parts]).mean() for name in parts[0]}
 
 
 def _batches(

@@ -52,6 +52,7 @@ class Validation:
         bad_scans: what is done about scans that cannot be read.
         make_predictor: around the network that the method would have evaluated.
         draw: makes the picture, of the first scan; None for no picture.
+        show: called by the first process when a validation has been recorded.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class Validation:
         bad_scans: BadScans,
         make_predictor: Callable[[], Predictor],
         draw: Callable[[Prediction], np.ndarray] | None,
+        show: Callable[[], None],
     ) -> None:
         self.source, self.scan_ids, self.bad_scans = source, scan_ids, bad_scans
-        self.make_predictor, self.draw = make_predictor, draw
+        self.make_predictor, self.draw, self.show = make_predictor, draw, show
 
     def run(self, method: Method[Any]) -> Validated:
         """Evaluate once; every process must.

@@ -1,18 +1,17 @@
-"""The parts of a run, built from its configuration."""
+"""The parts of a configuration: data set, range images, method, predictor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
 from torch import nn
 
 from rangeseg.datasets import open_dataset
-from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.datasets.split_files import fingerprint
+from rangeseg.datasets.splits import labelled_and_unlabelled
 from rangeseg.engine.checkpoint import Identity
 from rangeseg.engine.inference import Predictor
 from rangeseg.engine.trainer import class_weights
@@ -21,97 +20,121 @@ from rangeseg.methods import find_method
 from rangeseg.methods.base import Method, Task
 from rangeseg.models import build_network
 from rangeseg.models.network import Network
-from rangeseg.runs.config import Config, RunConfig
+from rangeseg.runs.config import AnyConfig, RunConfig
 
 
-def open_source(config: Config) -> ScanSource:
-    """The data set of a configuration."""
-    dataset = config.dataset
-    return open_dataset(dataset.name, dataset.root, dataset.description)
+class Experiment(Generic[AnyConfig]):
+    """Everything that a configuration describes; a command makes one and passes it on.
 
-
-def make_predictor(
-    config: Config, source: ScanSource, network: nn.Module, device: torch.device
-) -> Predictor:
-    """A trained network with the projection and back-projection of its configuration.
-
-    What was trained in bfloat16 predicts in it where the hardware has it: a GPU's run can be looked
-    at on any machine.
-    """
-    return Predictor(
-        network,
-        RangeImages(source.info, config.range_image),
-        config.evaluate,
-        source.info.label_map.num_classes,
-        device,
-        "auto" if config.train.precision == "bfloat16" else config.train.precision,
-    )
-
-
-def build_method(config: RunConfig, source: ScanSource, weights: torch.Tensor) -> Method[Any]:
-    """The method of a run with its newly initialised networks.
+    The configuration of a data set gives ``source`` and ``images``, that of a run all parts.
 
     Args:
-        config: of the run.
-        source: the data set.
-        weights: (K,) of the cross-entropy.
-    """
-    task = Task(
-        num_classes=source.info.label_map.num_classes,
-        channels=config.range_image.channels,
-        statistics=RangeImages(source.info, config.range_image).channel_statistics,
-        class_weights=weights,
-        labelled=config.train.labelled,
-        lovasz_weight=config.train.lovasz_weight,
-        boundary_weight=config.train.boundary_weight,
-        perturbation=config.train.perturbation,
-    )
+        config: of a data set or of a run.
 
-    def network() -> Network:
-        return build_network(config.model, len(task.channels), task.num_classes)
-
-    name = config.run.method
-    return find_method(name)(network, task, config.method_settings(name))
-
-
-def build_untrained(
-    config: RunConfig, source: ScanSource, unlabelled: Sequence[str], frequencies: np.ndarray
-) -> Method[Any]:
-    """The method of a run as its training begins: with the weights that its seed gives.
-
-    Args:
-        config: of the run.
-        source: the data set.
-        unlabelled: ids of the unlabelled scans.
-        frequencies: (K,) share of each class among the labelled points.
+    Attributes:
+        config: the same.
+        source: the data set; no scan is read yet.
+        images: its range images.
 
     Raises:
-        ConfigError: the method learns from unlabelled scans, and there is none.
+        ConfigError: no such data set.
+        DataError: its root is not such a data set.
     """
-    run = config.run
-    if find_method(run.method).uses_unlabelled and not unlabelled:
-        raise ConfigError(
-            f"{run.method} learns from unlabelled scans, but --labels {run.labels} leaves none: "
-            "take fewer labels, or --method supervised"
+
+    def __init__(self, config: AnyConfig) -> None:
+        dataset = config.dataset
+        self.config = config
+        self.source = open_dataset(dataset.name, dataset.root, dataset.description)
+        self.images = RangeImages(self.source.info, config.range_image)
+
+    def scans(
+        self: Experiment[RunConfig], labels: str | None = None
+    ) -> tuple[list[str], list[str]]:
+        """The labelled scans of a run, and the unlabelled ones that its method learns from.
+
+        Args:
+            labels: a ratio or a list of scans in place of ``run.labels``, such as the list in the
+                run's folder.
+
+        Returns:
+            Sorted ids of both; no unlabelled ones for a method that does not use them.
+
+        Raises:
+            ConfigError: the method needs unlabelled scans, and there are none; or the labels are
+                neither a ratio nor a file.
+            DataError: the list does not fit the data set.
+        """
+        run = self.config.run
+        labels = labels or run.labels
+        labelled, unlabelled = labelled_and_unlabelled(self.source, labels, run.seed)
+        if not find_method(run.method).uses_unlabelled:
+            return labelled, []
+        if not unlabelled:
+            raise ConfigError(
+                f"{run.method} learns from unlabelled scans, but --labels {labels} leaves none: "
+                "take fewer labels, or --method supervised"
+            )
+        return labelled, unlabelled
+
+    def method(self: Experiment[RunConfig], frequencies: np.ndarray | None = None) -> Method[Any]:
+        """The method with the initial weights that the run's seed gives.
+
+        Args:
+            frequencies: (K,) share of each class among the labelled points, for the class weights
+                of the loss; None for a method that is not trained.
+        """
+        config, info = self.config, self.source.info
+        num_classes = info.label_map.num_classes
+        weights = torch.ones(num_classes)
+        if frequencies is not None and config.train.class_weights != "none":
+            weights = class_weights(torch.from_numpy(frequencies))
+        task = Task(
+            num_classes=num_classes,
+            channels=config.range_image.channels,
+            statistics=self.images.channel_statistics,
+            class_weights=weights,
+            labelled=config.train.labelled,
+            lovasz_weight=config.train.lovasz_weight,
+            boundary_weight=config.train.boundary_weight,
+            perturbation=config.train.perturbation,
         )
-    weights = torch.ones(len(frequencies))
-    if config.train.class_weights != "none":
-        weights = class_weights(torch.from_numpy(frequencies))
-    torch.manual_seed(run.seed)
-    return build_method(config, source, weights)
 
+        def network() -> Network:
+            return build_network(config.model, len(task.channels), task.num_classes)
 
-def identity(config: RunConfig, source: ScanSource, labelled: Sequence[str]) -> Identity:
-    """What a checkpoint of this run belongs to.
+        name = config.run.method
+        torch.manual_seed(config.run.seed)
+        return find_method(name)(network, task, config.method_settings(name))
 
-    Args:
-        config: of the run.
-        source: the data set.
-        labelled: ids of the labelled scans.
-    """
-    return Identity(
-        method=config.run.method,
-        classes=source.info.label_map.names,
-        labelled=fingerprint(labelled),
-        settings=config.of_the_weights(),
-    )
+    def predictor(self, network: nn.Module, device: torch.device) -> Predictor:
+        """A trained network with the projection and back-projection of the configuration.
+
+        A network trained in bfloat16 predicts in it only where the hardware has it, so a run of a
+        GPU can be evaluated on any machine.
+        """
+        trained = self.config.train.precision
+        return Predictor(
+            network,
+            self.images,
+            self.config.evaluate,
+            self.source.info.label_map.num_classes,
+            device,
+            "auto" if trained == "bfloat16" else trained,
+        )
+
+    def identity(
+        self: Experiment[RunConfig], labelled: list[str], unlabelled: list[str] | None = None
+    ) -> Identity:
+        """What a checkpoint of this run belongs to.
+
+        Args:
+            labelled: ids of the labelled scans.
+            unlabelled: ids of the unlabelled scans it learns from; None where they do not matter.
+        """
+        return Identity(
+            method=self.config.run.method,
+            classes=self.source.info.label_map.names,
+            labelled=fingerprint(labelled),
+            settings=self.config.of_the_weights(),
+            unlabelled=None if unlabelled is None else fingerprint(unlabelled),
+        )

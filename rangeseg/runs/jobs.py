@@ -19,7 +19,8 @@ import torch
 from rangeseg.engine.trainer import Interrupted
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import load_run_config
-from rangeseg.runs.trained import CONFIG, read_result, result_path
+from rangeseg.runs.folder import CONFIG, result_path
+from rangeseg.runs.trained import read_result
 from rangeseg.system.device import choose_device
 from rangeseg.system.distributed import end_with_parent
 from rangeseg.system.process import collected_signals

@@ -1,4 +1,4 @@
-"""A comparison of methods over labels and seeds: which runs it needs."""
+"""From what a command was asked for to the runs that it needs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,44 @@ from functools import cache
 from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.splits import labelled_and_unlabelled
+from rangeseg.datasets.splits import format_ratio, is_ratio, labelled_and_unlabelled, parse_ratio
 from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
 from rangeseg.report.comparison import CONTROLS, row_name
-from rangeseg.runs.config import Config, RunConfig, load_config, load_run_config
-from rangeseg.runs.experiment import open_source
+from rangeseg.runs.config import Config, RunConfig, RunSettings, load_config, load_run_config
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.folder import CONFIG, check_labelled, run_folder
 from rangeseg.runs.jobs import PlannedRun
-from rangeseg.runs.train import check_list, plan_run, run_folder
-from rangeseg.runs.trained import CONFIG
 
 OURS = ("train.labelled", "evaluate.split")
 """Settings that a comparison sets itself."""
 
 logger = logging.getLogger(__name__)
+
+
+def plan_run(config: Config, method: str, labels: str, seed: int) -> RunConfig:
+    """The configuration of a run.
+
+    Args:
+        config: of the data set.
+        method: a name in METHODS.
+        labels: a ratio or the path of a split file.
+        seed: of every random draw.
+
+    Raises:
+        ConfigError: an unknown method, a wrong ratio or seed.
+    """
+    find_method(method)
+    if not 0 <= seed < 1 << 32:
+        raise ConfigError(f"--seed {seed}: give a whole number from 0 to {(1 << 32) - 1}")
+    if is_ratio(labels):
+        labels = format_ratio(parse_ratio(labels))  # 0.1 and 10% are the same budget
+    values = config.model_dump()
+    # A run must find its data from any working directory.
+    values["dataset"]["root"] = config.dataset.root.resolve()
+    run = RunSettings(method=method, labels=labels, seed=seed)
+    return RunConfig.model_validate(values | {"run": run})
 
 
 def plan_comparison(
@@ -68,7 +91,7 @@ def plan_comparison(
         branch: load_config(path, [*overrides, f"train.labelled={branch}", *judged])
         for branch in ("plain", "strong")
     }
-    source = open_source(configs["strong"])
+    source = Experiment(configs["strong"]).source
     complete = _all_labelled(configs["strong"], source, labels)
 
     @cache
@@ -124,7 +147,7 @@ def _planned(
         begun = load_run_config(folder / CONFIG)
         begun_split = begun.evaluate.split
         _check_same(begun, config, folder)
-        check_list(folder, run.labels, labelled(run.labels, run.seed))
+        check_labelled(folder, run.labels, labelled(run.labels, run.seed))
     words = ["train", str(path), "--method", run.method, "--labels", run.labels]
     words += ["--seed", str(run.seed), "--out", str(folder), "--resume"]
     for setting in [*overrides, f"train.labelled={branch}", f"evaluate.split={begun_split}"]:

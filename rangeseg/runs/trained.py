@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 
 from rangeseg.datasets import missing_data
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
-from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.split_files import fingerprint
 from rangeseg.datasets.splits import read_split
 from rangeseg.engine.checkpoint import CHECKPOINT, load_checkpoint
@@ -26,24 +26,12 @@ from rangeseg.engine.inference import Predictor
 from rangeseg.engine.metrics_log import training_seconds
 from rangeseg.errors import CheckpointError, ConfigError, DataError
 from rangeseg.report.comparison import KINDS
-from rangeseg.runs.config import RunConfig, load_run_config
-from rangeseg.runs.experiment import (
-    build_method,
-    identity,
-    make_predictor,
-    open_source,
-)
+from rangeseg.runs.config import RunConfig
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.folder import CONFIG, LABELLED, read_run_config, result_path
 from rangeseg.system.device import device_name
 from rangeseg.system.distributed import on_rank_zero
-from rangeseg.system.files import PARTIAL, on_disk, write_file
-
-CONFIG = "config.yaml"
-LABELLED = "labelled.txt"
-
-
-def result_path(folder: Path, split: str) -> Path:
-    """``result.json`` holds the validation result; other splits are named in the file."""
-    return folder / ("result.json" if split == "val" else f"result_{split}.json")
+from rangeseg.system.files import PARTIAL, on_disk, writable, write_file
 
 
 def evaluate_run(
@@ -65,8 +53,9 @@ def evaluate_run(
         CheckpointError: its checkpoint is missing, damaged or not trained to the end.
         DataError: scans cannot be read.
     """
-    config, source, predictor = load_run(folder, device, on_bad_scan)
-    return evaluate_trained(config, folder, source, predictor, split or config.evaluate.split)
+    experiment, predictor = load_run(folder, device, on_bad_scan)
+    split = split or experiment.config.evaluate.split
+    return evaluate_trained(experiment, predictor, folder, split)
 
 
 def predict_run(
@@ -103,7 +92,8 @@ def predict_run(
             "--zip packs a submission, and no benchmark takes one whose labels --min-confidence "
             "withholds: give one of the two"
         )
-    config, source, predictor = load_run(folder, device, on_bad_scan)
+    experiment, predictor = load_run(folder, device, on_bad_scan)
+    config, source = experiment.config, experiment.source
     origin: dict[str, Any] = {"run": str(folder.resolve())}
     origin["checkpoint"] = file_hash(folder / CHECKPOINT)
     origin |= config.evaluate.model_dump(exclude={"split", "batch_size", "threads"})
@@ -122,8 +112,8 @@ def predict_run(
 
 def load_run(
     folder: Path, device: torch.device, on_bad_scan: OnBadScan | None = None
-) -> tuple[RunConfig, ScanSource, Predictor]:
-    """The configuration, the data and the trained network of a run.
+) -> tuple[Experiment[RunConfig], Predictor]:
+    """The parts of a run, and a predictor with its trained network.
 
     Args:
         folder: of the run.
@@ -135,23 +125,20 @@ def load_run(
         DataError: its data are not where they were.
         CheckpointError: its checkpoint is missing, damaged or not trained to the end.
     """
-    if not (folder / CONFIG).is_file():
-        raise ConfigError(f"{folder} holds no {CONFIG}, so it is no run: give the folder of a run")
-    config = load_run_config(folder / CONFIG)
+    config = read_run_config(folder)
     if on_bad_scan is not None:
         dataset = config.dataset.model_copy(update={"on_bad_scan": on_bad_scan})
         config = config.model_copy(update={"dataset": dataset})
-    source = open_source(config)
-    missing = missing_data(source)  # the simulated data set would make itself anew
+    experiment = Experiment(config)
+    missing = missing_data(experiment.source)  # the simulated data set would make itself anew
     if missing:
         raise DataError(
             f"{config.dataset.root}, the data of {folder}, {missing}: copy it back, or change "
             f"dataset.root in {folder / CONFIG}"
         )
-    method = build_method(config, source, torch.ones(source.info.label_map.num_classes))
-    path = folder / CHECKPOINT
-    labelled = read_split(folder / LABELLED)
-    step, _ = load_checkpoint(path, identity(config, source, labelled), method, device)
+    method, path = experiment.method(), folder / CHECKPOINT
+    identity = experiment.identity(read_split(folder / LABELLED))
+    step, _ = load_checkpoint(path, identity, method, device)
     if step < config.train.steps:
         raise CheckpointError(
             f"{path} has {step} of {config.train.steps} steps: train the run to its end with "
@@ -162,7 +149,7 @@ def load_run(
             f"{path} has {step} of {config.train.steps} steps: bring it back from a copy, or train "
             "the run again"
         )
-    return config, source, make_predictor(config, source, method.predictor(), device)
+    return experiment, experiment.predictor(method.predictor(), device)
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -192,15 +179,14 @@ _OF_A_RUN = (
 
 
 def evaluate_trained(
-    config: RunConfig, folder: Path, source: ScanSource, predictor: Predictor, split: str
+    experiment: Experiment[RunConfig], predictor: Predictor, folder: Path, split: str
 ) -> dict[str, Any]:
     """Evaluate the network of a run and write the result into its folder.
 
     Args:
-        config: of the run.
-        folder: of the run.
-        source: its data.
+        experiment: the parts of the run.
         predictor: around its network.
+        folder: of the run.
         split: which scans.
 
     Returns:
@@ -210,9 +196,9 @@ def evaluate_trained(
         ConfigError: the result cannot be written.
         DataError: scans cannot be read.
     """
-    path = result_path(folder, split)
+    config, path = experiment.config, result_path(folder, split)
     on_rank_zero(lambda: _check_writable(path))  # not only when all scans are done
-    result = evaluate(predictor, source, split, config.dataset.on_bad_scan)
+    result = evaluate(predictor, experiment.source, split, config.dataset.on_bad_scan)
     trained = BadScans(config.dataset.on_bad_scan, 0)
     trained.keep_in(folder / RECORD)
     labelled = read_split(folder / LABELLED)
@@ -243,23 +229,16 @@ def _hash(settings: dict[str, Any]) -> str:
 
 def _check_writable(path: Path) -> None:
     probe = path.with_name(path.name + PARTIAL)
-    try:
+    with _writable(path):
         with on_disk(probe):
             pass
         probe.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from None
 
 
 def _write_result(path: Path, result: dict[str, Any]) -> None:
-    try:
+    with _writable(path):
         write_file(path, json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        raise _unwritable(path, error) from None
 
 
-def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"{path} cannot be written ({error.strerror}): make room, or evaluate a copy of the run "
-        "where you may write"
-    )
+def _writable(path: Path) -> AbstractContextManager[None]:
+    return writable(path, "make room, or evaluate a copy of the run where you may write")

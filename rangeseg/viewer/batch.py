@@ -17,20 +17,18 @@ import torch
 from torch import Tensor
 
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.batches import SampleKey, StepSampler
+from rangeseg.datasets.batches import SampleKey, StepSampler, batch_seed
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, class_frequencies
-from rangeseg.datasets.splits import labelled_and_unlabelled
 from rangeseg.engine.checkpoint import load_checkpoint
-from rangeseg.engine.trainer import batch_seed
 from rangeseg.errors import ConfigError
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import StrongPerturbation
 from rangeseg.models.network import Network
 from rangeseg.runs.config import RunConfig
-from rangeseg.runs.experiment import build_untrained, identity, open_source
-from rangeseg.runs.trained import LABELLED
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.folder import LABELLED
 from rangeseg.system.device import to_device
 
 
@@ -59,14 +57,14 @@ class StudentBatch:
 
 
 def student_batch(
-    config: RunConfig, checkpoint: Path | None, step: int, device: torch.device
+    experiment: Experiment[RunConfig], checkpoint: Path | None, step: int, device: torch.device
 ) -> StudentBatch:
     """What the student of a run gets in a step, in the first batch of it if it has several.
 
     The scans, crops, augmentation and random draws are those of the training.
 
     Args:
-        config: of the run.
+        experiment: the parts of the run.
         checkpoint: in the folder of the run; None takes networks that have learnt nothing, whose
             predictions mean nothing.
         step: from 0 on.
@@ -77,24 +75,21 @@ def student_batch(
         DataError: a scan cannot be read.
         CheckpointError: the checkpoint does not fit.
     """
+    config, source, images = experiment.config, experiment.source, experiment.images
     channels = config.range_image.channels
     if "range" not in channels:
         raise ConfigError(f"a batch is shown by its ranges, and {', '.join(channels)} has none")
-    source = open_source(config)
     run = config.run
     # A list that the run was given may be anywhere: its folder has a copy.
-    labels = run.labels if checkpoint is None else str(checkpoint.parent / LABELLED)
-    labelled, unlabelled = labelled_and_unlabelled(source, labels, run.seed)
-    method = build_untrained(config, source, unlabelled, class_frequencies(source, labelled))
+    kept = None if checkpoint is None else str(checkpoint.parent / LABELLED)
+    labelled, unlabelled = experiment.scans(kept)
+    method = experiment.method(class_frequencies(source, labelled))
     if checkpoint is not None:
-        owner = identity(config, source, labelled)
-        load_checkpoint(checkpoint, owner, method, torch.device("cpu"))
-    others = unlabelled if method.uses_unlabelled else []
+        load_checkpoint(checkpoint, experiment.identity(labelled), method, torch.device("cpu"))
     first = step * config.train.accumulate  # of the batches of the step
     sampler = StepSampler(
-        labelled, others, config.train.batch_size, run.seed, range(first, first + 1)
+        labelled, unlabelled, config.train.batch_size, run.seed, range(first, first + 1)
     )
-    images = RangeImages(source.info, config.range_image)
     statistics = images.channel_statistics
     method.perturb = StrongPerturbation(
         config.train.perturbation, (*channels, NUMBER), (*statistics, (0.0, 1.0))

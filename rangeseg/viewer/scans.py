@@ -18,9 +18,10 @@ from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.export import STAMP
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.runs.config import Config, load_config, load_run_config
-from rangeseg.runs.experiment import open_source
-from rangeseg.runs.trained import CONFIG, load_run
+from rangeseg.runs.config import AnyConfig, Config, load_config
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.folder import CONFIG, read_run_config
+from rangeseg.runs.trained import load_run
 
 
 @dataclass(frozen=True)
@@ -119,34 +120,33 @@ def open_views(
             f"data give a configuration and --set dataset.root={target}, for predictions of others "
             f"a configuration and --predictions {target}"
         )
-    config = load_config(target, overrides)
-    source = open_existing(config)
-    split = split or config.evaluate.split
+    experiment = open_existing(load_config(target, overrides))
+    source, split = experiment.source, split or experiment.config.evaluate.split
     if predictions is not None:
         if not predictions.is_dir():
             raise ConfigError(f"--predictions {predictions} is not a folder: give another one")
-        return _of_files(config, source, predictions, split, min_confidence, False)
+        return _of_files(experiment, predictions, split, min_confidence, False)
 
     def read(scan_id: str) -> ScanView:
         return ScanView(source.read_scan(scan_id, source.has_labels(scan_id)))
 
-    return ScanViews(source, _images(config, source), str(target), source.scan_ids(split), read)
+    return ScanViews(source, experiment.images, str(target), source.scan_ids(split), read)
 
 
-def open_existing(config: Config) -> ScanSource:
-    """The data set, which must be there: looking at scans never makes any.
+def open_existing(config: AnyConfig) -> Experiment[AnyConfig]:
+    """The parts of a configuration whose data set must be there: looking never makes any.
 
     Raises:
         DataError: it is not.
     """
-    source = open_source(config)
-    missing = missing_data(source)
+    experiment = Experiment(config)
+    missing = missing_data(experiment.source)
     if missing:
         raise DataError(
             f"{config.dataset.root}, the data of {config.dataset.name}, {missing}: give its "
             "place with --set dataset.root=DIR" + _simulated(config)
         )
-    return source
+    return experiment
 
 
 def _simulated(config: Config) -> str:
@@ -154,14 +154,11 @@ def _simulated(config: Config) -> str:
     return ", or make it with rangeseg-data simulate" if made else ""
 
 
-def _images(config: Config, source: ScanSource) -> RangeImages:
-    return RangeImages(source.info, config.range_image)
-
-
 def _of_run(
     folder: Path, split: str | None, min_confidence: float, device: torch.device
 ) -> ScanViews:
-    config, source, predictor = load_run(folder, device)
+    experiment, predictor = load_run(folder, device)
+    source = experiment.source
 
     def read(scan_id: str) -> ScanView:
         labelled = source.has_labels(scan_id)
@@ -170,8 +167,8 @@ def _of_run(
         covered = found.confidence >= min_confidence
         return _judged(ScanView(found.scan, found.points, found.confidence, covered), source)
 
-    ids = source.scan_ids(split or config.evaluate.split)
-    return ScanViews(source, _images(config, source), str(folder), ids, read, True, True)
+    ids = source.scan_ids(split or experiment.config.evaluate.split)
+    return ScanViews(source, experiment.images, str(folder), ids, read, True, True)
 
 
 def _of_export(folder: Path, split: str | None, min_confidence: float) -> ScanViews:
@@ -185,22 +182,21 @@ def _of_export(folder: Path, split: str | None, min_confidence: float) -> ScanVi
             f"{folder} was predicted by {run}, which is not there any more: give a configuration "
             f"of its data set and --predictions {folder}"
         )
-    config = load_run_config(run / CONFIG)
-    source = open_existing(config)
+    experiment = open_existing(read_run_config(run))
     least = min_confidence if least is None else float(least)
     withheld = stamp["min_confidence"] is not None
-    return _of_files(config, source, folder, split or exported, least, withheld)
+    return _of_files(experiment, folder, split or exported, least, withheld)
 
 
 def _of_files(
-    config: Config,
-    source: ScanSource,
+    experiment: Experiment[Any],
     folder: Path,
     split: str,
     min_confidence: float,
     withheld: bool,
 ) -> ScanViews:
     """Predictions in the benchmark's format, or pseudo-labels as the data set's label files."""
+    source = experiment.source
 
     def read(scan_id: str) -> ScanView:
         scan = source.read_scan(scan_id, source.has_labels(scan_id))
@@ -214,7 +210,7 @@ def _of_files(
 
     ids = source.scan_ids(split)
     confident = (folder / "confidence").is_dir()
-    return ScanViews(source, _images(config, source), str(folder), ids, read, True, confident)
+    return ScanViews(source, experiment.images, str(folder), ids, read, True, confident)
 
 
 def read_prediction(source: ScanSource, path: Path, points: int, withheld: bool) -> np.ndarray:

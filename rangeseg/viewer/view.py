@@ -10,10 +10,9 @@ from pathlib import Path
 from rangeseg.drawing.sheets import save_picture
 from rangeseg.engine.checkpoint import CHECKPOINT
 from rangeseg.errors import ConfigError
-from rangeseg.runs.config import load_config, load_run_config
-from rangeseg.runs.experiment import open_source
-from rangeseg.runs.train import plan_run
-from rangeseg.runs.trained import CONFIG
+from rangeseg.runs.config import load_config
+from rangeseg.runs.folder import read_run_config
+from rangeseg.runs.plan import plan_run
 from rangeseg.system.device import choose_device
 from rangeseg.viewer.batch import student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
@@ -140,23 +139,21 @@ def view_batch(
             raise ConfigError(
                 "--method, --labels, --seed and --set go with a configuration: a run has its own"
             )
-        if not (request.target / CONFIG).is_file():
-            raise ConfigError(f"{request.target} holds no {CONFIG}, so it is no run")
-        config, checkpoint = load_run_config(request.target / CONFIG), request.target / CHECKPOINT
+        config, checkpoint = read_run_config(request.target), request.target / CHECKPOINT
     elif method is None:
         raise ConfigError("--batch with a configuration needs --method, e.g. --method cutmix_seg")
     else:
         config = plan_run(
             load_config(request.target, request.overrides), method, labels or "10%", seed or 0
         )
-    open_existing(config)
+    experiment = open_existing(config)
     step = config.train.steps - 1  # whatever rises during a training has risen
-    batch = student_batch(config, checkpoint, step, choose_device(request.device))
+    batch = student_batch(experiment, checkpoint, step, choose_device(request.device))
     predicts = not all(labelled for _, labelled in batch.scans)
     trained = " · networks without training: their predictions mean nothing"
     trained = trained if predicts and checkpoint is None else ""
     title = f"{config.run.method} · what the student sees and is taught{trained}"
-    save_picture(save, batch_sheet(batch, title, open_source(config).info.label_map))
+    save_picture(save, batch_sheet(batch, title, experiment.source.info.label_map))
     say(f"picture: {save}")
 
 

@@ -25,7 +25,8 @@ from rangeseg.methods.mixing import Fields, band_mask, cutmix_mask, mix, partner
 from rangeseg.methods.pcr import Pcr
 from rangeseg.report.comparison import mean_std, paired_gain
 from rangeseg.runs.config import load_config
-from rangeseg.runs.train import plan_run, train_run
+from rangeseg.runs.plan import plan_run
+from rangeseg.runs.train import train_run
 from tests.benchmarks.timing import print_table
 
 

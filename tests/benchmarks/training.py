@@ -24,8 +24,8 @@ from rangeseg.engine.optimiser import Optimiser
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import StepContext, TrainingBatch
 from rangeseg.runs.config import load_config
-from rangeseg.runs.experiment import build_method, open_source
-from rangeseg.runs.train import plan_run
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.plan import plan_run
 from rangeseg.system.device import Precision, autocast, choose_device, device_name, to_device
 from tests.benchmarks.timing import (
     benchmark_parser,
@@ -56,13 +56,12 @@ class Trainee:
         mode: CompileMode = "none",
     ) -> None:
         config = plan_run(load_config(CONFIG, overrides), name, "10%", 0)
-        source = open_source(config)
-        torch.manual_seed(0)
-        classes = source.info.label_map.num_classes
-        method = build_method(config, source, torch.ones(classes))
+        experiment = Experiment(config)
+        classes = experiment.source.info.label_map.num_classes
+        method = experiment.method()
         self.method = (to_device(method, device) if channels_last else method.to(device)).train()
         train = config.train
-        self.descent = Optimiser(
+        self.optimiser = Optimiser(
             method, 1 << 20, train.learning_rate, train.weight_decay, train.warm_up, train.clip_norm
         )
         self.device, self.precision, self.mode = device, precision, mode
@@ -81,7 +80,7 @@ class Trainee:
         with autocast(self.device, self.precision):
             losses = self.method(self.batch, context)
         torch.stack(list(losses.values())).sum().backward()
-        self.descent.step()
+        self.optimiser.step()
         self.method.after_batch()
         self.method.after_step(context)
         if self.device.type == "cuda":

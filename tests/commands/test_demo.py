@@ -37,7 +37,10 @@ def finished(out: Path, steps: int) -> None:
         (out / name).touch()
 
 
-class Source:
+class Parts:
+    def __init__(self) -> None:
+        self.source = self
+
     def scan_ids(self, split: str) -> list[str]:
         return []
 
@@ -47,11 +50,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The configurations whose data the demo asks for; nothing is simulated, nothing trained."""
     found: list[Config] = []
 
-    def open_source(config: Config) -> Source:
+    def parts(config: Config) -> Parts:
         found.append(config)
-        return Source()
+        return Parts()
 
-    monkeypatch.setattr(demo, "open_source", open_source)
+    monkeypatch.setattr(demo, "Experiment", parts)
     monkeypatch.setattr(demo, "_train", lambda *words: pytest.fail("it trains"))
     return found
 

@@ -19,7 +19,8 @@ from rangeseg.engine.inference import EvaluateSettings, Predictor
 from rangeseg.engine.validation import evenly_spaced
 from rangeseg.errors import DataError
 from rangeseg.models import ModelSettings, build_network
-from rangeseg.runs.trained import LABELLED, load_run
+from rangeseg.runs.folder import LABELLED
+from rangeseg.runs.trained import load_run
 
 CPU = torch.device("cpu")
 
@@ -60,7 +61,8 @@ def test_a_training_ends_with_them(tiny_config: list[str], tmp_path: Path, metho
     run = tmp_path / "run"
     words = [*tiny_config, "--set", "train.precise_batch_norm=7", "--method", method]
     assert main(["train", *words, "--labels", "20%", "--out", str(run)]) == 0
-    _, source, predictor = load_run(run, CPU)
+    experiment, predictor = load_run(run, CPU)
+    source = experiment.source
     kept = {name: value.clone() for name, value in predictor.network.state_dict().items()}
     for layer in predictor.network.modules():
         if isinstance(layer, nn.BatchNorm2d):

@@ -56,7 +56,8 @@ def run(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(run: Path) -> tuple[ScanSource, Predictor]:
-    _, source, predictor = load_run(run, torch.device("cpu"))
+    experiment, predictor = load_run(run, torch.device("cpu"))
+    source = experiment.source
     return source, predictor
 
 
@@ -243,7 +244,7 @@ def test_a_folder_is_written_to_by_one_process_at_a_time(
         assert predict(run, out, "--resume") == 2
         assert f"another process writes predictions in {out}: wait" in error_of(capsys)
         with pytest.raises(ConfigError, match="another process writes predictions"):
-            zip_submission(load_run(run, torch.device("cpu"))[1], "test", out)
+            zip_submission(load_run(run, torch.device("cpu"))[0].source, "test", out)
         holder.kill()
     assert predict(run, out, "--resume", "--zip") == 0
 
@@ -306,7 +307,7 @@ def test_wrong_words(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert predict(run, out, "--split", "tests") == 2
     assert "did you mean 'test'?" in error_of(capsys)
     assert predict(tmp_path, out) == 2
-    assert "holds no config.yaml" in error_of(capsys)
+    assert "is not a run folder (no config.yaml)" in error_of(capsys)
     assert not out.exists()
     (tmp_path / "notes.txt").touch()
     assert predict(run, tmp_path, "--resume") == 2

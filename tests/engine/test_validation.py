@@ -70,10 +70,11 @@ def test_it_changes_nothing(tiny_config: list[str], tmp_path: Path, method: str)
 
 
 def test_its_figures_are_those_of_the_evaluation(run: Path) -> None:
-    _, source, predictor = load_run(run, CPU)
+    experiment, predictor = load_run(run, CPU)
+    source = experiment.source
     ids = scans_to_validate(source, 20)
     assert ids == source.scan_ids("val")
-    validation = Validation(source, ids, BadScans("fail", 3), lambda: predictor, None)
+    validation = Validation(source, ids, BadScans("fail", 3), lambda: predictor, None, print)
     found = validation.run(predictor.network)  # type: ignore[arg-type]
     result = result_of(run)
     assert found.miou == result["miou"]["point"]
@@ -82,14 +83,15 @@ def test_its_figures_are_those_of_the_evaluation(run: Path) -> None:
 
 
 def test_a_picture_is_drawn_of_the_first_scan(run: Path) -> None:
-    _, source, predictor = load_run(run, CPU)
+    experiment, predictor = load_run(run, CPU)
+    source = experiment.source
     ids, seen = source.scan_ids("val"), []
 
     def draw(prediction: Any) -> np.ndarray:
         seen.append(prediction.scan.scan_id)
         return np.zeros((2, 3, 3), np.uint8)
 
-    validation = Validation(source, ids, BadScans("fail", 3), lambda: predictor, draw)
+    validation = Validation(source, ids, BadScans("fail", 3), lambda: predictor, draw, print)
     found = validation.run(predictor.network)  # type: ignore[arg-type]
     assert seen == ids[:1]
     assert found.picture is not None
@@ -111,7 +113,8 @@ class Rolling(nn.Module):
 
 
 def test_modes_statistics_and_generators_are_put_back(run: Path) -> None:
-    _, source, predictor = load_run(run, CPU)
+    experiment, predictor = load_run(run, CPU)
+    source = experiment.source
     method = Rolling().train()
     method.frozen.eval()
     before = {name: value.clone() for name, value in method.state_dict().items()}
@@ -122,7 +125,7 @@ def test_modes_statistics_and_generators_are_put_back(run: Path) -> None:
         return predictor
 
     ids = source.scan_ids("val")
-    Validation(source, ids, BadScans("fail", 3), make, None).run(method)  # type: ignore[arg-type]
+    Validation(source, ids, BadScans("fail", 3), make, None, print).run(method)  # type: ignore[arg-type]
     assert method.was_training
     assert not any(method.was_training)
     assert method.training
@@ -197,7 +200,7 @@ def test_a_bad_scan_is_treated_as_in_the_evaluation(
 
 
 def test_its_settings_are_not_those_of_the_weights(run: Path) -> None:
-    config, _, _ = load_run(run, CPU)
+    config = load_run(run, CPU)[0].config
     assert not [key for key in config.of_the_weights() if key.startswith("train.validate_")]
 
 
@@ -206,7 +209,8 @@ def in_one_of_two(number: int, folder: str, run: str) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
     )
-    _, source, predictor = load_run(Path(run), CPU)
+    experiment, predictor = load_run(Path(run), CPU)
+    source = experiment.source
     read: list[str] = []
     predict = predictor.predict
 
@@ -216,7 +220,7 @@ def in_one_of_two(number: int, folder: str, run: str) -> None:
 
     predictor.predict = remember  # type: ignore[method-assign]
     ids = source.scan_ids("val")
-    validation = Validation(source, ids, BadScans("fail", 3), lambda: predictor, None)
+    validation = Validation(source, ids, BadScans("fail", 3), lambda: predictor, None, print)
     found = validation.run(predictor.network)  # type: ignore[arg-type]
     Path(folder, f"{number}.json").write_text(json.dumps([found.miou, found.iou, read]))
     torch.distributed.destroy_process_group()

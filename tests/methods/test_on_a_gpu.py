@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rangeseg.engine.compiling import compiled
-from rangeseg.engine.metrics_log import Watch
+from rangeseg.engine.finite import FiniteCheck
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.models.network import Network
@@ -76,7 +76,7 @@ def test_a_step_stays_on_its_device(method: Method[Any], monkeypatch: pytest.Mon
         monkeypatch.setattr(torch, name, drawn_there(getattr(torch, name)))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it has none
     generator = cast(torch.Generator, SimpleNamespace(device=ELSEWHERE))
-    context, watch = StepContext(90, 100, generator), Watch()
+    context, watch = StepContext(90, 100, generator), FiniteCheck()
     method.to(ELSEWHERE)
     with OnTheHost() as on_the_host:
         losses = method(batch, context)

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from rangeseg.cli import main
-from rangeseg.datasets.batches import SampleKey, StepSampler
+from rangeseg.datasets.batches import SampleKey, StepSampler, batch_seed
 from rangeseg.engine.batch_norm import synchronise_batch_norms
 from rangeseg.engine.metrics_log import read_metrics
 from rangeseg.engine.optimiser import Optimiser
-from rangeseg.engine.trainer import batch_seed
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.runs.trained import load_run
@@ -293,7 +292,8 @@ def test_several_processes_train_evaluate_and_predict(
     assert (first.code, second.code) == (0, 0), first.stderr
     assert first.stdout.count("predictions of 20 scans") == 1
     assert second.stdout + second.stderr == ""
-    _, source, predictor = load_run(run, CPU)
+    experiment, predictor = load_run(run, CPU)
+    source = experiment.source
     scan_ids = source.scan_ids("train")
     assert len(list(out.rglob("*.label"))) == len(scan_ids) == 20
     for prediction in predictor.predict(source, scan_ids[:3], with_labels=False):

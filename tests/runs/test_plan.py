@@ -17,8 +17,7 @@ from rangeseg.errors import ConfigError, DataError
 from rangeseg.methods import METHODS
 from rangeseg.runs.config import load_config
 from rangeseg.runs.jobs import PlannedRun, find_places, train_missing
-from rangeseg.runs.plan import plan_comparison
-from rangeseg.runs.train import plan_run
+from rangeseg.runs.plan import plan_comparison, plan_run
 
 Capture = pytest.CaptureFixture[str]
 needs_proc = pytest.mark.skipif(

@@ -17,7 +17,8 @@ import torch
 import yaml
 
 from rangeseg.cli import main
-from rangeseg.engine.metrics_log import MetricsLog, Watch
+from rangeseg.engine.finite import FiniteCheck
+from rangeseg.engine.metrics_log import MetricsLog
 from rangeseg.errors import RangesegError
 from rangeseg.runs.trained import load_run
 from rangeseg.system.files import sole_user, write_file, writing
@@ -240,14 +241,14 @@ def test_metrics_on_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_the_first_step_that_is_not_finite_is_named() -> None:
-    watch = Watch()
-    watch.check()
+    watch = FiniteCheck()
+    watch.raise_if_not_finite()
     fine, bad = torch.tensor(1.0), torch.tensor(float("nan"))
     values = [(fine, fine, fine), (fine, bad, fine), (bad, fine, bad), (fine, fine, fine)]
     for step, (supervised, consistency, norm) in enumerate(values, start=1):
         watch.look(step, {"supervised": supervised, "consistency": consistency, "norm": norm})
     with pytest.raises(RangesegError, match="consistency was no longer finite in step 2, and"):
-        watch.check()
+        watch.raise_if_not_finite()
 
 
 @pytest.mark.parametrize("what", ["loss", "weights"])

@@ -16,8 +16,8 @@ from rangeseg.drawing.sheets import enlarge
 from rangeseg.methods import METHODS
 from rangeseg.methods import exchange_mix as exchange_mix_module
 from rangeseg.runs.config import RunConfig, load_config, load_run_config
-from rangeseg.runs.experiment import build_method, open_source
-from rangeseg.runs.train import plan_run
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.plan import plan_run
 from rangeseg.viewer.batch import ForwardRecorder, student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
 
@@ -56,7 +56,7 @@ def test_every_pixel_is_from_the_scan_that_is_named(
     """Without perturbation each pixel has the very range that its scan has there."""
     config = config_of(small_config, method, *STILL)
     scans = sample_depth(config, monkeypatch)
-    batch = student_batch(config, None, 3, CPU)
+    batch = student_batch(Experiment(config), None, 3, CPU)
     assert len(batch.scans) == len(scans) == (4 if METHODS[method].uses_unlabelled else 2)
     assert len(batch.depth) == len(batch.origin) >= 2
     assert set(np.unique(batch.origin)) - {0} <= set(range(1, len(scans) + 1))
@@ -79,8 +79,8 @@ def test_a_step_of_several_batches_is_shown_by_its_first(small_config: list[str]
     """Two batches a step: step 3 begins with what would be step 6 of one."""
     config = config_of(small_config, "cutmix_seg")
     train = config.train.model_copy(update={"accumulate": 2})
-    two = student_batch(config.model_copy(update={"train": train}), None, 3, CPU)
-    one = student_batch(config, None, 6, CPU)
+    two = student_batch(Experiment(config.model_copy(update={"train": train})), None, 3, CPU)
+    one = student_batch(Experiment(config), None, 6, CPU)
     assert two.scans == one.scans
     np.testing.assert_array_equal(two.origin, one.origin)
 
@@ -97,7 +97,7 @@ def test_what_is_taught_is_what_the_loss_gets(
         return loss(logits, labels, valid, weights, sure)
 
     monkeypatch.setattr(exchange_mix_module, "masked_cross_entropy", listen)
-    batch = student_batch(config_of(small_config, "exchange_mix"), None, 3, CPU)
+    batch = student_batch(Experiment(config_of(small_config, "exchange_mix")), None, 3, CPU)
     labels, valid = (torch.cat(parts) for parts in zip(*told, strict=True))
     others = slice(2, None)  # after the labelled scans
     np.testing.assert_array_equal(batch.origin[others] > 0, valid.numpy())
@@ -106,10 +106,12 @@ def test_what_is_taught_is_what_the_loss_gets(
 
 def test_a_run_shows_its_trained_networks(run: Path) -> None:
     config = load_run_config(run / "config.yaml")
-    fresh = student_batch(config, None, 3, CPU)
+    fresh = student_batch(Experiment(config), None, 3, CPU)
     # The list that it was trained on may be gone: its folder has a copy.
     gone = config.run.model_copy(update={"labels": "lists/gone.txt"})
-    trained = student_batch(config.model_copy(update={"run": gone}), run / "last.pt", 3, CPU)
+    trained = student_batch(
+        Experiment(config.model_copy(update={"run": gone})), run / "last.pt", 3, CPU
+    )
     assert fresh.scans == trained.scans
     np.testing.assert_array_equal(fresh.origin, trained.origin)  # the same draws
     assert not np.array_equal(fresh.confidence, trained.confidence)
@@ -117,9 +119,7 @@ def test_a_run_shows_its_trained_networks(run: Path) -> None:
 
 def test_listening_changes_nothing_but_the_last_channel(small_config: list[str]) -> None:
     config = config_of(small_config, "cutmix_seg")
-    source = open_source(config)
-    torch.manual_seed(0)
-    method = build_method(config, source, torch.ones(19)).eval()
+    method = Experiment(config).method().eval()
     image = torch.randn(2, len(config.range_image.channels), 32, 64)
     with torch.no_grad():
         before = method.student(image)
@@ -144,8 +144,8 @@ def column_of(picture: np.ndarray, part: np.ndarray) -> int:
 
 
 def test_the_picture_has_a_row_for_each_image(small_config: list[str]) -> None:
-    batch = student_batch(config_of(small_config, "cutmix_seg"), None, 3, CPU)
-    info = open_source(config_of(small_config, "cutmix_seg")).info
+    batch = student_batch(Experiment(config_of(small_config, "cutmix_seg")), None, 3, CPU)
+    info = Experiment(config_of(small_config, "cutmix_seg")).source.info
     picture = batch_sheet(batch, "t", info.label_map)
     rows, (height, width) = len(batch.origin), batch.origin.shape[1:]
     assert picture.shape[0] > rows * 10 * height  # 64 columns are shown six times as wide
@@ -164,6 +164,6 @@ def test_the_picture_has_a_row_for_each_image(small_config: list[str]) -> None:
 
 def test_without_a_threshold_nothing_is_said_to_be_below_it(small_config: list[str]) -> None:
     config = config_of(small_config, "cutmix_seg", "methods.cutmix_seg.confidence=0")
-    batch = student_batch(config, None, 3, CPU)
-    picture = batch_sheet(batch, "t", open_source(config).info.label_map)
+    batch = student_batch(Experiment(config), None, 3, CPU)
+    picture = batch_sheet(batch, "t", Experiment(config).source.info.label_map)
     assert not (picture == UNSURE).all(axis=2).any()

@@ -1,0 +1,53 @@
+"""``rangeseg evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rangeseg.commands.base import Commands, add_command, add_device, add_on_bad_scan
+
+
+def add_evaluate(commands: Commands) -> None:
+    """Add the command to a parser's subcommands."""
+    evaluate = add_command(
+        commands, "evaluate", _evaluate,
+        "evaluate a trained run: mIoU per point, per raw point, per pixel",
+        "rangeseg evaluate runs/simulated/cutmix_seg/1pct/seed0 --split test",
+    )  # fmt: skip
+    evaluate.add_argument("run_folder", metavar="RUN", type=Path, help="the folder of a run")
+    evaluate.add_argument("--split", help="default: evaluate.split of the run")
+    add_on_bad_scan(evaluate)
+    add_device(evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from rangeseg.runs.trained import evaluate_run
+    from rangeseg.system.distributed import joined
+
+    with joined(arguments.device, "the same command evaluates it anew") as device:
+        result = evaluate_run(arguments.run_folder, arguments.split, device, arguments.on_bad_scan)
+    print_result(result, arguments.run_folder)
+    return 0
+
+
+def print_result(result: dict[str, Any], folder: Path) -> None:
+    """Print a result as tables: IoU of each class, then the three figures.
+
+    Args:
+        result: what ``result.json`` holds.
+        folder: of the run.
+    """
+    from rangeseg.report.tables import markdown_table
+    from rangeseg.runs.folder import result_path
+
+    rows = [[n, "–" if v is None else f"{v:.1f}"] for n, v in result["iou"].items()]
+    print(markdown_table(["class", "IoU %"], rows))
+    miou, protocol = result["miou"], result["protocol"]
+    skipped = f", {len(result['skipped_scans'])} skipped" if result["skipped_scans"] else ""
+    print(
+        f"\nmIoU on {protocol['split']} ({result['scans']} scans{skipped}): "
+        f"point {miou['point']:.2f}, raw point {miou['point_raw']:.2f}, pixel {miou['pixel']:.2f}"
+    )
+    print(f"result: {result_path(folder, protocol['split'])}")

@@ -1,0 +1,153 @@
+"""The folder of a run: its files, how it begins and how it goes on."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+from rangeseg.datasets.splits import is_ratio, read_split, write_split
+from rangeseg.engine.checkpoint import Identity, check_owner
+from rangeseg.errors import ConfigError
+from rangeseg.runs.config import RunConfig, load_run_config
+from rangeseg.system.files import LOCK, PARTIAL, sole_user, writable, write_file
+
+CONFIG = "config.yaml"
+LABELLED = "labelled.txt"
+
+
+def run_folder(config: RunConfig) -> Path:
+    """``runs/<data set>/<method>/<labels>/seed<N>``; a plain labelled branch is named."""
+    run = config.run
+    plain = "_plain" if config.train.labelled == "plain" else ""
+    labels = run.labels.replace("%", "pct") if is_ratio(run.labels) else Path(run.labels).stem
+    return Path("runs") / config.dataset.name / (run.method + plain) / labels / f"seed{run.seed}"
+
+
+def result_path(folder: Path, split: str) -> Path:
+    """``result.json`` holds the validation result; other splits are named in the file."""
+    return folder / ("result.json" if split == "val" else f"result_{split}.json")
+
+
+def read_run_config(folder: Path) -> RunConfig:
+    """The configuration that a run's folder keeps.
+
+    Raises:
+        ConfigError: it is not the folder of a run, or the file is damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder} is not a run folder (no {CONFIG}): give the folder of a run")
+    return load_run_config(folder / CONFIG)
+
+
+# Of the settings that do not shape the weights, those that a result depends on.
+_OF_THE_RESULT = ("dataset.description.", "evaluate.", "run.")
+
+
+def is_begun(config: RunConfig, folder: Path, resume: bool) -> bool:
+    """Whether the folder holds this run already; nothing is written.
+
+    Raises:
+        ConfigError: the folder holds something else, the run was begun with other settings, or it
+            is not to be resumed.
+    """
+    if not folder.exists():
+        return False
+    # What a run that was killed as it began may have left.
+    left = {LOCK, LABELLED + PARTIAL, CONFIG + PARTIAL}
+    if _is_our_list(folder / LABELLED):
+        left.add(LABELLED)
+    if folder.is_dir() and {p.name for p in folder.iterdir()} <= left:
+        return False
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: choose another --out")
+    if not resume:
+        raise ConfigError(
+            f"{folder} is not empty: add --resume to go on there, or choose another --out"
+        )
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder} is not a run folder (no {CONFIG}): choose another --out")
+    begun = load_run_config(folder / CONFIG)
+    was, now = begun.comparable(), config.comparable()
+    of_the_weights = begun.of_the_weights().keys() | config.of_the_weights().keys()
+    for key in sorted(was.keys() | now.keys()):
+        matters = key in of_the_weights or key.startswith(_OF_THE_RESULT)
+        if matters and was.get(key) != now.get(key):
+            raise ConfigError(
+                f"{folder / CONFIG} was begun with {key}={was.get(key)}, now it is {now.get(key)}: "
+                "resume with the same settings, or choose another --out"
+            )
+    return True
+
+
+def _is_our_list(path: Path) -> bool:
+    """Whether ``begin`` wrote a list; anybody may have one of this name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return re.fullmatch(rb"# labelled: .+, seed \d+\n", file.readline(1 << 13)) is not None
+
+
+def hold(folder: Path, held: ExitStack) -> None:
+    """Make the folder and keep other trainings out of it until ``held`` is closed.
+
+    Raises:
+        ConfigError: another process trains there, or the folder cannot be made.
+    """
+    with _writable(folder):
+        try:
+            held.enter_context(sole_user(folder))
+        except BlockingIOError:
+            raise ConfigError(
+                f"another process trains in {folder}: wait for its end, or choose another --out"
+            ) from None
+
+
+def begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:
+    """Write the list of labelled scans and the configuration of a new run.
+
+    Raises:
+        ConfigError: they cannot be written.
+    """
+    run = config.run
+    with _writable(folder):
+        (folder / LABELLED).unlink(missing_ok=True)
+        write_split(folder / LABELLED, labelled, f"labelled: {run.labels}, seed {run.seed}")
+        write_file(folder / CONFIG, config.resolved())
+
+
+def go_on(config: RunConfig, folder: Path, labelled: list[str], identity: Identity) -> None:
+    """Check the scans of a run that goes on, then keep the settings that have changed.
+
+    Raises:
+        ConfigError: its labels now give other scans, or the settings cannot be written.
+        CheckpointError: its checkpoint belongs to something else.
+    """
+    check_labelled(folder, config.run.labels, labelled)
+    if load_run_config(folder / CONFIG).resolved() == config.resolved():
+        return
+    check_owner(folder, identity)  # a folder that cannot go on keeps its settings
+    with _writable(folder / CONFIG):
+        write_file(folder / CONFIG, config.resolved())
+
+
+def check_labelled(folder: Path, labels: str, labelled: list[str]) -> None:
+    """Check that a run was begun with the labelled scans that its labels give now.
+
+    Args:
+        folder: of the run.
+        labels: as given to ``--labels``.
+        labelled: sorted ids of the scans that these are.
+
+    Raises:
+        ConfigError: they are others.
+    """
+    if read_split(folder / LABELLED) != labelled:
+        raise ConfigError(
+            f"{folder / LABELLED} lists other scans than --labels {labels} now gives: restore the "
+            "list and the data as they were, or choose another --out"
+        )
+
+
+def _writable(path: Path) -> AbstractContextManager[None]:
+    return writable(path, "make room, or choose another --out")
