@@ -7,8 +7,7 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.errors import ConfigError
 from rangeseg.settings import Settings
 from rangeseg.system.distributed import on_rank_zero, shard
-from rangeseg.system.files import LOCK, PARTIAL, sole_user, write_file, writing
+from rangeseg.system.files import LOCK, PARTIAL, sole_user, writable, write_file, writing
 from rangeseg.system.prefetch import map_ahead, threads
 from rangeseg.system.progress import Progress
 
@@ -139,18 +138,16 @@ def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
     archive = Path(f"{os.path.abspath(out)}.zip")  # `.` has no name
     files = [source.prediction_file(scan_id, split) for scan_id in source.scan_ids(split)]
     files += source.submission_files(split)
-    try:
-        with (
-            _sole_writer(out),
-            writing(archive) as content,
-            zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as zipped,
-            Progress(f"zip {archive.name}", len(files), "file") as progress,
-        ):
-            for file in files:
-                zipped.write(out / file, file)
-                progress.update()
-    except OSError as error:
-        raise _unwritable(archive, error) from None
+    with (
+        sole_user(out, "writes predictions"),
+        _writable(archive),
+        writing(archive) as content,
+        zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as zipped,
+        Progress(f"zip {archive.name}", len(files), "file") as progress,
+    ):
+        for file in files:
+            zipped.write(out / file, file)
+            progress.update()
     return archive
 
 
@@ -186,39 +183,18 @@ def _write_prediction(
 
 
 def _write(path: Path, content: bytes | str) -> None:
-    try:
+    with _writable(path):
         write_file(path, content)
-    except OSError as error:
-        raise _unwritable(path, error) from None
 
 
-def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"{path} cannot be written ({error.strerror or error}): make room for it and go on with "
-        "--resume, or choose another --out"
-    )
-
-
-@contextmanager
-def _sole_writer(out: Path) -> Iterator[None]:
-    with ExitStack() as held:
-        try:
-            held.enter_context(sole_user(out))
-        except BlockingIOError:
-            raise ConfigError(
-                f"another process writes predictions in {out}: wait for its end, or choose another "
-                "--out"
-            ) from None
-        except OSError as error:
-            raise _unwritable(out, error) from None
-        yield
+def _writable(path: Path) -> AbstractContextManager[None]:
+    return writable(path, "make room and go on with --resume, or choose another --out")
 
 
 def _begin(out: Path, stamp: dict[str, Any], resume: bool, held: ExitStack) -> None:
-    """Keep other processes from the folder until ``held`` is closed, and say what is in it."""
-    _check_folder(out, stamp, resume)  # before another's folder is touched
-    held.enter_context(_sole_writer(out))
-    _check_folder(out, stamp, resume)  # as another may have left it meanwhile
+    """Check the folder, hold it until ``held`` is closed, and write its stamp."""
+    _check_folder(out, stamp, resume)
+    held.enter_context(sole_user(out, "writes predictions"))
     _write(out / STAMP, json.dumps(stamp, indent=2) + "\n")
 
 
@@ -237,7 +213,9 @@ def _check_folder(out: Path, stamp: dict[str, Any], resume: bool) -> None:
     except (OSError, ValueError):
         was = None
     if not isinstance(was, dict):
-        raise ConfigError(f"{out} holds no sound {STAMP}, so it is no export: choose another --out")
+        raise ConfigError(
+            f"{out} is not a folder of predictions (no sound {STAMP}): choose another --out"
+        )
     for key, value in stamp.items():
         if was.get(key) != value:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a training writes down of each step, and whether all of it is still a number."""
+"""The training log: ``metrics.jsonl``, its note in the progress bar, and the throughput."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rangeseg.engine.validation import Validated
 from rangeseg.errors import CheckpointError
 from rangeseg.methods.mixing import Fields
 from rangeseg.system.distributed import all_reduce_sum, gather, rank, world_size
-from rangeseg.system.files import write_file
+from rangeseg.system.files import writable, write_file
 
 METRICS = "metrics.jsonl"
 
@@ -100,8 +100,8 @@ class MetricsLog:
             earlier = read_metrics(run) if self._path.is_file() else []
         except OSError as error:
             raise CheckpointError(
-                f"{self._path} cannot be read ({error.strerror}): make it readable, or take it "
-                "away, which loses no more than the curves of the steps so far"
+                f"{self._path} cannot be read ({error.strerror}): make it readable, or remove it; "
+                "only the curves of the steps so far are lost"
             ) from None
         if step > 0:
             for line in earlier:
@@ -111,16 +111,14 @@ class MetricsLog:
                     self._miou = line.get("val_miou", self._miou)
         elif earlier:
             _log.warning(
-                "%s has no checkpoint: the training begins anew, and the %d steps that %s tells of "
-                "are dropped", run, earlier[-1]["step"], METRICS,
+                "%s has no checkpoint: the training starts again, and the %d steps in %s are "
+                "dropped", run, earlier[-1]["step"], METRICS,
             )  # fmt: skip
         if tensorboard:
             self._curves = TensorBoard(run / "tensorboard", step)
-        try:
+        with self._writable():
             write_file(self._path, "".join(f"{line}\n" for line in kept))
             self._file = self._path.open("a")
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def record(
         self,
@@ -155,23 +153,19 @@ class MetricsLog:
         line: dict[str, Any] = {"step": step, "seconds": seconds, "rate": rate, **scalars}
         if validated is not None:
             line["val_iou"] = validated.iou
-        try:
+        with self._writable():
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())  # a checkpoint must not know of more than is here
-        except OSError as error:
-            raise self._unwritable(error) from None
         if self._curves is not None:
             self._curves.scalars(step, {"rate": rate, **scalars})
             if validated is not None:
                 self._curves.validation(step, validated)
         return _note(total, terms, self._miou, throughput)
 
-    def _unwritable(self, error: OSError) -> CheckpointError:
-        return CheckpointError(
-            f"{self._path} cannot be written ({error.strerror}): make room and go on with "
-            "--resume; what was saved before stands"
-        )
+    def _writable(self) -> AbstractContextManager[None]:
+        remedy = "make room and go on with --resume from the last checkpoint"
+        return writable(self._path, remedy, CheckpointError)
 
     def __enter__(self) -> MetricsLog:
         return self

@@ -94,13 +94,7 @@ def hold(folder: Path, held: ExitStack) -> None:
     Raises:
         ConfigError: another process trains there, or the folder cannot be made.
     """
-    with _writable(folder):
-        try:
-            held.enter_context(sole_user(folder))
-        except BlockingIOError:
-            raise ConfigError(
-                f"another process trains in {folder}: wait for its end, or choose another --out"
-            ) from None
+    held.enter_context(sole_user(folder, "trains"))
 
 
 def begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:

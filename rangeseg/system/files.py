@@ -100,25 +100,34 @@ def on_disk(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def sole_user(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made, against other processes until the end of the block.
+def sole_user(folder: Path, task: str) -> Iterator[None]:
+    """Make a folder, and hold it against other processes until the end of the block.
 
-    The hold ends with the process, however that ends, and is not inherited by its children. On a
-    disk whose file system knows no locks, and on Windows, nothing is held.
+    The hold ends with the process, however that ends, and children do not inherit it. On a file
+    system without locks, and on Windows, nothing is held.
+
+    Args:
+        folder: the folder.
+        task: what a process does there, for the message: ``trains``.
 
     Raises:
-        BlockingIOError: another process holds it.
-        OSError: the folder cannot be made.
+        ConfigError: another process holds it, or it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    file = path.open("a")
+    with writable(folder, "make room, or choose another --out"):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
     try:
-        # The one who held it before may have removed the file between our opening and locking it:
-        # then it is another's who comes now.
-        while _lock(file) and not _is_named(file, path):
-            file.close()
-            file = path.open("a")
+        try:
+            # The holder before may have removed the file between our opening and locking it:
+            # then the name is another file's now.
+            while _lock(file) and not _is_named(file, path):
+                file.close()
+                file = path.open("a")
+        except BlockingIOError:
+            raise ConfigError(
+                f"another process {task} in {folder}: wait for its end, or choose another --out"
+            ) from None
         try:
             yield
         finally:

@@ -232,7 +232,7 @@ def test_a_folder_is_written_to_by_one_process_at_a_time(
     assert predict(run, out) == 0
     script = (
         "import sys; from pathlib import Path; from rangeseg.system.files import sole_user\n"
-        "with sole_user(Path(sys.argv[1])): print(flush=True); input()"
+        "with sole_user(Path(sys.argv[1]), 'works'): print(flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(out)],
@@ -311,7 +311,7 @@ def test_wrong_words(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert not out.exists()
     (tmp_path / "notes.txt").touch()
     assert predict(run, tmp_path, "--resume") == 2
-    assert "so it is no export" in error_of(capsys)
+    assert "is not a folder of predictions" in error_of(capsys)
 
 
 def test_what_cannot_be_written(run: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -325,7 +325,9 @@ def test_a_run_is_trained_by_one_process_at_a_time(tiny_config: list[str], tmp_p
     finally:
         process.kill()
         process.communicate()
-    with sole_user(run):  # at once, even if the processes that loaded its scans are still there
+    with sole_user(
+        run, "trains"
+    ):  # at once, even if the processes that loaded its scans are still there
         pass
 
 
