@@ -30,7 +30,7 @@ PREVIOUS = "previous.pt"
 
 @dataclass(frozen=True)
 class Identity:
-    """What must agree for a checkpoint to fit.
+    """The fields that must agree for a checkpoint to fit a run.
 
     Attributes:
         method: a name in METHODS.
@@ -77,7 +77,7 @@ def save_checkpoint(
     for name, value in state.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise not_finite(name, step)
-    content = io.BytesIO()  # PyTorch explains a full disk in words of its own
+    content = io.BytesIO()  # PyTorch's own error for a full disk names neither file nor reason
     torch.save(
         {
             "format": FORMAT,

@@ -1,4 +1,4 @@
-"""From the predictions of a network to the mIoU."""
+"""Evaluation: the mIoU of a predictor on a split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a trained network to a class for every point."""
+"""Inference: a trained network's class for every point."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EvaluateSettings(Settings):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one scan.
+    """A network's prediction for one scan.
 
     Attributes:
         scan: the scan as it was read.
@@ -84,8 +84,30 @@ class Prepared(NamedTuple):
     image: np.ndarray
 
 
+@dataclass(frozen=True)
+class PixelClasses:
+    """A network's classes for the pixels of one image, perhaps still being copied from a GPU.
+
+    Attributes:
+        classes: (H,W) uint8 in the host's memory.
+        confidence: (H,W) float32 probability of that class, or None.
+        arrival: of the copy of both; None on a CPU.
+    """
+
+    classes: torch.Tensor
+    confidence: torch.Tensor | None
+    arrival: torch.cuda.Event | None
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Wait for the copy, in any thread; returns classes and confidence."""
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        confidence = None if self.confidence is None else self.confidence.numpy()
+        return self.classes.numpy(), confidence
+
+
 class Predictor:
-    """A network with all that lies between a scan and a class for every point.
+    """Predicts a class for every point of a scan: projection, network, back-projection.
 
     Args:
         network: maps (B,C,H,W) to logits (B,K,H,W).
@@ -119,11 +141,11 @@ class Predictor:
     ) -> Generator[Prediction, None, None]:
         """Predictions of scans, in their order.
 
-        While the network sees a batch, threads read and project the next and take the one before
-        back to its points. Close the iterator, or run it to its end, and they end.
+        While the network runs on a batch, threads read and project the next one and back-project
+        the one before. They end when the iterator is closed or exhausted.
 
-        Scans that cannot be read or projected go to ``bad_scans`` when their turn comes, in the
-        caller's thread, and are left out if that does not raise.
+        Scans that cannot be read or projected are passed to ``bad_scans`` in their turn, in the
+        caller's thread, and left out if that does not raise.
 
         The confidence is back-projected like the labels; after ``knn_vote``, which blends pixels,
         it is that of the point's own pixel.
@@ -195,28 +217,6 @@ class Predictor:
         return raw
 
 
-@dataclass(frozen=True)
-class PixelClasses:
-    """What a network says of the pixels of one image, perhaps still under way from its device.
-
-    Args:
-        classes: (H,W) uint8 in the host's memory.
-        confidence: (H,W) float32 probability of that class, or None.
-        arrival: of both from a GPU; None where they are there.
-    """
-
-    classes: torch.Tensor
-    confidence: torch.Tensor | None
-    arrival: torch.cuda.Event | None
-
-    def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Classes and confidence, waited for; in any thread."""
-        if self.arrival is not None:
-            self.arrival.synchronize()
-        confidence = None if self.confidence is None else self.confidence.numpy()
-        return self.classes.numpy(), confidence
-
-
 @torch.inference_mode()
 def classify(
     network: nn.Module,
@@ -227,7 +227,7 @@ def classify(
 ) -> list[PixelClasses]:
     """Classes of the pixels of several images at once.
 
-    On a GPU this only gives the orders: the answer arrives while the caller goes on.
+    On a GPU this returns at once: the copy arrives while the caller goes on.
 
     Args:
         network: maps (B,C,H,W) to logits (B,K,H,W); on the device.

@@ -1,4 +1,4 @@
-"""The mIoU on a few scans while a method is trained, without a trace in the training."""
+"""Validation during training: the mIoU on a few scans, without changing the training."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ class Validated:
 class Validation:
     """Evaluates what a method in training would predict; processes share the scans.
 
-    It only informs: no weights are chosen and nothing is ended by it, and the weights come out bit
-    for bit as without it. Scans that are skipped are named by the evaluation after the training,
-    not by this.
+    It only informs: it selects no weights and stops nothing. The weights are bit for bit the same
+    without it. Skipped scans are named by the evaluation after the training.
 
     Args:
         source: the data set.
@@ -101,7 +100,7 @@ def scans_to_validate(source: ScanSource, count: int) -> list[str]:
 
     Args:
         source: the data set.
-        count: how many, if there are so many.
+        count: how many at most.
 
     Returns:
         Their ids; none if the split has no labels.
@@ -114,14 +113,14 @@ def scans_to_validate(source: ScanSource, count: int) -> list[str]:
 
 
 def evenly_spaced(scan_ids: Sequence[str], count: int) -> list[str]:
-    """So many of the scans, or all if there are not so many."""
+    """``count`` of the scans, evenly spaced, or all if there are fewer."""
     count = min(count, len(scan_ids))
     return [scan_ids[(2 * i + 1) * len(scan_ids) // (2 * count)] for i in range(count)]
 
 
 @contextmanager
 def _undisturbed(method: nn.Module) -> Iterator[None]:
-    """Puts back the mode of every module, and the generators of random numbers."""
+    """Restore the mode of every module and the random generators afterwards."""
     modes = {module: module.training for module in method.modules()}
     device = next(method.parameters()).device
     try:

@@ -50,7 +50,7 @@ class DatasetSettings(Settings):
 
 
 class RunSettings(Settings):
-    """What ``rangeseg train`` was asked for."""
+    """Method, labels and seed of a run."""
 
     method: str
     labels: str
@@ -97,7 +97,7 @@ class Config(Settings):
 
 
 class RunConfig(Config):
-    """The configuration of one run, as it stands in the run's folder."""
+    """The configuration of one run, as its folder keeps it."""
 
     run: RunSettings
 
