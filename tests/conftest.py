@@ -45,3 +45,14 @@ def tiny_config(simulated_root: Path) -> list[str]:
     ]  # fmt: skip
     config = Path(__file__).parents[1] / "configs" / "simulated.yaml"
     return [str(config), *[word for s in settings for word in ("--set", s)]]
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_config: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of CutMix-Seg, for reading: a test that changes it makes a copy."""
+    from rangeseg.cli import main
+
+    run = tmp_path_factory.mktemp("trained") / "run"
+    words = ["train", *tiny_config, "--method", "cutmix_seg", "--labels", "10%"]
+    assert main([*words, "--out", str(run)]) == 0
+    return run

@@ -128,6 +128,7 @@ def rows_of(results: str) -> list[str]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_section_on_data(
     simulated_root: Path,
     tmp_path: Path,

@@ -10,6 +10,7 @@ import pytest
 SMALL = ["kernels", "loader", "training"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", SMALL)
 def test_a_benchmark_prints_and_writes_its_table(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -72,6 +72,7 @@ def test_without_system_libraries_it_works_and_names_them(tmp_path: Path) -> Non
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the names are those of Linux")
 def test_all_but_the_viewer_works_where_open3d_cannot_be_loaded(
     tiny_config: list[str], tmp_path: Path

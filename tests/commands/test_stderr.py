@@ -45,6 +45,7 @@ def test_a_command_ends_with_its_own_code(stderr: str, code: int) -> None:
     assert (done.returncode, done.stdout) == (code, "done\n")
 
 
+@pytest.mark.slow
 @needs_full
 def test_a_training_goes_on(
     tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,6 @@ from data_tools.cli import main
 from rangeseg.cli import main as rangeseg
 from rangeseg.commands.doctor import GOOD, examine
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from tests.benchmarks.kills import Kills
 from tests.data_tools.kitti_layout import write_root
 from tests.datasets import own_scans
 from tests.runs.test_saving import file_limit
@@ -138,13 +137,6 @@ def test_a_full_disk(simulated_root: Path, tmp_path: Path, capsys: Capture) -> N
         assert main(words) == 2
     assert "street.pack cannot be written (File too large): make room" in error_of(capsys)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_kill_leaves_nothing_that_is_taken_for_whole(
-    simulated_root: Path, tmp_path: Path
-) -> None:
-    kill = Kills(tmp_path, simulated_root).packing(0)
-    assert kill.differs == ""
 
 
 class TestCheck:

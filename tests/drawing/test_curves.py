@@ -72,6 +72,7 @@ def test_a_full_disk_is_one_warning(tmp_path: Path, caplog: Log) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {METRICS}
 
 
+@pytest.mark.slow
 def test_a_broken_matplotlib_does_not_end_a_training(
     tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -76,7 +76,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_checkpoint(path, IDENTITY, make_method(), CPU)
 
 
-@pytest.mark.parametrize("place", [6, 8, None, 7.0, torch.zeros(2)])
+@pytest.mark.parametrize("place", [6, None, torch.zeros(2)])
 def test_a_training_of_another_step_is_refused(saved: Path, place: object) -> None:
     save_checkpoint(saved, IDENTITY, 7, make_method(), {**TRAINING, "step": place})
     with pytest.raises(CheckpointError, match=r"last\.pt is of step 7, but its training of step"):
@@ -113,13 +113,6 @@ def test_the_one_before_takes_the_place_of_a_damaged_one(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("kept", [0, 10, 2000])
-def test_a_truncated_file_is_refused(saved: Path, kept: int) -> None:
-    saved.write_bytes(saved.read_bytes()[:kept])
-    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
-        load_checkpoint(saved, IDENTITY, make_method(), CPU)
-
-
 def test_a_full_gpu_is_no_damaged_checkpoint(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object, **__: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
@@ -131,37 +124,28 @@ def test_a_full_gpu_is_no_damaged_checkpoint(saved: Path, monkeypatch: pytest.Mo
         load()
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"last\.pt does not exist: train the run first"):
-        load_checkpoint(tmp_path / "last.pt", IDENTITY, make_method(), CPU)
-
-
-def test_a_pickle_is_not_run(tmp_path: Path) -> None:
-    class Hostile:
-        def __reduce__(self) -> tuple:
-            return (Path.touch, (tmp_path / "ran",))
-
+def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    torch.save(Hostile(), path)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=r"last\.pt does not exist: train the run first"):
         load_checkpoint(path, IDENTITY, make_method(), CPU)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_another_file_of_tensors_is_refused(tmp_path: Path) -> None:
-    torch.save({"weights": torch.zeros(2)}, tmp_path / "last.pt")
+    torch.save({"weights": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match="not a rangeseg checkpoint of format"):
-        load_checkpoint(tmp_path / "last.pt", IDENTITY, make_method(), CPU)
+        load_checkpoint(path, IDENTITY, make_method(), CPU)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        load_checkpoint(path, IDENTITY, make_method(), CPU)
 
 
-@pytest.mark.parametrize("previous", [False, True])
-def test_a_link_to_a_disk_that_is_not_there_is_no_new_run(saved: Path, previous: bool) -> None:
-    run = saved.parent
-    saved.rename(run / "previous.pt" if previous else run / "elsewhere.pt")
-    saved.symlink_to(run / "unmounted" / "last.pt")
-    if previous:
-        assert find_checkpoint(run) == saved
-        assert load_checkpoint(saved, IDENTITY, make_method(), CPU)[0] == 7
-    else:
-        with pytest.raises(CheckpointError, match=f"no checkpoint in {run} is whole"):
-            find_checkpoint(run)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 1}, r"of format \d \(found: 1\)"),
+        ({"step": -1}, "no sound field 'step'"),
+        ({"identity": None}, "no sound field 'identity'"),
+        ({"training": []}, "no sound field 'training'"),
+    ],
+)
+def test_fields_of_another_kind_are_refused(saved: Path, change: dict, message: str) -> None:
+    torch.save(torch.load(saved, weights_only=True) | change, saved)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(saved, IDENTITY, make_method(), CPU)

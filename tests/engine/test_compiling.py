@@ -48,6 +48,7 @@ def whole_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", compile_)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.usefixtures("whole_graphs")
 def test_the_networks_are_traced_whole(name: str) -> None:
@@ -107,6 +108,7 @@ def test_whole_scans_on_the_way_and_at_the_end_are_not_compiled(
     assert widths == {64}  # of the crops; a whole scan has 256 columns
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
 def test_a_part_is_one_graph_for_several_processes_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,10 +6,6 @@ import copy
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -27,7 +23,7 @@ from rangeseg.engine.inference import EvaluateSettings, Predictor
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.runs.config import load_run_config
 from rangeseg.runs.trained import load_run
-from tests.engine.conftest import SCANS
+from tests.runs.test_saving import held
 from tests.system.test_prefetch import running
 
 Capture = pytest.CaptureFixture[str]
@@ -198,54 +194,17 @@ def test_an_interrupted_export_is_completed(
     assert "begun with confidence=False, now it is True" in error_of(capsys)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_with_how_to_complete_it(
-    long_run: Path, tmp_path: Path, number: int, code: int
-) -> None:
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rangeseg", "predict", str(long_run), "--out", str(out)],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # Tests that a shell runs in the background hand down that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list(out.rglob("*.label")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code, stderr
-    said = f"stopped; the same command with --resume completes {out}"
-    assert stderr.splitlines()[-1] == said
-    assert 0 < len(list(out.rglob("*.label"))) < SCANS
-    assert predict(long_run, out, "--resume") == 0
-    found = {p.suffix for p in out.rglob("*") if p.is_file()}
-    assert found == {".label", ".json"}
-    assert len(list(out.rglob("*.label"))) == SCANS
-
-
 def test_a_folder_is_written_to_by_one_process_at_a_time(
     run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     out = tmp_path / "out"
     assert predict(run, out) == 0
-    script = (
-        "import sys; from pathlib import Path; from rangeseg.system.files import sole_user\n"
-        "with sole_user(Path(sys.argv[1]), 'works'): print(flush=True); input()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(out)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    ) as holder:  # fmt: skip
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"\n"
+    with held(out):
         capsys.readouterr()
         assert predict(run, out, "--resume") == 2
         assert f"another process writes predictions in {out}: wait" in error_of(capsys)
         with pytest.raises(ConfigError, match="another process writes predictions"):
             zip_submission(load_run(run, torch.device("cpu"))[0].source, "test", out)
-        holder.kill()
     assert predict(run, out, "--resume", "--zip") == 0
 
 
@@ -312,15 +271,6 @@ def test_wrong_words(run: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "notes.txt").touch()
     assert predict(run, tmp_path, "--resume") == 2
     assert "is not a folder of predictions" in error_of(capsys)
-
-
-def test_what_cannot_be_written(run: Path, tmp_path: Path, capsys: Capture) -> None:
-    (tmp_path / "file").touch()
-    assert predict(run, tmp_path / "file" / "out") == 2
-    assert "file/out cannot be written (Not a directory): make room" in error_of(capsys)
-    (tmp_path / "out.zip").mkdir()
-    assert predict(run, tmp_path / "out", "--zip") == 2
-    assert "out.zip cannot be written (Is a directory): make room" in error_of(capsys)
 
 
 def test_into_the_working_folder(

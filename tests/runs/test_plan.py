@@ -71,6 +71,7 @@ def wait_until(condition, seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_comparison_trains_what_is_missing_and_reports_it(
     tiny_config: list[str], tmp_path: Path, capsys: Capture
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_comparison_trains_what_is_missing_and_reports_it(
         plan(tiny_config, out, overrides=[*tiny_config[2::2], "train.steps=8"])
 
 
+@pytest.mark.slow
 def test_one_run_that_fails_does_not_stop_the_others(
     simulated_root: Path, tiny_config: list[str], tmp_path: Path, capsys: Capture
 ) -> None:
@@ -164,6 +166,7 @@ def test_one_run_that_fails_does_not_stop_the_others(
         assert "re-extract the sequence" in log.read_text()
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_stopped_comparison_leaves_no_process_and_ends_as_if_it_had_run_through(
     tiny_config: list[str], tmp_path: Path

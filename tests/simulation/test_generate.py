@@ -71,6 +71,7 @@ def test_the_stamp_names_version_and_settings(made: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_a_byte(made: Path, tmp_path: Path) -> None:
     generate_dataset(tmp_path / "two", SMALL, workers=2)
     assert contents(tmp_path / "two") == contents(made)
@@ -97,6 +98,7 @@ def test_missing_files_are_made_again_and_no_others(made: Path, tmp_path: Path) 
     assert kept.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_run_is_resumed_to_the_same_bytes(made: Path, tmp_path: Path) -> None:
     root, script = tmp_path / "killed", tmp_path / "simulate.py"

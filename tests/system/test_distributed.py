@@ -49,6 +49,7 @@ def test_one_process_sums_nothing() -> None:
     assert tensor.tolist() == [0.0, 1.0, 2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
 def test_two_processes_learn_what_one_would(tmp_path: Path) -> None:
     multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)

@@ -64,12 +64,14 @@ def in_a_new_process(lines: str) -> int:
     return int(done.stdout.split()[-1])
 
 
+@pytest.mark.slow
 def test_freed_memory_is_kept_when_asked() -> None:
     assert in_a_new_process("print(pages_of_rounds())") > 5_000
     keep = "from rangeseg.system.process import keep_freed_memory; keep_freed_memory()\n"
     assert in_a_new_process(f"{keep}print(pages_of_rounds())") < 100
 
 
+@pytest.mark.slow
 def test_a_command_keeps_it() -> None:
     lines = """
 import argparse
@@ -81,5 +83,6 @@ run_command(parser, [])
     assert in_a_new_process(lines) < 100
 
 
+@pytest.mark.slow
 def test_a_process_that_loads_scans_keeps_it() -> None:
     assert in_a_new_process("print(pages_of_a_loader())") < 100

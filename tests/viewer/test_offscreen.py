@@ -80,6 +80,7 @@ def test_a_missing_driver_is_a_line(
         renderer.draw(points, np.zeros((len(points), 3), dtype=np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the names are those of Linux")
 @pytest.mark.parametrize(
     ("library", "package"), [("libusb-1.0.so.0", "libusb-1.0-0"), ("libEGL.so.1", "libegl1")]

@@ -15,6 +15,7 @@ from tests.test_readme import ROOT, commands, section
 RUN = Path("runs/semantic_kitti/cps/10pct/seed0")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawing", "no_display")
 def test_the_section_on_seeing(
     simulated_root: Path,

@@ -232,6 +232,7 @@ def screen(drawing: None, request: pytest.FixtureRequest) -> Iterator[Screen]:
     screen.server.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.display
 def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path) -> None:
     """Opened as a user does; every key is pressed, and the screen is looked at after each."""
@@ -315,6 +316,7 @@ def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path)
     assert lines.index("ignored points hidden") < lines.index("ignored points shown")
 
 
+@pytest.mark.slow
 @pytest.mark.display
 @pytest.mark.parametrize(
     ("screen", "missing", "message"),

@@ -221,6 +221,7 @@ def test_a_scan_that_is_not_there(kitti: Path) -> None:
 
 
 class TestProcesses:
+    @pytest.mark.slow
     @pytest.mark.parametrize("opened_before", [True, False])
     @pytest.mark.parametrize("context", ["fork", "spawn"])
     def test_loader_workers(self, context: str, opened_before: bool, kitti: Path) -> None:
