@@ -1,4 +1,4 @@
-"""What the network reads of each pixel: the channels of a range image."""
+"""The channels of a range image, which are what a network reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 
 from rangeseg.errors import ConfigError, unknown_name
-from rangeseg.geometry.division import quotient, reciprocal
 from rangeseg.geometry.kernel import as_points, kernel
 from rangeseg.geometry.projection import Projection
 
@@ -29,7 +28,7 @@ def make_range_image(
     channels: Sequence[str],
     statistics: Mapping[str, tuple[float, float]],
 ) -> np.ndarray:
-    """What the network reads: chosen channels, normalised, exactly 0 where no point is.
+    """The chosen channels of each pixel, normalised, and exactly 0 where no point is.
 
     ``range``, ``x``, ``y``, ``z`` in metres, ``intensity`` and ``valid`` (1) are those of the
     pixel's point. ``range_step`` is the range less that of the pixel to the left (around the
@@ -64,19 +63,19 @@ def make_range_image(
 def _recipe(
     channels: tuple[str, ...], statistics: tuple[tuple[float, float], ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each channel: its place in CHANNELS; mean, deviation and the deviation's reciprocal."""
+    """Each channel's place in CHANNELS (C,); its mean and 1 / standard deviation (C,2)."""
     for channel in channels:
         if channel not in CHANNELS:
             raise unknown_name("channel", channel, CHANNELS)
-    normalisation = np.zeros((len(channels), 4), dtype=np.float32)
+    normalisation = np.zeros((len(channels), 2), dtype=np.float32)
     for channel, (mean, std), row in zip(channels, statistics, normalisation, strict=True):
-        row[:2] = mean, std
+        row[:] = mean, std
         if not row[1] > 0.0:
             raise ConfigError(
                 f"statistics of channel '{channel}': the standard deviation must be positive, "
                 f"found {std}"
             )
-        row[2:] = reciprocal(row[1])
+        row[1] = 1.0 / row[1]
     return np.array([CHANNELS.index(channel) for channel in channels], np.int64), normalisation
 
 
@@ -131,16 +130,10 @@ def _fill_image(
                 for col in range(width):
                     step = min(max(here[_Z, col] - below[_Z, col], -_CLIP), _CLIP)
                     here[code, col] = step if point_index[row + 1, col] >= 0 else _ZERO
-            mean, std = normalisation[c, 0], normalisation[c, 1]
-            high, low = normalisation[c, 2], normalisation[c, 3]
-            if high != _ZERO:
-                for col in range(width):
-                    value = quotient(here[code, col] - mean, high, low)
-                    image[c, row, col] = value if owners[col] >= 0 else _ZERO
-            else:
-                for col in range(width):
-                    value = (here[code, col] - mean) / std
-                    image[c, row, col] = value if owners[col] >= 0 else _ZERO
+            mean, scale = normalisation[c, 0], normalisation[c, 1]
+            for col in range(width):
+                value = (here[code, col] - mean) * scale
+                image[c, row, col] = value if owners[col] >= 0 else _ZERO
     return image
 
 
