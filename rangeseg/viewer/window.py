@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from rangeseg.drawing.sheets import save_picture
 from rangeseg.errors import ConfigError, RangesegError
 from rangeseg.system.prefetch import LoadAhead
 from rangeseg.viewer.canvas import Canvas
-from rangeseg.viewer.display import find_window, has_display, set_title
+from rangeseg.viewer.display import has_display
 from rangeseg.viewer.modes import (
     MODES,
     check_mode,
@@ -222,20 +221,16 @@ class Window:
         self._refresh()
 
     def _add_canvas(self) -> None:
-        number = len(self._canvases)
-        title = f"rangeseg {os.getpid()}.{number}"
+        title, left = f"rangeseg · {self._views.title}", len(self._canvases) * SIZE[0]
         try:
-            canvas = Canvas(
-                self._o3d, title, EMPTY, *SIZE, number * SIZE[0], self._visible
-            )  # fmt: skip
+            canvas = Canvas(self._o3d, title, EMPTY, *SIZE, left, self._visible)
         except RuntimeError as error:
             raise FaultyLibraries(explain(str(error))) from None
         canvas.set_point_size(self._point_size)
         for key, action in KEYS.items():
             code = ord(key) if isinstance(key, str) else key
             canvas.visualizer.register_key_callback(code, self._key(action))
-        window = find_window(title) if self._visible else None
-        self._canvases.append(_Pane(canvas, Hud(self._o3d, canvas), window))
+        self._canvases.append(_Pane(canvas, Hud(self._o3d, canvas)))
 
     def _key(self, action: str) -> Callable[[Any], bool]:
         def pressed(visualizer: Any) -> bool:
@@ -265,10 +260,8 @@ class Window:
         return [describe(mode, self.view) for mode in self._modes()]
 
     def _write(self) -> None:
-        """Title, legend and help into the windows."""
+        """Write scan, legend and help into each canvas."""
         for pane, mode, title in zip(self._canvases, self._modes(), self._titles(), strict=True):
-            if pane.window is not None:
-                set_title(pane.window, f"rangeseg · {title}")
             lines = [f"{self.number + 1}/{len(self._views.scan_ids)} · {title}"]
             legend: Legend = []
             if self.legend and not self.help:
@@ -296,8 +289,8 @@ class Window:
         self._say(f"picture: {path}")
 
 
-class _Pane:
-    """A canvas with the text in it, and its X11 window where there is one."""
+class _Pane(NamedTuple):
+    """A canvas and the text in it."""
 
-    def __init__(self, canvas: Canvas, hud: Hud, window: int | None) -> None:
-        self.canvas, self.hud, self.window = canvas, hud, window
+    canvas: Canvas
+    hud: Hud

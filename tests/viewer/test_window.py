@@ -206,9 +206,6 @@ class Screen:
     def windows(self) -> list[str]:
         return self.tool("search", "--onlyvisible", "--name", "^rangeseg · ").splitlines()
 
-    def titles(self) -> list[str]:
-        return [self.tool("getwindowname", window) for window in self.windows()]
-
     def shot(self) -> np.ndarray:
         return np.asarray(ImageGrab.grab(xdisplay=self.name))
 
@@ -238,12 +235,13 @@ def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path)
     """Opened as a user does; every key is pressed, and the screen is looked at after each."""
     words = [sys.executable, "-m", "rangeseg", "view", str(run), "--split", "test"]
     words += ["--point-size", "4", "--min-confidence", "0.2", "--hide-ignored"]
-    viewer = subprocess.Popen(
-        words, env=screen.environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
+    said = tmp_path / "said.txt"
+    with said.open("w") as stdout:
+        viewer = subprocess.Popen(words, env=screen.environment, cwd=tmp_path, stdout=stdout)
     try:
         wait_until(screen.windows, "the window")
         (window,) = screen.windows()
+        assert screen.tool("getwindowname", window) == f"rangeseg · {run}"
         screen.tool("windowfocus", "--sync", window)
         shots: dict[str, np.ndarray] = {}
 
@@ -258,12 +256,13 @@ def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path)
             time.sleep(0.3)
             wait_until(still, f"a still picture after {name}")
 
-        def press(key: str, title: str) -> None:
+        def press(key: str, line: str) -> None:
+            before = len(said.read_text())
             screen.tool("key", key)
-            wait_until(lambda: any(title in t for t in screen.titles()), f"{title} after {key}")
+            wait_until(lambda: line in said.read_text()[before:], f"{line} after {key}")
             settled(key)
 
-        assert "11/000000 · prediction · mIoU " in screen.titles()[0]
+        wait_until(lambda: "11/000000 · prediction · mIoU " in said.read_text(), "the first scan")
         settled("start")
         press("n", "11/000001 · prediction")
         press("b", "11/000000 · prediction")
@@ -272,7 +271,7 @@ def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path)
         for key, place in (("Next", 3), ("Prior", 0), ("End", 3), ("Home", 0)):
             press(key, ("11/000000", "12/000001")[place // 3])
         screen.tool("keydown", "n")  # held
-        wait_until(lambda: "12/000001" in screen.titles()[0], "the last scan while n is held")
+        wait_until(lambda: "is the last scan" in said.read_text(), "the last scan, n held")
         screen.tool("keyup", "n")
         press("Home", "11/000000")
         for key in ("i", "l", "h"):
@@ -304,7 +303,8 @@ def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path)
         assert viewer.wait(timeout=60) == 0
     finally:
         viewer.kill()
-        lines, _ = viewer.communicate()
+        viewer.wait()
+    lines = said.read_text()
     np.testing.assert_array_equal(shots["b"], shots["start"])
     modes = [shots[str(number)].tobytes() for number in range(1, 8)]
     assert len(set(modes)) == 7
