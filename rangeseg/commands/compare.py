@@ -39,12 +39,12 @@ def add_compare(commands: Commands) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from rangeseg.engine.trainer import Interrupted
     from rangeseg.errors import ConfigError, DataError
     from rangeseg.report.tables import check_report_files
     from rangeseg.runs.jobs import find_places, train_missing
     from rangeseg.runs.plan import plan_comparison
     from rangeseg.runs.trained import read_result
+    from rangeseg.system.process import Interrupted
 
     check_report_files([arguments.html, arguments.csv])  # not after hours of training
     places = find_places(arguments.device, arguments.jobs)

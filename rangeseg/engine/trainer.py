@@ -50,7 +50,7 @@ from rangeseg.system.distributed import (
     world_size,
     wrap_ddp,
 )
-from rangeseg.system.process import collected_signals
+from rangeseg.system.process import Interrupted, collected_signals
 from rangeseg.system.progress import Progress
 
 
@@ -93,10 +93,6 @@ class TrainSettings(Settings):
                 "activation_checkpointing is for networks that are not compiled: set compile: none"
             )
         return self
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM, after the checkpoint was written."""
 
 
 def class_weights(frequencies: Tensor) -> Tensor:

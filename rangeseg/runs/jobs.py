@@ -16,14 +16,13 @@ from pathlib import Path
 
 import torch
 
-from rangeseg.engine.trainer import Interrupted
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import load_run_config
 from rangeseg.runs.folder import CONFIG, result_path
 from rangeseg.runs.trained import read_result
 from rangeseg.system.device import choose_device
 from rangeseg.system.distributed import end_with_parent
-from rangeseg.system.process import collected_signals
+from rangeseg.system.process import Interrupted, collected_signals, cores
 
 POLL_SECONDS = 0.2
 ONE_SIGNAL_SECONDS = 1.0
@@ -107,7 +106,7 @@ def find_places(device: str, jobs: int | None) -> list[Place]:
         raise ConfigError(f"--jobs {jobs}: give a number from 1 on")
     chosen = choose_device(device)
     if chosen.type == "cpu":
-        return [Place("cpu", {"OMP_NUM_THREADS": "1"})] * (jobs or _cores())
+        return [Place("cpu", {"OMP_NUM_THREADS": "1"})] * (jobs or cores())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = [str(number) for number in range(torch.cuda.device_count())]
     if visible is not None:
@@ -118,13 +117,6 @@ def find_places(device: str, jobs: int | None) -> list[Place]:
         Place("cuda", {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]})
         for job in range(jobs or len(gpus))
     ]
-
-
-def _cores() -> int:
-    """How many this process may use, which in a container or a batch job may be few."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def train_missing(runs: Sequence[PlannedRun], places: Sequence[Place]) -> dict[PlannedRun, str]:

@@ -21,6 +21,7 @@ from rangeseg.simulation.sensor_model import Reading, scan_scene
 from rangeseg.simulation.styles import SPLITS, stream
 from rangeseg.simulation.world import World
 from rangeseg.system.files import on_disk
+from rangeseg.system.process import cores
 from rangeseg.system.progress import Progress
 
 SIMULATION_VERSION = 1
@@ -91,7 +92,7 @@ def generate_dataset(root: Path, settings: SimulationSettings, workers: int | No
         if todo:
             # One scan in this process: the kernels are compiled and cached before others need them.
             _make(root, settings, todo[:1], progress.update)
-            _share(root, settings, todo[1:], workers or _cores(), progress)
+            _share(root, settings, todo[1:], workers or cores(), progress)
     _write_stamp(root, settings, complete=True)
 
 
@@ -173,12 +174,6 @@ def _paths(root: Path, job: _Job) -> tuple[Path, Path]:
 
 def _is_complete(root: Path, job: _Job) -> bool:
     return all(path.is_file() for path in _paths(root, job))
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _share(

@@ -1,4 +1,9 @@
-"""Work that threads do ahead of the one who asks for it, in order and within bounds."""
+"""Work that threads do ahead of the one who asks for it.
+
+``map_ahead`` is for a stream: every result once, in order, and a bound on how many are under way.
+``LoadAhead`` is for a list in which a user steps about: an item stays while it is near, and what
+is no longer wanted is cancelled. Each has a few lines; one class would need the options of both.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def threads(count: int) -> Iterator[Executor | None]:
-    """Threads that end with the block: what they have begun they finish, what waits is dropped.
+    """Threads that end with the block: running calls are finished, waiting ones dropped.
 
     Args:
         count: how many; 0 gives None, and ``map_ahead`` then works in the caller's thread.
@@ -35,17 +40,17 @@ def map_ahead(
     items: Iterable[Item],
     ahead: int,
 ) -> Iterator[Result]:
-    """``map``, in the order of the items, with further ones under way as a result is handed out.
+    """``map`` in the order of the items, with further calls under way.
 
-    The items are taken in the caller's thread, so they may be results of another ``map_ahead``, or
-    of work that must stay in one thread: it goes on beside that of the pool. An error, of an item
-    or of taking one, is raised behind the results of all items before it.
+    Items are taken in the caller's thread. They may be results of another ``map_ahead``, or of
+    work that must stay in one thread; the pool works meanwhile. An error, of an item or of taking
+    one, is raised after the results of all items before it.
 
     Args:
-        pool: what calls the function; None calls it here, for each item as it is asked for.
+        pool: where the function is called; None calls it here, as each item is asked for.
         function: must not wait for another call of the pool.
-        items: as many as there are.
-        ahead: how many more items than results were taken, at the most, when one is handed out.
+        items: any number of them.
+        ahead: how many more items than results have been taken, at most.
     """
     if pool is None:
         yield from map(function, items)
@@ -62,7 +67,7 @@ def map_ahead(
 def _submitted(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[Future[Result]]:
-    """A call for each item; an error of taking one stands last, in the place of its call."""
+    """A call for each item; an error of taking one takes the place of its call."""
     try:
         for item in items:
             yield pool.submit(function, item)
@@ -72,10 +77,7 @@ def _submitted(
         yield failed
 
 
-Loaded = TypeVar("Loaded")
-
-
-class LoadAhead(Generic[Loaded]):
+class LoadAhead(Generic[Result]):
     """Loads items of a list in a thread: the one that is asked for, then its neighbours.
 
     Args:
@@ -83,39 +85,32 @@ class LoadAhead(Generic[Loaded]):
         count: of all items.
     """
 
-    def __init__(self, load: Callable[[int], Loaded], count: int) -> None:
+    def __init__(self, load: Callable[[int], Result], count: int) -> None:
         self._load, self._count = load, count
-        self._futures: dict[int, Future[Loaded]] = {}
+        self._futures: dict[int, Future[Result]] = {}
         # One thread: a network that predicts in two at a time is no faster.
-        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="rangeseg")
 
-    def get(self, number: int, step: int = 1) -> Loaded:
-        """An item; what ``load`` raises, this raises.
+    def get(self, number: int, step: int = 1) -> Result:
+        """An item; raises what ``load`` raises.
 
         Args:
             number: of the item, from 0 on.
             step: from the item asked for before to this one: the next is expected as far again.
         """
-        future = self._start(number)
-        item = future.result()
-        likely = [number + step, number + 1, number - 1]
-        wanted = {n for n in likely if 0 <= n < self._count}
-        for other in [n for n in self._futures if n not in wanted | {number}]:
+        likely = [number, number + step, number + 1, number - 1]
+        wanted = [n for n in likely if 0 <= n < self._count]
+        for other in self._futures.keys() - set(wanted):
             self._futures.pop(other).cancel()
-        for neighbour in likely:
-            if neighbour in wanted:
-                self._start(neighbour)
-        return item
+        for n in wanted:
+            if n not in self._futures:
+                self._futures[n] = self._pool.submit(self._load, n)
+        return self._futures[number].result()
 
     def is_loaded(self, number: int) -> bool:
         """Whether an item is there without waiting."""
         return number in self._futures and self._futures[number].done()
 
     def close(self) -> None:
-        """Forget what is not loaded yet."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _start(self, number: int) -> Future[Loaded]:
-        if number not in self._futures:
-            self._futures[number] = self._pool.submit(self._load, number)
-        return self._futures[number]
+        """End the thread: what it loads is finished, what waits is dropped."""
+        self._pool.shutdown(cancel_futures=True)

@@ -1,9 +1,10 @@
-"""SIGINT and SIGTERM as something to look at when it suits, instead of an end at any moment."""
+"""The running process: its signals, its share of the cores, its memory."""
 
 from __future__ import annotations
 
 import ctypes
 import math
+import os
 import signal
 import sys
 import time
@@ -11,20 +12,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_LARGEST_INT, _LARGEST_MMAP_THRESHOLD = 2**31 - 1, 32 << 20
+
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, where nobody collects it; its argument is the signal's number."""
+    """SIGTERM that ``collected_signals`` did not catch; its argument is the signal's number."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM, after the work was saved; its argument is the signal's number."""
 
 
 @contextmanager
 def collected_signals(apart: float = 0.0) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM while the block runs; to be used in the main thread.
+    """Collect SIGINT and SIGTERM while the block runs; only in the main thread.
 
     Args:
         apart: seconds within which a further signal counts as the same one.
 
     Yields:
-        The signals' numbers, those to come too.
+        The numbers of the signals; later ones are appended.
     """
     received: list[int] = []
     latest = -math.inf
@@ -43,17 +51,19 @@ def collected_signals(apart: float = 0.0) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_LARGEST_INT, _LARGEST_MMAP_THRESHOLD = 2**31 - 1, 32 << 20
+def cores() -> int:
+    """Cores that this process may use; in a container or a batch job, fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:
-    """Keep what is freed for the next arrays of this process, up to 2 GB.
+    """Stop glibc from returning freed buffers, up to 2 GB, to the system.
 
-    A scan and its image are some MB, and glibc may give such memory back to the system, which then
-    has to clear it, page by page, for the next scan. This is for processes that do the same again
-    and again: their memory has its peak in the first round. Without glibc (macOS, musl) nothing is
-    done.
+    A scan and its image take some MB. Returned pages have to be cleared again for the next scan,
+    and a process that loads scans reaches its peak in the first round. Without glibc (macOS, musl)
+    nothing is done.
     """
     if sys.platform != "linux":
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rangeseg.system.prefetch import map_ahead, threads
+from rangeseg.system.prefetch import LoadAhead, map_ahead, threads
 
 
 def running() -> list[str]:
@@ -19,7 +19,7 @@ def running() -> list[str]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-@pytest.mark.parametrize("ahead", [0, 1, 5, 50])
+@pytest.mark.parametrize("ahead", [0, 5, 50])
 def test_results_come_in_the_order_of_the_items(count: int, ahead: int) -> None:
     def square(number: int) -> int:
         time.sleep(0.002 * (number % 3 == 0))  # so that others are done before it
@@ -27,7 +27,8 @@ def test_results_come_in_the_order_of_the_items(count: int, ahead: int) -> None:
 
     with threads(count) as pool:
         assert list(map_ahead(pool, square, range(20), ahead)) == [n * n for n in range(20)]
-        assert list(map_ahead(pool, square, [], ahead)) == []
+        halves = map_ahead(pool, lambda n: n / 2, range(20), ahead)  # a map of a map
+        assert list(map_ahead(pool, lambda x: x + 1, halves, 2)) == [n / 2 + 1 for n in range(20)]
     assert not running()
 
 
@@ -97,14 +98,6 @@ def test_an_error_comes_behind_what_was_before_it(count: int) -> None:
         assert not running()
 
 
-def test_maps_of_maps() -> None:
-    with threads(2) as pool:
-        halves = map_ahead(pool, lambda n: n / 2, range(30), ahead=3)
-        assert list(map_ahead(pool, lambda x: x + 1, halves, ahead=2)) == [
-            n / 2 + 1 for n in range(30)
-        ]
-
-
 def test_what_waits_is_dropped_and_what_runs_is_finished() -> None:
     begun, finished = [], []
 
@@ -123,7 +116,7 @@ def test_what_waits_is_dropped_and_what_runs_is_finished() -> None:
 
 def test_an_iterator_that_is_left_open_does_not_keep_the_interpreter() -> None:
     code = (
-        "from rangeseg.system.prefetch import map_ahead, threads\n"
+        "from rangeseg.system.prefetch import LoadAhead, map_ahead, threads\n"
         "def results():\n"
         "    with threads(2) as pool:\n"
         "        yield from map_ahead(pool, str, iter(int, 1), ahead=3)\n"
@@ -134,3 +127,63 @@ def test_an_iterator_that_is_left_open_does_not_keep_the_interpreter() -> None:
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, cwd=root, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 0\n", "")
+
+
+def until_loaded(ahead: LoadAhead[int], number: int) -> None:
+    deadline = time.monotonic() + 10
+    while not ahead.is_loaded(number):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_neighbours_are_loaded_once_and_outside_the_caller() -> None:
+    loaded: list[int] = []
+    where: set[threading.Thread] = set()
+
+    def load(number: int) -> int:
+        loaded.append(number)
+        where.add(threading.current_thread())
+        return 10 * number
+
+    ahead = LoadAhead(load, 30)
+    assert ahead.get(5) == 50
+    until_loaded(ahead, 4)
+    assert loaded == [5, 6, 4]
+    assert ahead.get(6) == 60
+    until_loaded(ahead, 7)
+    assert loaded == [5, 6, 4, 7]
+    assert ahead.get(16, 10) == 160
+    until_loaded(ahead, 15)
+    assert loaded == [5, 6, 4, 7, 16, 26, 17, 15]
+    assert not ahead.is_loaded(6)  # memory does not fill up
+    assert ahead.get(29) == 290  # the last one
+    ahead.close()
+    assert max(loaded) == 29
+    assert threading.main_thread() not in where
+    assert not running()
+
+
+def test_an_item_that_is_asked_for_does_not_wait_for_unwanted_ones() -> None:
+    free, loaded = threading.Event(), []
+
+    def load(number: int) -> int:
+        if number == 6:
+            assert free.wait(10)
+        loaded.append(number)
+        return number
+
+    ahead = LoadAhead(load, 30)
+    ahead.get(5)  # then comes 6, which takes long, then 4
+    threading.Timer(0.1, free.set).start()
+    assert ahead.get(20) == 20
+    assert loaded[:3] == [5, 6, 20]
+    ahead.close()
+
+
+def test_an_error_is_raised_where_the_item_is_asked_for() -> None:
+    ahead = LoadAhead(lambda number: 1 / (number - 1), 3)
+    assert ahead.get(0) == -1
+    with pytest.raises(ZeroDivisionError):
+        ahead.get(1)
+    assert ahead.get(2) == 1
+    ahead.close()

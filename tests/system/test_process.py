@@ -1,4 +1,7 @@
-"""Freed memory stays with the process: counted by the pages that the system had to give it."""
+"""Freed memory stays with the process: counted by the pages that the system had to give it.
+
+Signals are tested where they arrive: in trainings and in the command that compares methods.
+"""
 
 from __future__ import annotations
 
@@ -59,20 +62,14 @@ def pages_of_a_loader() -> str:
 
 def in_a_new_process(lines: str) -> int:
     """The last number that it prints; in this one, other tests may have asked for it already."""
-    words = [sys.executable, "-c", f"from tests.system.test_memory import *\n{lines}"]
+    words = [sys.executable, "-c", f"from tests.system.test_process import *\n{lines}"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
 
 
 @pytest.mark.slow
-def test_freed_memory_is_kept_when_asked() -> None:
+def test_a_command_keeps_freed_memory() -> None:
     assert in_a_new_process("print(pages_of_rounds())") > 5_000
-    keep = "from rangeseg.system.process import keep_freed_memory; keep_freed_memory()\n"
-    assert in_a_new_process(f"{keep}print(pages_of_rounds())") < 100
-
-
-@pytest.mark.slow
-def test_a_command_keeps_it() -> None:
     lines = """
 import argparse
 from rangeseg.commands.base import run_command
@@ -84,5 +81,5 @@ run_command(parser, [])
 
 
 @pytest.mark.slow
-def test_a_process_that_loads_scans_keeps_it() -> None:
+def test_a_process_that_loads_scans_keeps_freed_memory() -> None:
     assert in_a_new_process("print(pages_of_a_loader())") < 100
