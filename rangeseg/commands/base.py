@@ -103,12 +103,12 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
 
     Returns:
         The exit code: that of ``run``, of the RangesegError, 130 after Ctrl-C, 143 after SIGTERM,
-        or 1 for an error nobody foresaw. A traceback is shown with ``--debug`` only.
+        or 1 for an unexpected error. A traceback is shown with ``--debug`` only.
 
     Raises:
         SystemExit: argparse's own, 0 after ``--help`` and 2 for wrong usage.
     """
-    with _speaking("LOCAL_RANK"):  # each machine may have been given other words
+    with _speaking("LOCAL_RANK"):  # the arguments may differ between machines
         arguments = parser.parse_args(argv)
     keep_freed_memory()
     debug = getattr(arguments, "debug", False)
@@ -127,7 +127,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
             code = _report(str(error), error.exit_code, debug, stderr)
         except BrokenPipeError:  # the reader of stdout, often ``| head``, has left
             code = _report("nobody reads the output any more (broken pipe)", 1, debug, stderr)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard(sys.stdout)
         except Exception as error:
             hint = "" if debug else " (run again with --debug for the traceback)"
             code = _report(f"unexpected {type(error).__name__}: {error}{hint}", 1, debug, stderr)
@@ -140,7 +140,7 @@ def interrupted_code(stop: KeyboardInterrupt) -> int:
 
 
 def _add_debug(parser: argparse.ArgumentParser) -> None:
-    # SUPPRESS: otherwise the subcommand's default overwrites a --debug that stands before it.
+    # SUPPRESS: otherwise the subcommand's default overwrites a --debug before its name.
     parser.add_argument(
         "--debug",
         action="store_true",
@@ -156,97 +156,11 @@ def _report(message: str, code: int, debug: bool, stderr: TextIO) -> int:
     return code
 
 
-@contextmanager
-def _speaking(number: str) -> Iterator[TextIO]:
-    """Silence all but the first of the processes that torchrun started.
+class _Stderr:
+    """A stderr that ignores write errors.
 
-    Args:
-        number: the variable that numbers them: ``RANK``, or ``LOCAL_RANK`` on each machine anew.
-
-    Yields:
-        Where errors are said: one of its own, each process must be able to say. That nobody can
-        hear it is no error.
-    """
-    with heard_or_not(sys.stderr) as stderr:
-        if os.environ.get(number, "0") == "0":
-            with redirect_stderr(stderr):
-                yield stderr
-            return
-        with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-            yield stderr
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that it can say how to go on."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)
-
-    if threading.current_thread() is not threading.main_thread():  # only there Python allows it
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-class _LineFormatter(logging.Formatter):
-    """Plain text; from warnings on, the level stands in front: ``warning: ...``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
-
-
-class _StderrHandler(logging.Handler):
-    """Writes lines above a progress bar, and each warning once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFormatter(_LineFormatter())
-        self._warned: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = self.format(record)
-            if record.levelno == logging.WARNING:
-                if text in self._warned:
-                    return
-                self._warned.add(text)
-            from tqdm import tqdm
-
-            tqdm.write(text, file=sys.stderr)
-        except Exception:
-            self.handleError(record)
-
-
-@contextmanager
-def _logging_to_stderr(level: int) -> Iterator[None]:
-    """Send the log of rangeseg to stderr, and only there, while a command runs."""
-    logger = logging.getLogger("rangeseg")
-    before = logger.level, logger.propagate
-    handler = _StderrHandler()
-    logger.addHandler(handler)
-    # Libraries (the nuScenes devkit among them) may configure the root logger, which would print
-    # every line a second time.
-    logger.propagate = False
-    logger.setLevel(level)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
-
-
-class _Unheard:
-    """A stream to which everything can be written, even what its listener cannot take.
-
-    A terminal that was closed, a ``| tee`` that Ctrl-C has ended, a log on a full disk: none of
-    them is a reason to end days of work, or to end it without saving.
+    A closed terminal, a ``| tee`` that Ctrl-C has ended or a log on a full disk must not end days
+    of training.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -266,18 +180,26 @@ class _Unheard:
 
 
 @contextmanager
-def heard_or_not(stream: TextIO | None) -> Iterator[TextIO]:
-    """The same stream, but that it cannot be written to is no error.
+def _speaking(number: str) -> Iterator[TextIO]:
+    """Ignore errors of stderr, and silence all but the first process that torchrun started.
 
     Args:
-        stream: stderr; None where a process has none.
+        number: the variable that numbers them: ``RANK``, or ``LOCAL_RANK`` on each machine.
+
+    Yields:
+        The stderr of this process, for its own errors, silent or not.
     """
-    if stream is None:
-        with open(os.devnull, "w") as nothing:
-            yield nothing
-        return
+    if sys.stderr is None:  # closed by the caller: ``2>&-``
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (as long as the process)
+    stream = sys.stderr
+    stderr = cast(TextIO, _Stderr(stream))
     try:
-        yield cast(TextIO, _Unheard(stream))
+        if os.environ.get(number, "0") == "0":
+            with redirect_stderr(stderr):
+                yield stderr
+        else:
+            with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null):
+                yield stderr
     finally:
         try:
             stream.flush()
@@ -286,9 +208,60 @@ def heard_or_not(stream: TextIO | None) -> Iterator[TextIO]:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let what is left go nowhere: Python would try once more, and end with a code of its own."""
-    with suppress(OSError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, stream.fileno())
-        os.close(nothing)
-        stream.flush()
+    """Send what is left in a stream nowhere; else Python tries again at its exit, and fails."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it can say how to go on."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only there Python allows it
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes lines above a progress bar; warnings and errors with their level, warnings once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        if record.levelno == logging.WARNING:
+            if text in self._warned:
+                return
+            self._warned.add(text)
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def _logging_to_stderr(level: int) -> Iterator[None]:
+    """Send the log of rangeseg to stderr, and only there, while a command runs."""
+    logger = logging.getLogger("rangeseg")
+    before = logger.level, logger.propagate
+    handler = _StderrHandler()
+    logger.addHandler(handler)
+    # The nuScenes devkit configures the root logger, which would print every line again.
+    logger.propagate = False
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

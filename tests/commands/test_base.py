@@ -1,4 +1,4 @@
-"""The frame both commands share: exit codes, one line per error, a quiet log."""
+"""The frame of both commands: exit codes, one line per error, a quiet log, a lost stderr."""
 
 from __future__ import annotations
 
@@ -11,8 +11,32 @@ from pathlib import Path
 
 import pytest
 
+from rangeseg.cli import main
 from rangeseg.commands.base import add_command, make_parser, run_command
 from rangeseg.errors import CheckpointError, ConfigError, DataError
+
+REPOSITORY = Path(__file__).parents[2]
+WRITES_TO_STDERR = """
+import argparse, logging, sys
+from rangeseg.commands.base import run_command
+from rangeseg.system.progress import Progress
+from rangeseg.system.process import Terminated
+
+def work(arguments):
+    for number in range(3):
+        Progress("train", 3, "step").update(3)
+        logging.getLogger("rangeseg").warning("odd %d", number)
+    print("done")
+    sys.stdout.flush()
+    if sys.argv[1] == "143":
+        raise Terminated(15)
+    return int(sys.argv[1])
+
+parser = argparse.ArgumentParser()
+parser.set_defaults(run=work)
+sys.exit(run_command(parser, []))
+"""
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -65,10 +89,6 @@ def test_debug_shows_the_traceback(
     assert err.endswith("\nerror: no such file\n")
 
 
-def test_the_code_of_the_command_is_returned() -> None:
-    assert command(lambda arguments: 3, "go") == 3
-
-
 @pytest.mark.parametrize(("argv", "code"), [((), 2), (("stay",), 2), (("go", "--help"), 0)])
 def test_argparse_exits_by_itself(argv: tuple[str, ...], code: int) -> None:
     with pytest.raises(SystemExit) as end:
@@ -116,8 +136,37 @@ def test_a_reader_that_leaves_early() -> None:
     )
     done = subprocess.run(
         f"{sys.executable} -c \"$CODE\" | head -n 1",
-        shell=True, env={"CODE": code, "PATH": "/usr/bin:/bin"}, cwd=Path(__file__).parents[2],
+        shell=True, env={"CODE": code, "PATH": "/usr/bin:/bin"}, cwd=REPOSITORY,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stdout == "x" * 99 + "\n"
     assert done.stderr == "error: nobody reads the output any more (broken pipe)\n"
+
+
+@pytest.mark.slow
+@needs_full
+@pytest.mark.parametrize(
+    ("stderr", "code"),
+    [("2>/dev/full", 0), ("2>/dev/full", 143), ("2>&-", 3), ("2> >(exec true)", 3)],
+)
+def test_without_a_stderr_a_command_ends_with_its_own_code(stderr: str, code: int) -> None:
+    """A log on a full disk, no stderr at all, a ``tee`` that has ended."""
+    line = f'sleep 0.2; exec {sys.executable} -c "$0" {code}'
+    done = subprocess.run(
+        ["bash", "-c", f"exec {stderr}; {line}", WRITES_TO_STDERR], cwd=REPOSITORY,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, "done\n")
+
+
+@needs_full
+def test_without_a_stderr_a_training_goes_on(
+    tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--method", "supervised", "--labels", "10%", "--out", str(tmp_path / "run")]
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        code = main(["train", *tiny_config, *words])
+        monkeypatch.undo()
+    assert code == 0
+    assert (tmp_path / "run" / "result.json").is_file()
