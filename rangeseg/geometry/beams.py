@@ -1,19 +1,23 @@
-"""The laser beam of each point, where the data tell it."""
+"""Which laser fired each point, and when, from the order of the points in the file."""
 
 from __future__ import annotations
 
 import logging
 import math
-from threading import Lock
 
 import numpy as np
 
 from rangeseg.geometry.kernel import as_points, kernel
 from rangeseg.geometry.sensor import Sensor
 
+ORDERED = 0.98
+"""Least ``descent``, either way, of beams that are numbered from one end to the other."""
+
+_STEADY = 0.98
+"""Least agreement (0..1) of azimuths with evenly spaced firings, and of inclinations with beams."""
+
 _log = logging.getLogger(__name__)
 _warned: set[tuple[str, str]] = set()
-_telling = Lock()
 
 
 def beam_rows(
@@ -21,53 +25,56 @@ def beam_rows(
 ) -> np.ndarray | None:
     """The beam of each point by the sensor's row rule. Call it before any augmentation.
 
-    ``scan_order`` reads the order of the file: beam after beam from the highest to the lowest,
-    each counter-clockwise from straight ahead (x forward), so that a new beam begins where the
-    azimuth falls back past zero. ``file_order`` needs whole firings of evenly spaced azimuths,
-    the highest or the lowest beam first.
+    ``scan_order`` needs a file that lists beam after beam from the highest to the lowest, each
+    counter-clockwise from straight ahead (x forward): a beam begins where the azimuth falls back
+    past zero. ``file_order`` needs whole firings of evenly spaced azimuths, the highest or the
+    lowest beam first.
 
     Args:
         points: (N,4) float32 in the order of the file.
-        sensor: whose ``row_rule`` and ``beams`` hold.
+        sensor: its ``row_rule`` and ``beams`` are used.
         ring: (N,) integer beam of each point from the file, 0 the highest; for rule ``ring``.
 
     Returns:
-        (N,) int32 in 0..beams-1, or None: rows come from the inclination. None is also the answer
-        where the rule asks for what the scan does not have (no ring, another number of beams); the
-        first time this happens with a sensor a warning is logged.
+        (N,) int32 in 0..beams-1; None where rows come from the inclination. That is also so where
+        the scan lacks what the rule needs (no ring, another number of beams); the first time it
+        happens with a sensor a warning is logged.
     """
     if sensor.row_rule == "inclination":
         return None
+    found = _find_beams(as_points(points), sensor, ring)
+    if isinstance(found, str):
+        _warn_once(sensor, found)
+        return None
+    return found
+
+
+def _find_beams(points: np.ndarray, sensor: Sensor, ring: np.ndarray | None) -> np.ndarray | str:
+    """The beam of each point (N,) int32, or what the scan lacks."""
     if sensor.row_rule == "ring":
         if ring is None:
-            _warn_once(sensor, "the scan has no ring (the beam of each point)")
-            return None
+            return "the scan has no ring (the beam of each point)"
         return np.ascontiguousarray(ring, dtype=np.int32)
     if sensor.row_rule == "file_order":
-        beams_in_firing = firing_beams(as_points(points), sensor.beams, sensor.min_range)
-        if beams_in_firing is None:
-            _warn_once(
-                sensor,
+        beams = firing_beams(points, sensor.beams, sensor.min_range)
+        if beams is None:
+            return (
                 f"the scan does not list {sensor.beams} points of each firing, the highest or the "
-                "lowest first",
+                "lowest first"
             )
-        return beams_in_firing
+        return beams
     beams = np.empty(len(points), dtype=np.int32)
-    found = count_turns(as_points(points), beams)
-    if found != sensor.beams:
-        _warn_once(
-            sensor, f"the scan's order shows {found} beams where the sensor has {sensor.beams}"
-        )
-        return None
+    turns = count_turns(points, beams)
+    if turns != sensor.beams:
+        return f"the scan's order shows {turns} beams where the sensor has {sensor.beams}"
     return beams
 
 
 def _warn_once(sensor: Sensor, reason: str) -> None:
-    """Tell once per sensor and process: every scan of a data set would say the same."""
-    with _telling:  # threads meet their first scans at once
-        if (sensor.name, sensor.row_rule) in _warned:
-            return
-        _warned.add((sensor.name, sensor.row_rule))
+    """Warn once per sensor and process: every scan of a data set would say the same."""
+    if (sensor.name, sensor.row_rule) in _warned:
+        return
+    _warned.add((sensor.name, sensor.row_rule))
     _log.warning(
         "sensor %s: rows by %s are not possible: %s; rows come from the inclination instead "
         "(set the rows to 'inclination' to choose that)",
@@ -75,14 +82,6 @@ def _warn_once(sensor: Sensor, reason: str) -> None:
         sensor.row_rule,
         reason,
     )
-
-
-@kernel
-def _quarter_turns(x: float, y: float) -> float:
-    """Grows with the azimuth from 0 straight ahead, through 1 on the left, to 4: no arctangent."""
-    if y >= 0.0:
-        return y / (x + y) if x >= 0.0 else 1.0 - x / (y - x)
-    return 2.0 - y / (-x - y) if x < 0.0 else 3.0 + x / (x - y)
 
 
 @kernel
@@ -107,11 +106,12 @@ def count_turns(points: np.ndarray, beams: np.ndarray) -> int:
     return highest + 1
 
 
-_STEADY = 0.98
-"""Least agreement (0..1) of azimuths with evenly spaced firings, and of inclinations with beams."""
-
-ORDERED = 0.98
-"""Least ``descent``, either way, of beams that are numbered from one end to the other."""
+@kernel
+def _quarter_turns(x: float, y: float) -> float:
+    """Grows with the azimuth from 0 straight ahead, through 1 on the left, to 4: no arctangent."""
+    if y >= 0.0:
+        return y / (x + y) if x >= 0.0 else 1.0 - x / (y - x)
+    return 2.0 - y / (-x - y) if x < 0.0 else 3.0 + x / (x - y)
 
 
 def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.ndarray | None:
@@ -119,8 +119,8 @@ def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.n
 
     Every firing must be whole, lost echoes included (0, 0, 0 or NaN), the firings evenly spaced
     over one turn, either way round, and a place in the firing must always have the same
-    inclination, higher or lower than the place before: one point that is left out of the file
-    shifts all places behind it, and some devices list the order in which their lasers fire.
+    inclination, higher or lower than the place before. A point that is left out of the file shifts
+    all places after it, and some devices list lasers in the order in which they fire.
 
     Args:
         points: (N,4) float32 in the order of the file.
@@ -128,7 +128,7 @@ def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.n
         min_range: points nearer than this, in metres, are no evidence.
 
     Returns:
-        (N,) int32 in 0..beams-1, 0 the highest; None if the scan is not listed like that.
+        (N,) int32 in 0..beams-1, 0 the highest; None if the scan is not listed like this.
     """
     if len(points) == 0 or len(points) % beams:
         return None
@@ -143,31 +143,14 @@ def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.n
     return np.tile(place if order > 0 else place[::-1], len(points) // beams)
 
 
-def descent(means: np.ndarray) -> float:
-    """How the inclinations of successive beams fall: 1 if each is below the one before, -1 above.
-
-    Little is lost where neighbours as good as agree.
-
-    Args:
-        means: (B,) mean inclination of each beam, or its sine; NaN where it saw nothing.
-
-    Returns:
-        -1..1; 1 where there is but one inclination.
-    """
-    known = means[np.isfinite(means)]
-    place = np.arange(len(known)) - 0.5 * (len(known) - 1)
-    most = np.sort(known) @ place
-    return float(-(known @ place) / most) if most > 0.0 else 1.0
-
-
 def firing_columns(
     points: np.ndarray, beams: int, width: int, min_range: float = 0.0
 ) -> np.ndarray:
     """The column of each point: one for each firing, where the image is wide enough.
 
-    Which way round the firings go and where they begin is taken from all points together, so
-    columns stay right when the scan is rotated or mirrored. On average a column is where its
-    azimuth puts it; the sensor's uneven turn moves it by a few columns.
+    The sense of rotation and the first azimuth are estimated from all points together, so columns
+    stay right when the scan is rotated or mirrored. A column is where its azimuth puts it but for
+    a few columns, since sensors turn unevenly.
 
     Args:
         points: (N,4) float32, N a multiple of ``beams``; NaN where a point was dropped.
@@ -188,6 +171,23 @@ def firing_columns(
     steps = np.arange(firings) * width // max(firings, 1)
     columns = (shift - steps if azimuth_grows else shift + steps) % width
     return np.repeat(columns.astype(np.int32), beams)
+
+
+def descent(means: np.ndarray) -> float:
+    """How steadily the inclinations of successive beams fall: 1 always, -1 if they always rise.
+
+    Neighbours with nearly the same inclination hardly count.
+
+    Args:
+        means: (B,) mean inclination of each beam, or its sine; NaN where it saw nothing.
+
+    Returns:
+        -1..1; 1 where there is only one inclination.
+    """
+    known = means[np.isfinite(means)]
+    place = np.arange(len(known)) - 0.5 * (len(known) - 1)
+    most = np.sort(known) @ place
+    return float(-(known @ place) / most) if most > 0.0 else 1.0
 
 
 @kernel
