@@ -1,11 +1,28 @@
-"""Street furniture, plants, vehicles and people: everything that can be put into a street."""
+"""Street furniture, plants, vehicles and people; THINGS lists all that can stand in a street."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from rangeseg.simulation.materials import Raw
 from rangeseg.simulation.shapes import ShapeBuilder
+
+
+class Thing(NamedTuple):
+    """A kind of object.
+
+    Attributes:
+        draw: adds its shapes to a builder.
+        raw: its raw id.
+        half: half its length and width on the ground, metres.
+        counted: whether each has an instance of its own.
+    """
+
+    draw: Callable[[ShapeBuilder], None]
+    raw: Raw
+    half: tuple[float, float]
+    counted: bool = False
 
 
 def pole(builder: ShapeBuilder) -> None:
@@ -263,25 +280,22 @@ def motorcyclist(builder: ShapeBuilder) -> None:
     )
 
 
-Draw = Callable[[ShapeBuilder], None]
-
-THINGS: dict[str, tuple[Draw, Raw, tuple[float, float], bool]] = {
-    "car": (car, Raw.CAR, (2.5, 1.1), True),
-    "truck": (truck, Raw.TRUCK, (5.2, 1.4), True),
-    "other_vehicle": (other_vehicle, Raw.OTHER_VEHICLE, (4.5, 1.4), True),
-    "bus": (bus, Raw.BUS, (6.5, 1.5), True),
-    "bicycle": (bicycle, Raw.BICYCLE, (1.0, 0.4), True),
-    "bicycle_rack": (bicycle_rack, Raw.BICYCLE, (1.5, 1.6), True),
-    "motorcycle": (motorcycle, Raw.MOTORCYCLE, (1.2, 0.5), True),
-    "person": (person, Raw.PERSON, (0.4, 0.4), True),
-    "bicyclist": (bicyclist, Raw.BICYCLIST, (1.0, 0.5), True),
-    "motorcyclist": (motorcyclist, Raw.MOTORCYCLIST, (1.2, 0.5), True),
-    "pole": (pole, Raw.POLE, (0.3, 0.3), False),
-    "sign": (sign, Raw.TRAFFIC_SIGN, (0.3, 0.5), False),
-    "tree": (tree, Raw.TRUNK, (0.6, 0.6), False),
-    "bush": (bush, Raw.VEGETATION, (1.0, 1.0), False),
-    "hedge": (hedge, Raw.VEGETATION, (4.0, 0.5), False),
-    "bin": (bin, Raw.OTHER_OBJECT, (0.7, 0.5), False),
-    "shelter": (shelter, Raw.OTHER_STRUCTURE, (2.0, 0.9), False),
+THINGS: dict[str, Thing] = {
+    "car": Thing(car, Raw.CAR, (2.5, 1.1), counted=True),
+    "truck": Thing(truck, Raw.TRUCK, (5.2, 1.4), counted=True),
+    "other_vehicle": Thing(other_vehicle, Raw.OTHER_VEHICLE, (4.5, 1.4), counted=True),
+    "bus": Thing(bus, Raw.BUS, (6.5, 1.5), counted=True),
+    "bicycle": Thing(bicycle, Raw.BICYCLE, (1.0, 0.4), counted=True),
+    "bicycle_rack": Thing(bicycle_rack, Raw.BICYCLE, (1.5, 1.6), counted=True),
+    "motorcycle": Thing(motorcycle, Raw.MOTORCYCLE, (1.2, 0.5), counted=True),
+    "person": Thing(person, Raw.PERSON, (0.4, 0.4), counted=True),
+    "bicyclist": Thing(bicyclist, Raw.BICYCLIST, (1.0, 0.5), counted=True),
+    "motorcyclist": Thing(motorcyclist, Raw.MOTORCYCLIST, (1.2, 0.5), counted=True),
+    "pole": Thing(pole, Raw.POLE, (0.3, 0.3)),
+    "sign": Thing(sign, Raw.TRAFFIC_SIGN, (0.3, 0.5)),
+    "tree": Thing(tree, Raw.TRUNK, (0.6, 0.6)),
+    "bush": Thing(bush, Raw.VEGETATION, (1.0, 1.0)),
+    "hedge": Thing(hedge, Raw.VEGETATION, (4.0, 0.5)),
+    "bin": Thing(bin, Raw.OTHER_OBJECT, (0.7, 0.5)),
+    "shelter": Thing(shelter, Raw.OTHER_STRUCTURE, (2.0, 0.9)),
 }
-"""Thing -> how it is drawn, its raw id, its half size on the ground, whether it has an instance."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class _Maker:
         builder: ShapeBuilder,
         plot: _Plot,
         pose: Pose,
-        instances: object,
+        instances: Iterator[int],
         style: SequenceStyle,
     ) -> None:
         self.builder, self.plot, self.pose, self.style = builder, plot, pose, style
@@ -84,10 +84,10 @@ class _Maker:
 
     def put(self, name: str, x: float, t: float, yaw: float) -> None:
         """Draw a thing at |t| on this side."""
-        draw, raw, _, counted = THINGS[name]
-        instance = next(self.instances, 0) if counted else 0  # type: ignore[call-overload]
-        self.builder.place(self.pose(x, self.side.sign * t, yaw), raw, instance)
-        draw(self.builder)
+        thing = THINGS[name]
+        instance = next(self.instances, 0) if thing.counted else 0
+        self.builder.place(self.pose(x, self.side.sign * t, yaw), thing.raw, instance)
+        thing.draw(self.builder)
 
     def along(self) -> float:
         """Yaw of something that stands parallel to the road, facing either way, not quite."""
@@ -109,7 +109,7 @@ class _Maker:
                         p=[0.80, 0.06, 0.06, 0.05, 0.03],
                     )
                 )
-                half = THINGS[name][2]
+                half = THINGS[name].half
                 if self.plot.take(x + half[0], lane.middle, half):
                     self.put(name, x + half[0], lane.middle, self.along())
                 x += 2 * half[0]
@@ -224,7 +224,7 @@ class _Maker:
                 self._try(thing)
 
     def _try(self, name: str) -> None:
-        half = THINGS[name][2]
+        half = THINGS[name].half
         for _ in range(_ATTEMPTS):
             place = self._span(name)
             x, t = self.rng.uniform(0.0, SEGMENT), self.rng.uniform(place.start, place.end)
@@ -233,11 +233,7 @@ class _Maker:
                 and self.rng.random() < 0.25
             )
             yaw = self.rng.uniform(0.0, 2 * np.pi) if turned else self.along()
-            if turned:
-                reach = max(half)
-                claim = (reach, reach)
-            else:
-                claim = half
+            claim = (max(half), max(half)) if turned else half
             if t - claim[1] < self.side.kerb.start - 0.6:
                 t = self.side.kerb.start - 0.3 + claim[1]
             if self.plot.take(x, t, claim):

@@ -1,4 +1,4 @@
-"""Draws things from a few shapes each and places them in the world."""
+"""Boxes, cylinders and ellipsoids, and the builder that draws things from them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,52 @@ import numpy as np
 
 from rangeseg.simulation.materials import MATERIALS, Raw
 from rangeseg.simulation.styles import SequenceStyle
+
+BOX, CYLINDER, ELLIPSOID = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Primitives:
+    """Shapes in one frame of reference.
+
+    Attributes:
+        kind: (N,) int8, BOX, CYLINDER or ELLIPSOID.
+        shape: (N,7) float64: centre x, y, z, half sizes along the own x, y, z axes, yaw in
+            radians. A cylinder stands upright; its radius is the first half size.
+        optics: (N,4) float64: albedo, mean free path in metres (0 is solid), probability of
+            passing through, distance of window columns in metres (0 is none).
+        label: (N,) uint32, raw id in the low 16 bits, instance in the high ones.
+    """
+
+    kind: np.ndarray
+    shape: np.ndarray
+    optics: np.ndarray
+    label: np.ndarray
+
+    @staticmethod
+    def from_rows(rows: list[tuple[float, ...]]) -> Primitives:
+        """Pack rows of kind, the shape's 7, the optics' 4 and the label."""
+        table = np.array(rows, dtype=np.float64).reshape(-1, 13)
+        return Primitives(
+            kind=table[:, 0].astype(np.int8),
+            shape=table[:, 1:8].copy(),
+            optics=table[:, 8:12].copy(),
+            label=table[:, 12].astype(np.uint32),
+        )
+
+    @staticmethod
+    def concatenate(parts: list[Primitives]) -> Primitives:
+        """All shapes of several lists, in their order."""
+        return Primitives(
+            kind=np.concatenate([part.kind for part in parts]),
+            shape=np.concatenate([part.shape for part in parts]),
+            optics=np.concatenate([part.optics for part in parts]),
+            label=np.concatenate([part.label for part in parts]),
+        )
+
+    def select(self, keep: np.ndarray) -> Primitives:
+        """The shapes where the mask (N,) is true."""
+        return Primitives(self.kind[keep], self.shape[keep], self.optics[keep], self.label[keep])
 
 
 class ShapeBuilder:
@@ -38,11 +84,11 @@ class ShapeBuilder:
         """Begin a thing at x, y, z and yaw."""
         self._pose, self._tints = pose, {}
         self._scale = self.style.scale if scale is None else scale
-        self._instance, self._label = instance, int(raw) | instance << 16
+        self._label = int(raw) | instance << 16
 
-    def relabel(self, raw: Raw, keep_instance: bool = False) -> None:
+    def relabel(self, raw: Raw) -> None:
         """Let the shapes that follow belong to another class (a trunk's crown)."""
-        self._label = int(raw) | (self._instance << 16 if keep_instance else 0)
+        self._label = int(raw)
 
     def box(
         self, material: str, u: float, v: float, low: float, high: float,
@@ -90,53 +136,3 @@ class ShapeBuilder:
                 albedo, free_path, stuff.pass_through, stuff.windows, self._label,
             )
         )  # fmt: skip
-
-
-BOX, CYLINDER, ELLIPSOID = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Primitives:
-    """Shapes in one frame of reference.
-
-    Attributes:
-        kind: (N,) int8, BOX, CYLINDER or ELLIPSOID.
-        shape: (N,7) float64: centre x, y, z, half sizes along the own x, y, z axes, yaw in
-            radians. A cylinder stands upright; its radius is the first half size.
-        optics: (N,4) float64: albedo, mean free path in metres (0 is solid), probability of
-            passing through, distance of window columns in metres (0 is none).
-        label: (N,) uint32, raw id in the low 16 bits, instance in the high ones.
-    """
-
-    kind: np.ndarray
-    shape: np.ndarray
-    optics: np.ndarray
-    label: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.kind)
-
-    @staticmethod
-    def from_rows(rows: list[tuple[float, ...]]) -> Primitives:
-        """Pack rows of kind, the shape's 7, the optics' 4 and the label."""
-        table = np.array(rows, dtype=np.float64).reshape(-1, 13)
-        return Primitives(
-            kind=table[:, 0].astype(np.int8),
-            shape=table[:, 1:8].copy(),
-            optics=table[:, 8:12].copy(),
-            label=table[:, 12].astype(np.uint32),
-        )
-
-    @staticmethod
-    def concatenate(parts: list[Primitives]) -> Primitives:
-        """All shapes of several lists, in their order."""
-        return Primitives(
-            kind=np.concatenate([part.kind for part in parts]),
-            shape=np.concatenate([part.shape for part in parts]),
-            optics=np.concatenate([part.optics for part in parts]),
-            label=np.concatenate([part.label for part in parts]),
-        )
-
-    def select(self, keep: np.ndarray) -> Primitives:
-        """The shapes where the mask (N,) is true."""
-        return Primitives(self.kind[keep], self.shape[keep], self.optics[keep], self.label[keep])

@@ -81,7 +81,8 @@ def moving_things(
             ):
                 continue
             forward = share > 0.0
-            draw, raw, _, _ = THINGS[name]
+            thing = THINGS[name]
+            raw = thing.raw
             if on_rails and name == "bus" and segment.archetype == "urban":
                 raw = Raw.ON_RAILS
             instance = _FIRST_INSTANCE + (slot * 6 + lane) % 5000
@@ -92,11 +93,9 @@ def moving_things(
                 MOVING[raw],
                 instance,
             )
-            draw(builder)
+            thing.draw(builder)
             parts.append(builder.finish())
-    if not parts:
-        return Primitives.from_rows([])
-    return Primitives.concatenate(parts)
+    return Primitives.concatenate([Primitives.from_rows([]), *parts])
 
 
 def _lane_centre(segment: Segment, lane: int) -> float | None:

@@ -1,6 +1,7 @@
-"""Text and a legend over a scene: flat rectangles that stand still before the camera.
+"""The keys of the window, and text and legend over a scene.
 
-open3d's plain visualizer, the one that keeps class colours as they are, writes no text.
+open3d's plain visualizer, which alone keeps class colours exact, writes no text. So a picture of
+the text becomes flat rectangles, which move with the camera.
 """
 
 from __future__ import annotations
@@ -14,8 +15,49 @@ from rangeseg.drawing.sheets import PAPER, legend_image, text_image
 from rangeseg.viewer.canvas import Canvas
 from rangeseg.viewer.modes import MODES
 
+HELP = (
+    ("n, b", "next, previous scan; hold to run"),
+    ("PgDn, PgUp", "10 scans on, back"),
+    ("Home, End", "first, last scan"),
+    ("1, 2, 3", "truth, prediction, error"),
+    ("4, 5, 6, 7", "intensity, range, confidence, pseudo-label coverage"),
+    ("s", "truth and prediction side by side"),
+    ("i", "hide or show ignored points"),
+    ("l", "legend"),
+    ("p", "picture into this folder"),
+    ("r", "camera as at the start"),
+    ("+, -", "larger, smaller points"),
+    ("mouse", "drag to turn, with Ctrl to move, wheel to zoom"),
+    ("h, q", "this help, quit"),
+)
+KEYS: dict[str | int, str] = {
+    "N": "next", "B": "previous", "S": "side", "I": "ignored", "L": "legend", "P": "picture",
+    "H": "help", "Q": "quit", "R": "reset", 266: "back", 267: "on", 268: "first", 269: "last",
+    **{str(number + 1): mode for number, mode in enumerate(MODES)},
+}  # fmt: skip
+"""Key, as GLFW numbers it or as a letter -> what it does."""
+
 DISTANCE_M = 1.0
 FONT, LEGEND_WIDTH, MARGIN = 15, 190, 8
+
+
+def overlay(lines: list[str], legend: Legend) -> np.ndarray:
+    """Lines above a legend, each on a ground as wide as it is; EMPTY beside it.
+
+    Returns:
+        (H,W,3) uint8.
+    """
+    parts = [text_image(lines, FONT)]
+    if legend:
+        parts.append(legend_image(legend, LEGEND_WIDTH, FONT))
+    width = max(part.shape[1] for part in parts) + 2 * MARGIN
+    framed = []
+    for part in parts:
+        frame = np.tile(EMPTY, (len(part) + MARGIN, width, 1))
+        frame[:, : part.shape[1] + 2 * MARGIN] = PAPER
+        frame[MARGIN // 2 : MARGIN // 2 + len(part), MARGIN : MARGIN + part.shape[1]] = part
+        framed.append(frame)
+    return np.concatenate(framed)
 
 
 class Hud:
@@ -98,45 +140,3 @@ def _boxes(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, left, right, colours = rows[kept], left[kept], right[kept], colours[kept]
     corners = np.stack([left, rows, right, rows, right, rows + 1, left, rows + 1], axis=1)
     return corners.reshape(-1, 2).astype(np.float64), colours
-
-
-def overlay(lines: list[str], legend: Legend) -> np.ndarray:
-    """Lines above a legend, each on a ground as wide as it is; EMPTY beside it.
-
-    Returns:
-        (H,W,3) uint8.
-    """
-    parts = [text_image(lines, FONT)]
-    if legend:
-        parts.append(legend_image(legend, LEGEND_WIDTH, FONT))
-    width = max(part.shape[1] for part in parts) + 2 * MARGIN
-    framed = []
-    for part in parts:
-        frame = np.tile(EMPTY, (len(part) + MARGIN, width, 1))
-        frame[:, : part.shape[1] + 2 * MARGIN] = PAPER
-        frame[MARGIN // 2 : MARGIN // 2 + len(part), MARGIN : MARGIN + part.shape[1]] = part
-        framed.append(frame)
-    return np.concatenate(framed)
-
-
-HELP = (
-    ("n, b", "next, previous scan; hold to run"),
-    ("PgDn, PgUp", "10 scans on, back"),
-    ("Home, End", "first, last scan"),
-    ("1, 2, 3", "truth, prediction, error"),
-    ("4, 5, 6, 7", "intensity, range, confidence, pseudo-label coverage"),
-    ("s", "truth and prediction side by side"),
-    ("i", "hide or show ignored points"),
-    ("l", "legend"),
-    ("p", "picture into this folder"),
-    ("r", "camera as at the start"),
-    ("+, -", "larger, smaller points"),
-    ("mouse", "drag to turn, with Ctrl to move, wheel to zoom"),
-    ("h, q", "this help, quit"),
-)
-KEYS: dict[str | int, str] = {
-    "N": "next", "B": "previous", "S": "side", "I": "ignored", "L": "legend", "P": "picture",
-    "H": "help", "Q": "quit", "R": "reset", 266: "back", 267: "on", 268: "first", 269: "last",
-    **{str(number + 1): mode for number, mode in enumerate(MODES)},
-}  # fmt: skip
-"""Key, as GLFW numbers it or as a letter -> what it does."""
