@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -20,7 +19,7 @@ from rangeseg.settings import Settings
 from rangeseg.simulation.sensor_model import Reading, scan_scene
 from rangeseg.simulation.styles import SPLITS, stream
 from rangeseg.simulation.world import World
-from rangeseg.system.files import on_disk
+from rangeseg.system.files import on_disk, writable
 from rangeseg.system.process import cores
 from rangeseg.system.progress import Progress
 
@@ -245,24 +244,21 @@ def _make(
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that appears whole; leftovers of a killed writer are cleared away."""
+    """Write a file that appears whole, and clear away what a killed writer left of it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    remedy = "make room and give the same command again, or choose another root"
+    with writable(path, remedy, DataError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with on_disk(temporary) as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        # Another process may have made the same file and tidied up.
-        if not (isinstance(error, FileNotFoundError) and path.is_file()):
-            with suppress(OSError):
-                temporary.unlink()
-            raise DataError(
-                f"{path} cannot be written ({error.strerror}): make room and give the same command "
-                "again, or choose another root"
-            ) from None
-    for leftover in path.parent.glob(f"{path.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+        try:
+            with on_disk(temporary) as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except FileNotFoundError:
+            if not path.is_file():  # else another process made it, and cleared ours away
+                raise
+        finally:
+            for leftover in path.parent.glob(f"{path.name}.*.tmp"):
+                leftover.unlink(missing_ok=True)
 
 
 def simulate_scan(world: World, frame: int, settings: SimulationSettings) -> Reading:
