@@ -20,11 +20,7 @@ WAYS: dict[str, Callable[[np.ndarray, Projection], np.ndarray]] = {
 }
 
 
-def scene(seed: int, size: int = 700) -> tuple[np.ndarray, Projection]:
-    return scene_with_points(seed, size)[:2]
-
-
-def scene_with_points(seed: int, size: int = 700) -> tuple[np.ndarray, Projection, np.ndarray]:
+def scene(seed: int, size: int = 700) -> tuple[np.ndarray, Projection, np.ndarray]:
     """Labels of a coarse pattern with noise, over points at few distinct ranges (many ties)."""
     rng = np.random.default_rng(seed)
     direction = rng.normal(size=(size, 3)) * [1, 1, 0.3]
@@ -53,27 +49,15 @@ def naive_default(labels: np.ndarray, projection: Projection) -> int:
 
 def naive_neighbours(
     labels: np.ndarray, projection: Projection, i: int, window: int
-) -> list[tuple[int, int, np.float32, int]]:
-    """(row offset, column offset, range difference, label) of the filled pixels around."""
+) -> list[tuple[int, int, int, int]]:
+    """(row offset, column offset, point, label) of the filled pixels around, from the centre."""
     height, width = labels.shape
     found = []
     for dr, dc in window_pixels(window):
         row, col = projection.row[i] + dr, (projection.col[i] + dc) % width
         if 0 <= row < height and projection.point_index[row, col] >= 0:
-            depth = projection.depth[projection.point_index[row, col]]
-            found.append((dr, dc, abs(depth - projection.depth[i]), int(labels[row, col])))
+            found.append((dr, dc, int(projection.point_index[row, col]), int(labels[row, col])))
     return found
-
-
-def naive_nearest(labels: np.ndarray, projection: Projection, window: int) -> list[int]:
-    prediction = []
-    for i in range(len(projection.row)):
-        if projection.row[i] < 0:
-            prediction.append(naive_default(labels, projection))
-            continue
-        around = naive_neighbours(labels, projection, i, window)
-        prediction.append(min(around, key=lambda pixel: pixel[2])[3])  # the first of equal ones
-    return prediction
 
 
 def naive_knn(
@@ -94,7 +78,11 @@ def naive_knn(
             prediction.append(naive_default(labels, projection))
             continue
         around = naive_neighbours(labels, projection, i, window)
-        votes = [(d * weight[r, c], label) for r, c, d, label in around if label < num_classes]
+        votes = [
+            (abs(projection.depth[n] - projection.depth[i]) * weight[r, c], label)
+            for r, c, n, label in around
+            if label < num_classes
+        ]
         votes = sorted(votes, key=lambda vote: vote[0])[:neighbours]
         counted = [label for distance, label in votes if distance <= np.float32(cutoff)]
         if counted:
@@ -104,36 +92,34 @@ def naive_knn(
     return prediction
 
 
+@pytest.mark.parametrize("by", ["range", "space"])
 @pytest.mark.parametrize("window", [1, 3, 5, 7])
 @pytest.mark.parametrize("seed", range(3))
-def test_nearest_point_agrees_with_naive_numpy(seed: int, window: int) -> None:
-    labels, projection, points = scene_with_points(seed)
-    height, width = labels.shape
+def test_the_nearest_pixel_agrees_with_naive_numpy(seed: int, window: int, by: str) -> None:
+    labels, projection, points = scene(seed)
+
+    def distance(one: int, other: int) -> float:
+        if by == "range":
+            return abs(projection.depth[one] - projection.depth[other])
+        difference = points[one, :3] - points[other, :3]
+        return float((difference * difference).sum())
+
     expected = []
     for i in range(len(points)):
         if projection.row[i] < 0:
             expected.append(naive_default(labels, projection))
             continue
-        around = []
-        for dr, dc in window_pixels(window):
-            row, col = projection.row[i] + dr, (projection.col[i] + dc) % width
-            if 0 <= row < height and projection.point_index[row, col] >= 0:
-                owner = points[projection.point_index[row, col], :3]
-                difference = owner - points[i, :3]
-                around.append((float((difference * difference).sum()), int(labels[row, col])))
-        expected.append(min(around, key=lambda pixel: pixel[0])[1])
-    found = nearest_point(labels, projection, points, window)
+        around = naive_neighbours(labels, projection, i, window)
+        nearest = min(around, key=lambda pixel: distance(pixel[2], i))  # the first of equal ones
+        expected.append(nearest[3])
+    if by == "range":
+        found = nearest_label(labels, projection, window)
+    else:
+        found = nearest_point(labels, projection, points, window)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("window", [1, 3, 5, 7])
-@pytest.mark.parametrize("seed", range(3))
-def test_nearest_label_agrees_with_naive_python(seed: int, window: int) -> None:
-    labels, projection = scene(seed)
-    found = nearest_label(labels, projection, window)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, naive_nearest(labels, projection, window))
+    if window == 1:
+        np.testing.assert_array_equal(own_pixel(labels, projection), expected)
 
 
 @pytest.mark.parametrize(
@@ -145,23 +131,12 @@ def test_nearest_label_agrees_with_naive_python(seed: int, window: int) -> None:
 def test_knn_vote_agrees_with_naive_python(
     seed: int, neighbours: int, window: int, sigma: float, cutoff: float
 ) -> None:
-    labels, projection = scene(seed)
+    labels, projection, _ = scene(seed)
     labels[3:5, 4:9] = 255
     settings = (K, neighbours, window, sigma, cutoff)
     found = knn_vote(labels, projection, *settings)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, naive_knn(labels, projection, *settings))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_own_pixel_is_the_label_at_row_and_column(seed: int) -> None:
-    labels, projection = scene(seed)
-    wanted = np.where(
-        projection.row >= 0,
-        labels[projection.row, projection.col],
-        naive_default(labels, projection),
-    )
-    np.testing.assert_array_equal(own_pixel(labels, projection), wanted)
 
 
 def by_hand(places: list[tuple[int, int, float]], shape: tuple[int, int]) -> Projection:
@@ -194,44 +169,12 @@ def test_empty_pixels_and_the_border_have_no_vote() -> None:
         assert way(labels, projection).tolist() == [4, 4]
 
 
-def test_windows_go_around_the_seam() -> None:
-    # The second point hides behind the first; what it belongs to is on the other side of the seam.
-    projection = by_hand([(2, 0, 3.0), (2, 0, 9.0), (2, 29, 9.0)], (5, 30))
-    labels = np.zeros((5, 30), dtype=np.uint8)
-    labels[2, 0], labels[2, 29] = 1, 2
-    assert nearest_label(labels, projection).tolist() == [1, 2, 2]
-    assert knn_vote(labels, projection, K).tolist() == [1, 2, 2]
-
-
-def test_rows_do_not_wrap() -> None:
-    projection = by_hand([(0, 3, 3.0), (0, 3, 9.0), (4, 3, 9.0)], (5, 30))
-    labels = np.zeros((5, 30), dtype=np.uint8)
-    labels[0, 3], labels[4, 3] = 1, 2
-    assert nearest_label(labels, projection).tolist() == [1, 1, 2]
-    assert knn_vote(labels, projection, K).tolist() == [1, 1, 2]
-
-
 def test_votes_beyond_the_cutoff_leave_the_own_pixel() -> None:
     # Everything is more than a metre from the hidden point. RangeNet++'s code says class 1 here.
     projection = by_hand([(1, 2, 5.0), (1, 2, 50.0), (1, 3, 5.1)], (3, 30))
     labels = np.full((3, 30), 4, dtype=np.uint8)
     labels[1, 3] = 2
     assert knn_vote(labels, projection, K).tolist()[1] == 4
-
-
-def test_the_cutoff_is_in_metres() -> None:
-    # The own pixel is 0.9 m and 1.3 m before the two hidden points; its weight is about 0.84.
-    projection = by_hand([(1, 2, 5.0), (1, 2, 5.9), (1, 2, 6.3), (1, 3, 7.3)], (3, 30))
-    labels = np.full((3, 30), 4, dtype=np.uint8)
-    labels[1, 3] = 2
-    assert knn_vote(labels, projection, K, neighbours=1).tolist() == [4, 4, 2, 2]
-
-
-def test_the_own_pixel_is_preferred_on_a_tie() -> None:
-    projection = by_hand([(1, 1, 4.0), (1, 2, 4.0), (1, 2, 5.0)], (3, 30))
-    labels = np.zeros((3, 30), dtype=np.uint8)
-    labels[1, 1], labels[1, 2] = 1, 2
-    assert nearest_label(labels, projection).tolist() == [1, 2, 2]
 
 
 @pytest.mark.parametrize("name", WAYS)
@@ -253,7 +196,7 @@ def test_without_any_filled_pixel_it_is_class_zero(name: str, num_points: int) -
 
 @pytest.mark.parametrize("name", WAYS)
 def test_the_dtype_and_layout_of_the_labels_are_kept(name: str) -> None:
-    labels, projection = scene(0)
+    labels, projection, _ = scene(0)
     wanted = WAYS[name](labels, projection)
     for dtype in (np.uint8, np.int64):
         found = WAYS[name](np.asfortranarray(labels.astype(dtype)), projection)
@@ -263,14 +206,14 @@ def test_the_dtype_and_layout_of_the_labels_are_kept(name: str) -> None:
 
 @pytest.mark.parametrize("name", WAYS)
 def test_labels_of_another_size_are_refused(name: str) -> None:
-    _, projection = scene(0)
+    _, projection, _ = scene(0)
     with pytest.raises(ValueError, match=r"labels of \(12, 20\) pixels.*\(12, 24\)"):
         WAYS[name](np.zeros((12, 20), dtype=np.uint8), projection)
 
 
 @pytest.mark.parametrize("window", [0, 4, -1])
 def test_a_window_must_have_a_centre(window: int) -> None:
-    labels, projection = scene(0)
+    labels, projection, _ = scene(0)
     with pytest.raises(ConfigError, match=f"odd number of pixels, found {window}"):
         nearest_label(labels, projection, window)
     with pytest.raises(ConfigError, match=f"odd number of pixels, found {window}"):
@@ -279,7 +222,7 @@ def test_a_window_must_have_a_centre(window: int) -> None:
 
 @pytest.mark.parametrize("wrong", [{"neighbours": 0}, {"sigma": 0.0}, {"cutoff": float("nan")}])
 def test_settings_of_the_vote_must_be_positive(wrong: dict[str, float]) -> None:
-    labels, projection = scene(0)
+    labels, projection, _ = scene(0)
     with pytest.raises(ConfigError, match="neighbours, sigma and cutoff must be positive"):
         knn_vote(labels, projection, K, **wrong)  # type: ignore[arg-type]
 
@@ -309,6 +252,6 @@ def test_nearest_point_takes_the_pixel_beside_the_point_not_one_at_its_range() -
 
 
 def test_nearest_point_refuses_other_points() -> None:
-    labels, projection, points = scene_with_points(0)
+    labels, projection, points = scene(0)
     with pytest.raises(ValueError, match="699 points, but a projection of 700"):
         nearest_point(labels, projection, points[1:])

@@ -104,12 +104,6 @@ def test_agrees_bit_for_bit_with_single_precision_numpy_away_from_borders() -> N
     np.testing.assert_array_equal(projection.col[clear], np.floor(col[clear]))
 
 
-def test_point_zero_is_kept() -> None:
-    projection = project_points(scan(at(10, -5, 8)), HDL_64E)
-    assert projection.valid.sum() == 1
-    assert projection.point_index[projection.row[0], projection.col[0]] == 0
-
-
 def test_points_without_a_place_are_nowhere() -> None:
     nan, inf = math.nan, math.inf
     points = scan(
@@ -122,16 +116,6 @@ def test_points_without_a_place_are_nowhere() -> None:
         assert (projection.col == -1).all()
         assert (projection.depth == 0.0).all()
         assert not projection.valid.any()
-
-
-def test_a_field_of_view_below_the_horizon_keeps_its_signs() -> None:
-    points = scan(*(at(0, inclination, 5) for inclination in (-6, -12, -17, -24)))
-    assert project_points(points, BOTH_NEGATIVE).row.tolist() == [0, 1, 2, 3]
-
-
-def test_outside_the_field_of_view_counts_as_its_edge() -> None:
-    points = scan(at(0, 40, 5), at(90, -60, 5))
-    assert project_points(points, HDL_64E).row.tolist() == [0, 63]
 
 
 def test_straight_up_and_down_are_within_the_arcsine() -> None:
@@ -147,12 +131,6 @@ def test_columns_fall_from_behind_on_the_left_to_behind_on_the_right() -> None:
     assert project_points(points, eighth).col.tolist() == [0, 1, 3, 4, 6, 7]
     seam = scan([-5, 0.0, -1, 0], [-5, -0.0, -1, 0])
     assert project_points(seam, eighth).col.tolist() == [0, 7]
-
-
-def test_nearest_wins_and_the_lower_index_on_a_tie() -> None:
-    points = scan(at(10, -5, 9), at(10, -5, 8), at(10, -5, 8), at(10, -5, 20))
-    projection = project_points(points, HDL_64E)
-    assert projection.point_index[projection.row[0], projection.col[0]] == 1
 
 
 def test_nearer_than_the_minimum_range_is_not_projected() -> None:

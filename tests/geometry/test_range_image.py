@@ -61,15 +61,6 @@ def test_agrees_with_a_naive_image_to_the_last_unit(channels: tuple[str, ...], s
         np.testing.assert_array_max_ulp(channel, wanted.astype(np.float32), maxulp=1)
 
 
-def test_empty_pixels_are_zero_after_normalisation() -> None:
-    points = cloud(np.random.default_rng(0), 300)
-    projection = project_points(points, SMALL)
-    image = make_range_image(points, projection, CHANNELS, STATISTICS)
-    assert not image[:, ~projection.valid].any()
-    assert np.isfinite(image).all()
-    np.testing.assert_array_equal(image[CHANNELS.index("valid")], projection.valid)
-
-
 def test_steps_are_centimetres_around_the_seam_and_clipped() -> None:
     tiny = Sensor("tiny", beams=2, height=2, width=3, fov_up_deg=45, fov_down_deg=-45)
     beams = np.array([0, 0, 0, 1, 1], dtype=np.int32)
@@ -122,8 +113,3 @@ def test_to_image_is_values_at_the_index(dtype: type) -> None:
     image = to_image(values, index, 0)
     assert image.dtype == dtype
     np.testing.assert_array_equal(image, np.where(index >= 0, values[index], dtype(0)))
-
-
-def test_to_image_of_no_values_is_the_filling() -> None:
-    image = to_image(np.zeros(0, dtype=np.uint8), np.full((2, 3), -1, dtype=np.int32), 255)
-    assert (image == 255).all()

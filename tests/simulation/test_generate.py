@@ -150,19 +150,6 @@ def test_a_full_disk_is_said_with_the_file(made: Path, tmp_path: Path) -> None:
     assert contents(root) == contents(made)
 
 
-def test_a_root_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    root = tmp_path / "street"
-    root.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"street/simulation\.json cannot be written \(File exists"):
-        generate_dataset(root, SMALL, workers=1)
-
-
-def test_a_complete_set_is_left_alone(made: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in made.rglob("*.bin")}
-    generate_dataset(made, SMALL)
-    assert before == {path: path.stat().st_mtime_ns for path in made.rglob("*.bin")}
-
-
 def test_other_settings_are_refused(made: Path) -> None:
     other = SMALL.model_copy(update={"columns": 128})
     with pytest.raises(DataError, match=re.escape("columns: 96 there, 128 asked")):

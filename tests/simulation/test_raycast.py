@@ -130,13 +130,6 @@ def test_the_nearest_of_different_shapes_wins() -> None:
     np.testing.assert_array_equal(one.depth, other.depth)
 
 
-def test_nothing_beyond_the_range_is_met() -> None:
-    rays = make_rays(np.random.default_rng(0))
-    shape = np.array([[MAX_RANGE + 5.0, 0.0, 0.0, 1.0, 50.0, 50.0, 0.0]])
-    hits = cast(np.array([BOX], np.int8), shape, np.array([[0.5, 0.0, 0.0, 0.0]]), rays)
-    assert (hits.owner == -1).all()
-
-
 def test_a_porous_medium_lets_through_what_its_free_path_says() -> None:
     rays = make_rays(np.random.default_rng(0))
     # A ring of four walls 2 m thick, seen from its centre: every ray crosses at least 2 m.

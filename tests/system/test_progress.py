@@ -40,15 +40,6 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(len(line) <= 80 for line in drawn)
 
 
-def test_a_note_alone_waits_its_turn(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Progress, "SECONDS_BETWEEN_LINES", 0.0)
-    with Progress("count", 3, "scan") as progress:
-        progress.update(0, note="still there")
-    assert capsys.readouterr().err.splitlines()[1] == "count: 0/3 scan, 0 s  still there"
-
-
 def test_the_time_that_is_left_and_the_last_note(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
