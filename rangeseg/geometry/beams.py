@@ -42,7 +42,7 @@ def beam_rows(
     """
     if sensor.row_rule == "inclination":
         return None
-    found = _find_beams(as_points(points), sensor, ring)
+    found = _find_beams(points, sensor, ring)
     if isinstance(found, str):
         _warn_once(sensor, found)
         return None
@@ -56,7 +56,7 @@ def _find_beams(points: np.ndarray, sensor: Sensor, ring: np.ndarray | None) -> 
             return "the scan has no ring (the beam of each point)"
         return np.ascontiguousarray(ring, dtype=np.int32)
     if sensor.row_rule == "file_order":
-        beams = firing_beams(points, sensor.beams, sensor.min_range)
+        beams = firing_beams(as_points(points), sensor.beams, sensor.min_range)
         if beams is None:
             return (
                 f"the scan does not list {sensor.beams} points of each firing, the highest or the "
@@ -64,7 +64,7 @@ def _find_beams(points: np.ndarray, sensor: Sensor, ring: np.ndarray | None) -> 
             )
         return beams
     beams = np.empty(len(points), dtype=np.int32)
-    turns = count_turns(points, beams)
+    turns = count_turns(as_points(points), beams)
     if turns != sensor.beams:
         return f"the scan's order shows {turns} beams where the sensor has {sensor.beams}"
     return beams

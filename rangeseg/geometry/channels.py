@@ -12,7 +12,7 @@ from rangeseg.geometry.kernel import as_points, kernel
 from rangeseg.geometry.projection import Projection
 
 CHANNELS = ("range", "x", "y", "z", "intensity", "valid", "range_step", "height_step")
-"""What an image can show of each pixel; ``make_range_image`` says what they are."""
+"""The channels an image can have; ``make_range_image`` explains them."""
 
 STEP_CLIP_M = 1.0
 """Steps between neighbouring pixels are clipped to ± this: beyond it, it is simply an edge."""

@@ -15,13 +15,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def kernel(function: Function) -> Function:
     """Compile a function with numba on its first call, and keep the result for the next process.
 
-    Serial on purpose: a parallel kernel hangs for ever in a forked loader worker once torch has
-    run in the parent. The global interpreter lock is released, so threads do run side by side.
+    Kernels are serial: a parallel one hangs in a forked loader worker once torch has run in the
+    parent. The global interpreter lock is released, so threads run side by side.
 
-    Division follows IEEE 754 like NumPy's: a check for zero would keep loops from being vectorised.
+    Division follows IEEE 754, as NumPy's does: a check for zero would prevent vectorisation.
 
-    Where numba finds no folder to write to (a read-only installation and home directory) the
-    kernel is compiled anew in every process: seconds slower at the start, otherwise the same.
+    Without a writable folder (a read-only installation and home directory) each process compiles
+    its kernels itself, which takes seconds.
     """
     return _compiled(function, False)
 
@@ -54,17 +54,17 @@ def as_points(points: np.ndarray) -> np.ndarray:
 
 
 BLOCK = 1024
-"""Points whose values a loop keeps in the first cache, each of the four beside its like."""
+"""Points in a block of ``take_apart``, which fits into the first cache."""
 
 _LOW, _HIGH = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @kernel
 def take_apart(points: np.ndarray, values: np.ndarray) -> None:
-    """Write points to one row each of x, y, z and intensity, for loops that are vectorised.
+    """Write x, y, z and intensity of points to a row each, so that loops can be vectorised.
 
-    A vector of every fourth value is slow to read. Two values are taken at once, the first from
-    the lower half as on all common processors.
+    Reading every fourth value is slow. Two values are read at once, the first from the lower half
+    (little-endian processors).
 
     Args:
         points: (4n,) float32, x, y, z, intensity of one point after the other, n up to BLOCK.

@@ -121,7 +121,7 @@ _SMALL = np.float32(1e-30)
 def approximate_azimuth(y: Any, x: Any) -> Any:
     """The arctangent of y / x in all four quadrants, without a branch: it can be vectorised.
 
-    Right to 6e-7 rad for finite arguments of which one at least is 1e-15 or more.
+    Right to 6e-7 rad for finite arguments, at least one of 1e-15 or more.
     """
     across, along = abs(y), abs(x)
     larger = across if across > along else along
@@ -236,7 +236,7 @@ def _compute_remaining(
             rows[i] = min(max(row, 0), height - 1)
         if cols[i] < 0:
             azimuth = math.atan2(points[4 * i + 1], points[4 * i])
-            # Cut to whole numbers towards zero: as good as floor where negative ones become 0.
+            # Truncation equals floor here, since negative numbers become 0 below.
             col = int(_HALF * (_ONE - azimuth / _PI) * np.float32(width))
             cols[i] = min(max(col, 0), width - 1)
 

@@ -27,7 +27,7 @@ SIMULATION_VERSION = 1
 """Raised whenever the same settings would give other bytes."""
 
 STAMP = "simulation.json"
-"""The file that says which simulation a folder holds, and whether it is complete."""
+"""The file with the settings of the simulation in a folder, and whether it is complete."""
 
 _BLOCK = 8  # scans in a row that one worker makes, so that it can keep their segments
 _ATTEMPTS = 5
@@ -97,7 +97,7 @@ def generate_dataset(root: Path, settings: SimulationSettings, workers: int | No
 
 @dataclass(frozen=True)
 class Stamp:
-    """What simulation.json says."""
+    """The content of simulation.json."""
 
     settings: SimulationSettings
     complete: bool

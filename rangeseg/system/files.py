@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that appear whole or not at all, and folders that one process holds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ if sys.platform != "win32":
     import fcntl
 
 PARTIAL = ".partial"
-"""Ends the name of a file that is being written; one that is found was cut short."""
-
+"""Suffix of a file that is being written; one that is left was cut short."""
 
 LOCK = ".lock"
 """An empty file in the folder that a process holds; one that is found holds nothing by itself."""

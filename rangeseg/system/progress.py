@@ -38,7 +38,7 @@ class Progress:
             )
 
     def update(self, amount: int = 1, note: str = "") -> None:
-        """Count ``amount`` more units; ``note`` stands behind the bar until there is another."""
+        """Count ``amount`` more units; ``note`` follows the bar until the next one."""
         self.done += amount
         self._note = note or self._note
         if self._bar is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 FIELD_OF_VIEW_DEG = 60.0
 EYE, TARGET = (-20.0, 0.0, 15.0), (6.0, 0.0, -1.5)
-"""Where the camera stands at first, and what is in the middle: metres."""
+"""Position of the camera at the start, and the point in its middle: metres."""
 
 STAGE = ((-50.0, -50.0, -5.0), (50.0, 50.0, 5.0))
 """Two corners of what a scan may fill; speed and limits of the camera follow from it."""
@@ -78,7 +78,7 @@ class Canvas:
         self.look_from_start()
 
     def look_from_start(self) -> None:
-        """Put the camera where it stands at first: behind the sensor and above."""
+        """Put the camera at its start: behind the sensor and above."""
         width, height = self.size
         focal = height / 2 / np.tan(np.radians(FIELD_OF_VIEW_DEG) / 2)
         parameters = self._o3d.camera.PinholeCameraParameters()

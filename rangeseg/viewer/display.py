@@ -11,7 +11,7 @@ import sys
 def has_display() -> bool:
     """Whether a display answers, of X11 or of Wayland; DISPLAY may name one that has gone.
 
-    Without a display open3d draws into memory, and a window waits for ever for keys.
+    Without a display open3d draws into memory, and a window waits for keys without end.
     """
     return sys.platform != "linux" or _has_x11() or _has_wayland()
 

@@ -1,7 +1,6 @@
 """Pictures of point clouds without a display, drawn by open3d in a process of its own.
 
-What open3d finds of drivers and libraries is not in our hands, and where it does not like them it
-may say so on stdout, wait, or end the process. So it is not this one.
+With faulty drivers or libraries open3d may print to stdout, wait, or end its process.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ class OffscreenRenderer:
 
 def _serve() -> None:
     """The child: clouds from stdin, pictures to stdout, until stdin ends."""
-    # open3d prints to stdout what it has to say: it gets stderr instead.
+    # open3d prints messages to stdout: they go to stderr.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with suppress(Exception):  # what is wrong is said with the first picture

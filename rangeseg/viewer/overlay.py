@@ -105,7 +105,7 @@ class Hud:
             self._canvas.changed = True
 
     def _place(self) -> bool:
-        """Put every corner on its ray; False if the camera stands where it stood."""
+        """Put every corner on its ray; False if the camera has not moved."""
         view = self._canvas.view()
         matrix, extrinsic = view.intrinsic.intrinsic_matrix, view.extrinsic
         seen = (matrix.tobytes(), extrinsic.tobytes())

@@ -133,7 +133,7 @@ class Window:
             time.sleep(IDLE_SECONDS)
 
     def do(self, action: str) -> None:
-        """What a key stands for; see KEYS."""
+        """Do what a key means; see KEYS."""
         try:
             if action in MODES:
                 self.mode = check_mode(action, self._views)
