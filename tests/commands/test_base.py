@@ -143,7 +143,6 @@ def test_a_reader_that_leaves_early() -> None:
     assert done.stderr == "error: nobody reads the output any more (broken pipe)\n"
 
 
-@pytest.mark.slow
 @needs_full
 @pytest.mark.parametrize(
     ("stderr", "code"),
@@ -159,6 +158,7 @@ def test_without_a_stderr_a_command_ends_with_its_own_code(stderr: str, code: in
     assert (done.returncode, done.stdout) == (code, "done\n")
 
 
+@pytest.mark.slow
 @needs_full
 def test_without_a_stderr_a_training_goes_on(
     tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
