@@ -147,6 +147,10 @@ class Budget:
         found = {seed: r["iou"].get(name) for seed, r in self.runs[row].items()}
         return {seed: float(iou) for seed, iou in found.items() if iou is not None}
 
+    def class_gain(self, row: Row, control: Row, name: str) -> Gain | None:
+        """What a row gains in the IoU of a class; None where no seed is common."""
+        return paired_gain(self.class_iou(row, name), self.class_iou(control, name))
+
     def train_seconds(self, row: Row) -> float | None:
         """Mean duration of a row's trainings; None where no run knows it."""
         known = [r["run"]["train_seconds"] for r in self.runs[row].values()]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rangeseg.errors import ConfigError
@@ -22,7 +21,7 @@ from rangeseg.report.comparison import (
     row_name,
 )
 from rangeseg.report.published import RATIOS, published_figure, published_table
-from rangeseg.system.files import write_file
+from rangeseg.system.files import writable, write_file
 
 PUBLISHED = "published (FIDNet, pixel metric)"
 MISSING = "–"
@@ -45,12 +44,8 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         ]
         return "| " + " | ".join(padded) + " |"
 
-    rule = (
-        "|"
-        + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths))
-        + "|"
-    )
-    return "\n".join([line(cells[0]), rule, *[line(row) for row in cells[1:]]])
+    dashes = ["-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join([line(header), f"|{'|'.join(dashes)}|", *[line(row) for row in cells[1:]]])
 
 
 def report(results: Iterable[Result]) -> str:
@@ -156,17 +151,16 @@ def results_csv(results: Sequence[Result]) -> str:
 
 
 def check_report_files(paths: Iterable[Path | None]) -> None:
-    """Make the folders that reports will be written to; None stands for no report.
+    """Make the folders of the reports to come; None stands for no report.
 
     Raises:
         ConfigError: a path is a folder, or its folder cannot be made.
     """
-    for path in paths:
-        if path is not None and path.is_dir():
+    for path in filter(None, paths):
+        if path.is_dir():
             raise ConfigError(f"{path} is a folder: name the file to write")
-        if path is not None:
-            with _writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+        with writable(path, _REMEDY):
+            path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def write_report(path: Path, content: str) -> None:
@@ -175,15 +169,8 @@ def write_report(path: Path, content: str) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    with _writing(path):
+    with writable(path, _REMEDY):
         write_file(path, content)
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror or error}): choose another place"
-        ) from None
+_REMEDY = "choose another place"
