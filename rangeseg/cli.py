@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from rangeseg.commands.base import add_command, make_parser, run_command
+from rangeseg.commands.base import make_parser, run_command
 from rangeseg.commands.compare import add_compare
 from rangeseg.commands.config import add_show_config
+from rangeseg.commands.demo import add_demo
+from rangeseg.commands.doctor import add_doctor
 from rangeseg.commands.evaluate import add_evaluate
 from rangeseg.commands.predict import add_predict
 from rangeseg.commands.report import add_report
@@ -37,14 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         "rangeseg demo",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    demo = add_command(
-        commands, "demo", _demo,
-        "simulate, train two methods on 1 %% of the labels, evaluate, draw (3 to 7 minutes)",
-        "rangeseg demo",
-    )  # fmt: skip
-    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: %(default)s")
-    demo.add_argument("--steps", type=int, help="of each training (default: 1200)")
+    add_demo(commands)
     add_train(commands)
     add_evaluate(commands)
     add_predict(commands)
@@ -52,28 +46,5 @@ def build_parser() -> argparse.ArgumentParser:
     add_report(commands)
     add_view(commands)
     add_show_config(commands)
-    doctor = add_command(
-        commands, "doctor", _doctor,
-        "what this machine has of what rangeseg needs, and what to do about the rest",
-        "rangeseg doctor",
-    )  # fmt: skip
-    doctor.add_argument(
-        "config", metavar="CONFIG", type=Path, nargs="?",
-        help="whose data are looked for (default: those of all configurations that are shipped)",
-    )  # fmt: skip
+    add_doctor(commands)
     return parser
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from rangeseg.commands.demo import run_demo
-
-    print(run_demo(arguments.out, arguments.steps))
-    return 0
-
-
-def _doctor(arguments: argparse.Namespace) -> int:
-    from rangeseg.commands.doctor import examine
-
-    for line in examine(arguments.config):
-        print(line, flush=True)
-    return 0

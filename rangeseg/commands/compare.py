@@ -39,9 +39,9 @@ def add_compare(commands: Commands) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from rangeseg.errors import ConfigError, DataError
+    from rangeseg.errors import ConfigError
     from rangeseg.report.tables import check_report_files
-    from rangeseg.runs.jobs import find_places, train_missing
+    from rangeseg.runs.jobs import find_places, raise_failed, train_missing
     from rangeseg.runs.plan import plan_comparison
     from rangeseg.runs.trained import read_result
     from rangeseg.system.process import Interrupted
@@ -66,8 +66,5 @@ def _compare(arguments: argparse.Namespace) -> int:
     results = [read_result(run.result) for run in runs if run not in failed]
     if results:
         print_report(results, arguments)
-    if failed:
-        lines = [f"{run.title}: {fault} (see {run.log})" for run, fault in failed.items()]
-        head = f"{len(failed)} of {len(runs)} runs failed; the same command tries them again:"
-        raise DataError("\n  ".join([head, *lines]))
+    raise_failed(failed, len(runs))
     return 0

@@ -1,7 +1,8 @@
-"""``rangeseg doctor``: what this machine has of what is needed, and remedies for the rest."""
+"""``rangeseg doctor``: what this machine has, what it lacks, and how to get it."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import importlib.util
 import platform
@@ -9,56 +10,72 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from rangeseg import __version__
-from rangeseg.errors import RangesegError
+from rangeseg.commands.base import Commands, add_command
+from rangeseg.errors import RangesegError, one_line
 from rangeseg.viewer.open3d_libraries import PACKAGES, explain, missing_libraries
 
-REQUIRED = ("torch", "numpy", "numba", "pydantic", "pyyaml", "matplotlib", "scipy")
-"""Without these nothing works."""
+REQUIRED = (
+    "torch", "numpy", "numba", "scipy", "pydantic", "pyyaml", "tqdm", "matplotlib", "pillow",
+    "jinja2",
+)  # fmt: skip
+"""Nothing works without these."""
 
 OPTIONAL = {
-    "open3d": "`view` draws points with it; strips and batches need it not",
+    "open3d": "`view` draws points with it; strips and batches work without",
     "nuscenes-devkit": "`rangeseg-data index` reads nuScenes' tables with it",
     "tensorboard": "train.tensorboard=true writes curves for it",
 }
 
 GOOD, BAD = "ok  ", "--  "
-"""How lines begin."""
+"""The beginnings of lines."""
+
+
+def add_doctor(commands: Commands) -> None:
+    """Add the command to a parser's subcommands."""
+    doctor = add_command(
+        commands, "doctor", _doctor,
+        "what this machine has of what rangeseg needs, and what to do about the rest",
+        "rangeseg doctor",
+    )  # fmt: skip
+    doctor.add_argument(
+        "config", metavar="CONFIG", type=Path, nargs="?",
+        help="whose data are looked for (default: those of all configurations that are shipped)",
+    )  # fmt: skip
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    for line in examine(arguments.config):
+        print(line, flush=True)
+    return 0
 
 
 def examine(config: Path | None) -> Iterator[str]:
-    """What there is and what is missing, line by line.
+    """What is there and what is missing, line by line.
 
     Args:
-        config: a configuration whose data are looked for; None takes those that are shipped.
+        config: a configuration whose data are looked for; None takes the shipped ones.
 
     Returns:
         Lines that begin with GOOD or BAD; the latter name a remedy.
     """
     yield f"{GOOD}rangeseg {__version__} on Python {platform.python_version()} ({sys.executable})"
-    for name in REQUIRED:
-        yield _package(name, "nothing works without it", f"pip install {name}")
-    for name, use in OPTIONAL.items():
-        yield _package(name, use, f"pip install {name}")
+    for name, use in (dict.fromkeys(REQUIRED, "nothing works without it") | OPTIONAL).items():
+        try:
+            yield f"{GOOD}{name} {importlib.metadata.version(name)}"
+        except importlib.metadata.PackageNotFoundError:
+            yield f"{BAD}{name} is not installed ({use}): pip install {name}"
     yield _gpu()
     yield from _drawing()
     yield from _data(config)
-
-
-def _package(name: str, use: str, remedy: str) -> str:
-    try:
-        return f"{GOOD}{name} {importlib.metadata.version(name)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{BAD}{name} is not installed ({use}): {remedy}"
 
 
 def _gpu() -> str:
     try:
         import torch
     except Exception as error:  # whatever a broken installation raises
-        return f"{BAD}torch cannot be imported ({_short(error)}): install it again"
+        reason = one_line(error)
+        return f"{BAD}torch cannot be imported ({reason}): pip install --force-reinstall torch"
     if not torch.cuda.is_available():
         built = torch.version.cuda
         why = "PyTorch is built without CUDA" if built is None else f"no driver for CUDA {built}"
@@ -71,13 +88,15 @@ def _gpu() -> str:
 
 
 def _drawing() -> Iterator[str]:
-    """Whether open3d draws without a display, tried out, and whether a window could open."""
+    """Whether open3d can draw without a display, which is tried, and whether windows can open."""
     if importlib.util.find_spec("open3d") is None:
         return
     if missing_libraries():
         yield f"{BAD}{explain('')}"
         return
     yield f"{GOOD}open3d's system libraries: {', '.join(PACKAGES)}"
+    import numpy as np
+
     from rangeseg.viewer.display import has_display
     from rangeseg.viewer.offscreen import OffscreenRenderer
 
@@ -97,11 +116,11 @@ def _drawing() -> Iterator[str]:
 def _data(config: Path | None) -> Iterator[str]:
     """For each configuration, whether its data are where it says."""
     try:
-        from rangeseg.commands.demo import shipped_config
+        from rangeseg.runs.demo import shipped_config
 
         folder = shipped_config("simulated.yaml").parent
-    except Exception as error:
-        yield f"{BAD}data are not looked for ({_short(error)})"
+    except Exception as error:  # also a broken torch
+        yield f"{BAD}data are not looked for ({one_line(error)})"
         return
     for path in sorted(folder.glob("*.yaml")) if config is None else [config]:
         yield _root(path)
@@ -125,7 +144,3 @@ def _root(path: Path) -> str:
     except RangesegError as error:
         return f"{BAD}{path.name}: {error}"
     return f"{GOOD}{path.name}: {root} ({', '.join(counts)} scans)"
-
-
-def _short(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,26 +1,25 @@
-"""Values as colours, and what the colours mean."""
+"""Values as colours, and legends that explain the colours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from rangeseg.datasets.labels import IGNORE
 
 EMPTY = np.array([20, 20, 24], dtype=np.uint8)
-"""Colour of pixels without an echo, of ignored ones, and of the space around a point cloud."""
+"""Colour of pixels without an echo, of ignored ones, and of the background of a point cloud."""
 
-WRONG = np.array([230, 60, 50], dtype=np.uint8)
 RIGHT = np.array([96, 93, 90], dtype=np.uint8)  # not slate, which is nuScenes' barrier
 UNSURE = np.array([84, 66, 60], dtype=np.uint8)
 """Colour of predictions below a threshold."""
 
 NEAREST_M, FARTHEST_M = 2.5, 60.0
-"""Ends of the scale of ranges."""
+"""Ends of the colour scale of ranges."""
 
 Legend = Sequence[tuple[str, np.ndarray]]
-"""What each colour (3,) uint8 means."""
+"""Pairs of a meaning and its colour (3,) uint8."""
 
 
 def range_colours(depth: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -34,12 +33,12 @@ def range_colours(depth: np.ndarray, valid: np.ndarray) -> np.ndarray:
         One more axis of 3, uint8.
     """
     reach = np.log(np.clip(depth, NEAREST_M, FARTHEST_M) / NEAREST_M)
-    # Not the darkest colours, which could not be told from EMPTY.
+    # The darkest colours are left out: they look like EMPTY.
     return _scale("viridis", 1.0 - 0.9 * reach / np.log(FARTHEST_M / NEAREST_M), valid)
 
 
 def intensity_colours(intensity: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Intensities in [0,1] as colours; their root, since most echoes are weak."""
+    """Intensities in [0,1] as colours; of their root, since most echoes are weak."""
     return _scale("bone", 0.15 + 0.85 * np.sqrt(np.clip(intensity, 0.0, 1.0)), valid)
 
 
@@ -60,17 +59,10 @@ def label_colours(labels: np.ndarray, valid: np.ndarray, colours: np.ndarray) ->
     return found
 
 
-def error_colours(prediction: np.ndarray, labels: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Where a prediction is wrong (red), right (grey), or the truth is ignored (dark)."""
-    colours = np.where((prediction != labels)[..., None], WRONG, RIGHT)
-    known = valid & (labels != IGNORE)
-    return np.where(known[..., None], colours, EMPTY).astype(np.uint8)
-
-
 def missed_colours(
     prediction: np.ndarray, labels: np.ndarray, valid: np.ndarray, colours: np.ndarray
 ) -> np.ndarray:
-    """Grey where a prediction is right; elsewhere the colour of the class that was missed."""
+    """Where a prediction is right, RIGHT; elsewhere the colour of the missed class."""
     right = (prediction == labels) & (labels != IGNORE)
     table = _table(colours)
     table[_IS_RIGHT] = RIGHT
@@ -82,7 +74,7 @@ _IS_RIGHT = np.uint8(IGNORE - 1)  # no class: there are fewer
 
 
 def _table(colours: np.ndarray) -> np.ndarray:
-    """(256,3) uint8 by train id: a single look is three times as fast as choices by pixel."""
+    """(256,3) uint8 by train id: one look-up is three times as fast as ``np.where`` per class."""
     table = np.tile(EMPTY, (256, 1))
     table[: len(colours)] = colours
     return table
@@ -90,27 +82,29 @@ def _table(colours: np.ndarray) -> np.ndarray:
 
 def range_legend() -> Legend:
     """Some ranges and their colours."""
-    metres = np.array([2.5, 5, 10, 20, 40, 60])
-    colours = range_colours(metres, np.ones(len(metres), dtype=bool))
-    return [(f"{m:g} m", c) for m, c in zip(metres, colours, strict=True)]
+    return _samples([2.5, 5, 10, 20, 40, 60], range_colours, "{:g} m")
 
 
 def intensity_legend() -> Legend:
     """Some intensities and their colours."""
-    values = np.array([0.0, 0.1, 0.25, 0.5, 1.0])
-    colours = intensity_colours(values, np.ones(len(values), dtype=bool))
-    return [(f"{v:g}", c) for v, c in zip(values, colours, strict=True)]
+    return _samples([0.0, 0.1, 0.25, 0.5, 1.0], intensity_colours, "{:g}")
 
 
 def confidence_legend() -> Legend:
     """Some confidences and their colours."""
-    values = np.array([0.0, 0.25, 0.5, 0.75, 0.9, 1.0])
-    colours = confidence_colours(values, np.ones(len(values), dtype=bool))
-    return [(f"{v:.0%}".replace("%", " %"), c) for v, c in zip(values, colours, strict=True)]
+    samples = _samples([0.0, 0.25, 0.5, 0.75, 0.9, 1.0], confidence_colours, "{:.0%}")
+    return [(text.replace("%", " %"), colour) for text, colour in samples]
+
+
+def _samples(
+    values: Sequence[float], colour: Callable[[np.ndarray, np.ndarray], np.ndarray], text: str
+) -> Legend:
+    colours = colour(np.array(values), np.ones(len(values), dtype=bool))
+    return [(text.format(v), c) for v, c in zip(values, colours, strict=True)]
 
 
 def class_legend(classes: Iterable[int], names: Sequence[str], colours: np.ndarray) -> Legend:
-    """Names and colours of the given classes, IGNORE left out."""
+    """Names and colours of the classes, without IGNORE."""
     return [(names[c], colours[c]) for c in sorted(set(map(int, classes)) - {IGNORE})]
 
 

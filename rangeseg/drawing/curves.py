@@ -1,4 +1,4 @@
-"""A run's curves as a picture: losses, mIoU and learning rate over its steps."""
+"""A run's curves as a picture: losses, mIoU and learning rate over the steps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rangeseg.engine.metrics_log import loss_terms, read_metrics
+from rangeseg.errors import one_line
 from rangeseg.system.files import write_file
 
 _log = logging.getLogger(__name__)
@@ -19,13 +20,13 @@ _log = logging.getLogger(__name__)
 CURVES = "curves.png"
 
 _SMOOTHED_FROM = 60
-"""With so many points a curve of single batches is drawn faintly, and its running mean on it."""
+"""From this many points on, a curve is drawn faintly, with its running mean on top."""
 
 
 def draw_curves(run: Path, title: str, final: tuple[int, float] | None = None) -> None:
     """Write ``curves.png`` into a run's folder, from its ``metrics.jsonl``.
 
-    What stands in the way of that is warned of: a picture is no reason to end a training.
+    A failure is a warning: a picture is no reason to end a training.
 
     Args:
         run: the folder.
@@ -36,10 +37,10 @@ def draw_curves(run: Path, title: str, final: tuple[int, float] | None = None) -
         lines = read_metrics(run)
         if lines:
             write_file(run / CURVES, _draw(lines, title, final))
-            gc.collect()  # a figure's parts know each other: Python would keep many figures
+            gc.collect()  # a figure is a reference cycle: Python would keep many of them
     except Exception as error:  # whatever a broken installation or a full disk raises
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        _log.warning("%s cannot be drawn (%s); the run goes on without", run / CURVES, said)
+        reason = one_line(error)
+        _log.warning("%s cannot be drawn (%s); the run goes on without", run / CURVES, reason)
 
 
 def _draw(lines: list[dict[str, Any]], title: str, final: tuple[int, float] | None) -> bytes:
@@ -50,7 +51,7 @@ def _draw(lines: list[dict[str, Any]], title: str, final: tuple[int, float] | No
     steps = [line["step"] for line in lines]
     figure = Figure(figsize=(9.0, 8.0), dpi=110)
     FigureCanvasAgg(figure)
-    # Fixed margins: to have them found would draw everything twice.
+    # Fixed margins: a layout engine would draw everything twice.
     margins = {"left": 0.09, "right": 0.97, "top": 0.94, "bottom": 0.07, "hspace": 0.12}
     losses, mious, rates = figure.subplots(
         3, 1, sharex=True, height_ratios=[3.0, 2.4, 1.3], gridspec_kw=margins

@@ -1,4 +1,4 @@
-"""The way of one scan through the toolkit, as a picture."""
+"""The pipeline as a picture: one scan, its range image, its predictions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rangeseg.datasets.base import DatasetInfo
-from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.drawing.colours import (
     EMPTY,
     class_legend,
@@ -22,64 +21,66 @@ from rangeseg.geometry.channels import to_image
 
 WIDTH, HEIGHT = 1024, 280
 PIXELS_PER_M = 11
-"""Of the views from above: 93 m along the way that the sensor looks."""
+"""Scale of the views from above: they show 93 m along the driving direction."""
 
 
-def draw_journey(path: Path, prediction: Prediction, info: DatasetInfo) -> None:
-    """Draw a labelled scan as points, as an image, as the network sees it, and as points again.
+def draw_pipeline(path: Path, prediction: Prediction, label_map: LabelMap) -> None:
+    """Draw a labelled scan as points, as an image, as classes of pixels, and as points again.
 
     Args:
         path: a PNG.
-        prediction: of the scan, which has labels.
-        info: the data set.
+        prediction: of a scan with labels.
+        label_map: names and colours of the classes.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     scan, projection = prediction.scan, prediction.projection
     assert scan.labels is not None
-    colours = info.label_map.colours
+    colours = label_map.colours
     everywhere = np.ones(len(scan.points), dtype=bool)
     depth = to_image(projection.depth, projection.point_index, 0.0)
-    image = range_colours(depth, projection.valid)
-    pixels = label_colours(prediction.pixels, projection.valid, colours)
 
     def above(point_colours: np.ndarray) -> np.ndarray:
         return from_above(scan.points, point_colours, HEIGHT, WIDTH)
 
+    def unrolled(pixel_colours: np.ndarray) -> np.ndarray:
+        return enlarge(pixel_colours, WIDTH)
+
     measured = intensity_colours(scan.points[:, 3], everywhere)
-    predicted = label_colours(prediction.points, everywhere, colours)
     missed = missed_colours(prediction.points, scan.labels, everywhere, colours)
     rows, columns = projection.valid.shape
     right = (prediction.points == scan.labels)[scan.labels != IGNORE].mean()
     panels = [
         Panel(f"1  a scan from above: {len(scan.points):,} points (intensity)", above(measured)),
         Panel(f"2  unrolled to {rows} x {columns} pixels, the nearest point of each (range)",
-              enlarge(image, WIDTH)),
-        Panel("3  the network's class for every pixel", enlarge(pixels, WIDTH)),
-        Panel("4  taken back to every point: its class", above(predicted)),
+              unrolled(range_colours(depth, projection.valid))),
+        Panel("3  the network's class for every pixel",
+              unrolled(label_colours(prediction.pixels, projection.valid, colours))),
+        Panel("4  projected back onto every point: its class",
+              above(label_colours(prediction.points, everywhere, colours))),
         Panel(f"5  against the truth: {100 * right:.0f} % of the points right (grey); where wrong, "
               "the true class", above(missed)),
     ]  # fmt: skip
     shown = np.union1d(prediction.points, scan.labels)
-    legend = class_legend(shown, info.label_map.names, np.asarray(colours))
+    legend = class_legend(shown, label_map.names, colours)
     save_picture(path, sheet(f"The way of a scan: {scan.scan_id}", panels, legend))
 
 
 def from_above(points: np.ndarray, colours: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Points seen from above, the sensor in the middle, looking to the right.
+    """Draw points from above; the sensor is in the middle and drives to the right.
 
     Args:
         points: (N,4).
         colours: (N,3) uint8.
-        height: pixels; PIXELS_PER_M are a metre.
-        width: pixels.
+        height: of the picture in pixels; PIXELS_PER_M are a metre.
+        width: of the picture in pixels.
 
     Returns:
-        (height,width,3) uint8; where points lie above each other the highest is seen.
+        (height,width,3) uint8; of points above each other the highest is visible.
     """
     picture = np.tile(EMPTY, (height, width, 1))
-    upward = np.argsort(points[:, 2], kind="stable")  # NaN comes last, and is out of the picture
+    upward = np.argsort(points[:, 2], kind="stable")  # NaN comes last and falls outside the picture
     with np.errstate(invalid="ignore"):
         column = np.floor(width / 2 + PIXELS_PER_M * points[upward, 0])
         row = np.floor(height / 2 - PIXELS_PER_M * points[upward, 1])

@@ -1,4 +1,4 @@
-"""Pictures for people: sheets of titled panels with a legend, as PNG."""
+"""Sheets of titled panels with a legend, as arrays, PNGs and GIFs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rangeseg.drawing.colours import EMPTY, RIGHT, WRONG, Legend
-from rangeseg.errors import ConfigError
+from rangeseg.drawing.colours import Legend
+from rangeseg.system.files import writable
 
 if TYPE_CHECKING:
     from PIL import ImageFont
@@ -24,7 +24,7 @@ class Panel:
     """One picture of a sheet.
 
     Attributes:
-        title: stands above it; empty for none.
+        title: above the picture; may be empty.
         image: (H,W,3) uint8.
     """
 
@@ -33,9 +33,9 @@ class Panel:
 
 
 def enlarge(image: np.ndarray, width: int) -> np.ndarray:
-    """A range image (H,W,3) as large as ``width`` allows, each pixel a rectangle.
+    """Enlarge a range image (H,W,3) to at most ``width``, each pixel a rectangle.
 
-    Beams are farther apart than columns: taller pixels are nearer to what the sensor sees.
+    Beams are farther apart than columns, so pixels are taller than wide.
     """
     times = max(1, width // image.shape[1])
     taller = max(2, round(1.6 * times))
@@ -43,10 +43,10 @@ def enlarge(image: np.ndarray, width: int) -> np.ndarray:
 
 
 def sheet(title: str, panels: Sequence[Panel], legend: Legend, columns: int = 1) -> np.ndarray:
-    """Panels in rows with their titles, a title above and a legend below.
+    """Draw panels in rows with their titles, a title above and a legend below.
 
     Args:
-        title: of all.
+        title: of the sheet.
         panels: of one width, row by row.
         legend: what the colours mean.
         columns: panels in a row.
@@ -66,29 +66,26 @@ def sheet(title: str, panels: Sequence[Panel], legend: Legend, columns: int = 1)
     heights = [max(len(p.image) for p in row) + titled + _MARGIN for row in rows]
     top = _MARGIN + int(head.size * 1.9)
     total = top + sum(heights) + len(below) + _MARGIN // 2
-    canvas = Image.new("RGB", (full + 2 * _MARGIN, total), tuple(map(int, PAPER)))
+    canvas = Image.new("RGB", (full + 2 * _MARGIN, total), _rgb(PAPER))
     draw = ImageDraw.Draw(canvas)
-    draw.text((_MARGIN, _MARGIN), _end(title, full, head), fill=tuple(map(int, INK)), font=head)
+    draw.text((_MARGIN, _MARGIN), _end(title, full, head), fill=_rgb(INK), font=head)
     for number, panel in enumerate(panels):
         left = _MARGIN + number % columns * (width + _MARGIN)
         upper = top + sum(heights[: number // columns])
         text = _end(panel.title, width, body)
-        draw.text((left, upper), text, fill=tuple(map(int, INK)), font=body)
+        draw.text((left, upper), text, fill=_rgb(INK), font=body)
         canvas.paste(Image.fromarray(panel.image), (left, upper + titled))
     canvas.paste(Image.fromarray(below), (_MARGIN, total - len(below) - _MARGIN // 2))
     return np.asarray(canvas)
 
 
-def legend_image(
-    legend: Legend, width: int, size: int | None = None, paper: np.ndarray = PAPER
-) -> np.ndarray:
-    """A legend in as many columns as fit.
+def legend_image(legend: Legend, width: int, size: int | None = None) -> np.ndarray:
+    """Draw a legend in as many columns as fit.
 
     Args:
         legend: what the colours mean; may be empty.
         width: in pixels.
         size: of the font in pixels; None takes one that suits the width.
-        paper: (3,) uint8, what is behind.
 
     Returns:
         (H,width,3) uint8.
@@ -102,22 +99,21 @@ def legend_image(
     columns = max(1, width // cell)
     line = int(side * 1.6)
     rows = -(-len(legend) // columns)
-    canvas = Image.new("RGB", (width, rows * line), tuple(map(int, paper)))
+    canvas = Image.new("RGB", (width, rows * line), _rgb(PAPER))
     draw = ImageDraw.Draw(canvas)
     for number, (name, colour) in enumerate(legend):
         x, y = number % columns * cell, number // columns * line + (line - side) // 2
-        draw.rectangle((x, y, x + side, y + side), tuple(map(int, colour)), tuple(map(int, INK)))
-        draw.text((x + 1.5 * side, y - side // 8), name, fill=tuple(map(int, INK)), font=font)
+        draw.rectangle((x, y, x + side, y + side), _rgb(colour), _rgb(INK))
+        draw.text((x + 1.5 * side, y - side // 8), name, fill=_rgb(INK), font=font)
     return np.asarray(canvas)
 
 
-def text_image(lines: Sequence[str], size: int, paper: np.ndarray = PAPER) -> np.ndarray:
-    """Lines of text, as wide as they need; what follows a tab stands in a second column.
+def text_image(lines: Sequence[str], size: int) -> np.ndarray:
+    """Draw lines of text, as wide as they need; a tab begins a second column.
 
     Args:
         lines: at least one.
         size: of the font in pixels.
-        paper: (3,) uint8, what is behind.
 
     Returns:
         (H,W,3) uint8.
@@ -129,29 +125,12 @@ def text_image(lines: Sequence[str], size: int, paper: np.ndarray = PAPER) -> np
     second = max((font.getlength(a) for a, b in pairs if b), default=0) + size
     width = int(max(second + font.getlength(b) if b else font.getlength(a) for a, b in pairs)) + 1
     step = int(size * 1.5)
-    canvas = Image.new("RGB", (width, step * len(lines)), tuple(map(int, paper)))
+    canvas = Image.new("RGB", (width, step * len(lines)), _rgb(PAPER))
     draw = ImageDraw.Draw(canvas)
     for number, pair in enumerate(pairs):
         for x, text in zip((0, second), pair, strict=True):
-            draw.text((x, number * step), text, fill=tuple(map(int, INK)), font=font)
+            draw.text((x, number * step), text, fill=_rgb(INK), font=font)
     return np.asarray(canvas)
-
-
-def save_overview(path: Path, title: str, panels: Sequence[Panel], classes: Legend) -> None:
-    """Write range images below each other with a legend of classes and of errors.
-
-    Args:
-        path: a PNG.
-        title: above all.
-        panels: range images of one size.
-        classes: the classes to explain.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    marks = [("wrong", WRONG), ("right", RIGHT), ("no echo / ignored", EMPTY)]
-    large = [Panel(panel.title, enlarge(panel.image, _SHEET_WIDTH)) for panel in panels]
-    save_picture(path, sheet(title, large, [*classes, *marks]))
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:
@@ -162,17 +141,15 @@ def save_picture(path: Path, image: np.ndarray) -> None:
     """
     from PIL import Image
 
-    try:
+    with writable(path, "choose another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path, format="PNG")
-    except OSError as error:
-        raise _unwritable(path, error) from None
 
 
 def save_video(path: Path, frames: Sequence[np.ndarray], milliseconds: int) -> None:
     """Write frames (H,W,3) uint8 as a GIF that repeats; it has 256 colours.
 
-    Smaller frames are filled up: their legends may be shorter.
+    Smaller frames, whose legends are shorter, are filled up.
 
     Raises:
         ConfigError: it cannot be written.
@@ -181,7 +158,7 @@ def save_video(path: Path, frames: Sequence[np.ndarray], milliseconds: int) -> N
 
     height, width = np.max([frame.shape[:2] for frame in frames], axis=0)
     frames = [_filled(frame, height, width) for frame in frames]
-    # One palette for all frames, of the colours that occur most: classes keep theirs exactly.
+    # One palette of the most frequent colours for all frames: class colours stay exact.
     sample = np.concatenate([frame.reshape(-1, 3) for frame in frames[:: -(-len(frames) // 8)]])
     colours, counts = np.unique(_packed(sample), return_counts=True)
     palette = _unpacked(colours[np.argsort(-counts)[:256]])
@@ -192,29 +169,26 @@ def save_video(path: Path, frames: Sequence[np.ndarray], milliseconds: int) -> N
         nearest = distance.sum(axis=2).argmin(axis=1).astype(np.uint8)
         reduced.append(Image.fromarray(nearest[place].reshape(frame.shape[:2])))
         reduced[-1].putpalette(palette.astype(np.uint8).tobytes())
-    try:
+    with writable(path, "choose another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         reduced[0].save(
             path, format="GIF", save_all=True, append_images=reduced[1:], duration=milliseconds,
             loop=0,
         )  # fmt: skip
-    except OSError as error:
-        raise _unwritable(path, error) from None
 
 
 _MARGIN = 14
-_SHEET_WIDTH = 1280
 
 
 def _filled(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture with paper below and to the right of it."""
+    """A picture with PAPER added below and to the right."""
     canvas = np.tile(PAPER, (height, width, 1))
     canvas[: frame.shape[0], : frame.shape[1]] = frame
     return canvas
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:
-    """Colours (...,3) uint8 as one number each."""
+    """Colours (...,3) uint8 as numbers."""
     wide = colours.astype(np.int64)
     packed: np.ndarray = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     return packed
@@ -225,17 +199,18 @@ def _unpacked(numbers: np.ndarray) -> np.ndarray:
     return np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=1)
 
 
-def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"{path} cannot be written ({error.strerror or error}): choose another file")
+def _rgb(colour: np.ndarray) -> tuple[int, ...]:
+    """A colour (3,) uint8 as Pillow takes it."""
+    return tuple(map(int, colour))
 
 
 def _font(width: int, times: float = 1.0) -> ImageFont.FreeTypeFont:
-    """One that can be read when a picture of this width is looked at on a screen."""
+    """A font that is readable on a screen in a picture of this width."""
     return _sized(round(max(15, width / 84) * times))
 
 
 def _end(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """The end of a text, as much as fits: paths, which may be long, stand first."""
+    """As much of the end of a text as fits: long paths come first."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("…" + text) > width:

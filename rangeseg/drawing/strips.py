@@ -1,6 +1,8 @@
-"""Everything known of a scan as range images below each other."""
+"""A scan and its predictions as range images below each other."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -28,51 +30,46 @@ def range_panels(
     scan: Scan,
     projection: Projection,
     label_map: LabelMap,
-    prediction: np.ndarray | None = None,
+    predictions: Mapping[str, np.ndarray],
     confidence: np.ndarray | None = None,
-    judgement: str = "",
 ) -> np.ndarray:
-    """Range, intensity and, as far as they are known, truth, prediction, error and confidence.
+    """Draw range, intensity, truth, predictions with their errors, and confidence, if known.
 
     Args:
         title: of the picture.
         scan: with its labels, if it has any.
         projection: of its points.
         label_map: names and colours of the classes.
-        prediction: (N,) uint8 classes of the points, IGNORE where withheld.
-        confidence: (N,) float32 probabilities of these.
-        judgement: of the prediction, e.g. its mIoU; stands in the title of its strip.
+        predictions: title of a strip -> (N,) uint8 classes of the points, IGNORE where withheld.
+        confidence: (N,) float32 probabilities of the prediction.
 
     Returns:
         (H,W,3) uint8.
     """
-    index, valid = projection.point_index, projection.valid
+    index, valid, colours = projection.point_index, projection.valid, label_map.colours
     depth, intensity = (to_image(v, index, 0.0) for v in (projection.depth, scan.points[:, 3]))
+    truth = None if scan.labels is None else to_image(scan.labels, index, IGNORE)
+    found = {name: to_image(points, index, IGNORE) for name, points in predictions.items()}
     panels = [
         Panel("range (bright is near; the scan unrolled, +x in the middle)",
               range_colours(depth, valid)),
         Panel("intensity", intensity_colours(intensity, valid)),
     ]  # fmt: skip
-    shown, marks = np.empty(0, dtype=np.uint8), [("no echo / ignored", EMPTY)]
-    truth = found = None
-    if scan.labels is not None:
-        truth = to_image(scan.labels, index, IGNORE)
-        panels.append(Panel("truth", label_colours(truth, valid, label_map.colours)))
-        shown = np.append(shown, truth[valid])
-    if prediction is not None:
-        found = to_image(prediction, index, IGNORE)
-        known = f" ({judgement})" if judgement else ""
-        panels.append(Panel(f"prediction{known}", label_colours(found, valid, label_map.colours)))
-        shown = np.append(shown, found[valid])
-        if (found[valid] == IGNORE).any():
-            marks = [("no echo / ignored / no prediction", EMPTY)]
-    if truth is not None and found is not None:
-        wrong = missed_colours(found, truth, valid & (found != IGNORE), label_map.colours)
-        panels.append(Panel("error: wrong pixels in the colour of their true class", wrong))
-        marks.insert(0, ("right", RIGHT))
+    if truth is not None:
+        panels.append(Panel("truth", label_colours(truth, valid, colours)))
+    for name, image in found.items():
+        panels.append(Panel(name, label_colours(image, valid, colours)))
+        if truth is not None:
+            wrong = missed_colours(image, truth, valid & (image != IGNORE), colours)
+            panels.append(Panel("error: wrong pixels in the colour of their true class", wrong))
     if confidence is not None:
-        colours = confidence_colours(to_image(confidence, index, 0.0), valid)
-        panels.append(Panel("confidence (dark blue is a guess, yellow is certain)", colours))
-    legend = [*class_legend(np.unique(shown), label_map.names, label_map.colours), *marks]
-    large = [Panel(panel.title, enlarge(panel.image, _WIDTH)) for panel in panels]
-    return sheet(title, large, legend)
+        certain = confidence_colours(to_image(confidence, index, 0.0), valid)
+        panels.append(Panel("confidence (dark blue is a guess, yellow is certain)", certain))
+    images = [*found.values()] if truth is None else [truth, *found.values()]
+    withheld = any((image[valid] == IGNORE).any() for image in found.values())
+    marks = [("no echo / ignored / no prediction" if withheld else "no echo / ignored", EMPTY)]
+    if found and truth is not None:
+        marks.insert(0, ("right", RIGHT))
+    classes = {int(c) for image in images for c in np.unique(image[valid])}
+    legend = [*class_legend(classes, label_map.names, colours), *marks]
+    return sheet(title, [Panel(p.title, enlarge(p.image, _WIDTH)) for p in panels], legend)

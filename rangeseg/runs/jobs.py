@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from rangeseg.errors import ConfigError
+from rangeseg.errors import ConfigError, DataError
 from rangeseg.runs.config import load_run_config
 from rangeseg.runs.folder import CONFIG, result_path
 from rangeseg.runs.trained import read_result
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that a comparison needs.
+    """A run that has, or will have, a result.
 
     Attributes:
         title: ``cps, 10%, seed 0``.
         folder: of the run.
-        split: what its result must be of.
-        begun_split: what the run evaluates at the end of its training; another than ``split``
-            where it was begun for another comparison.
+        split: the split of the result.
+        begun_split: the split that the run evaluates after its training; another one than
+            ``split`` if an earlier comparison began the run.
         root: of the data.
-        train: the words after ``rangeseg`` that train it or go on with it.
+        train: the words after ``rangeseg`` that begin or resume the training.
     """
 
     title: str
@@ -59,7 +59,7 @@ class PlannedRun:
 
     @property
     def log(self) -> Path:
-        """Where its processes write."""
+        """What its processes print."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     def next_words(self) -> tuple[str, ...] | None:
@@ -71,17 +71,17 @@ class PlannedRun:
         return self.train
 
     def _has_data(self) -> bool:
-        """Whether its folder says where the data are now; going on with its training does that."""
+        """Whether its folder names the root of the data; resuming the training writes it there."""
         return load_run_config(self.folder / CONFIG).dataset.root == self.root
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one run at a time is trained.
+    """A place for one run at a time.
 
     Attributes:
         device: for ``--device``.
-        environment: variables beyond those of this process.
+        environment: variables that are added to those of this process.
     """
 
     device: str
@@ -89,15 +89,15 @@ class Place:
 
 
 def find_places(device: str, jobs: int | None) -> list[Place]:
-    """Where runs are trained side by side.
+    """Places for runs side by side.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:N``.
-        jobs: how many at a time; None takes one per GPU or, without, one per core.
+        jobs: runs at a time; None takes one per GPU, or one per core without a GPU.
 
     Returns:
-        One place per job. On a CPU each has one thread, whatever their number: so small networks
-        are fastest, and results do not depend on it.
+        One place per job. On a CPU each has one thread, whatever their number: small networks
+        are fastest with one, and the results do not depend on the number of jobs.
 
     Raises:
         ConfigError: no such device, or a wrong number.
@@ -119,18 +119,21 @@ def find_places(device: str, jobs: int | None) -> list[Place]:
     ]
 
 
-def train_missing(runs: Sequence[PlannedRun], places: Sequence[Place]) -> dict[PlannedRun, str]:
-    """Train and evaluate what has no result yet, each run in a process of its own.
+def train_missing(
+    runs: Sequence[PlannedRun], places: Sequence[Place], show: Callable[[], None] = lambda: None
+) -> dict[PlannedRun, str]:
+    """Train and evaluate the runs without a result, each in a process of its own.
 
-    A run that fails does not stop the others. After SIGINT or SIGTERM the processes are told to
-    save and to end; a second signal kills them. None of them outlives this call.
+    A run that fails does not stop the others. After SIGINT or SIGTERM the processes save and end;
+    a second signal kills them. None of them outlives this call.
 
     Args:
-        runs: what is needed, in the order of starting.
-        places: where, one process at a time in each.
+        runs: in the order of starting.
+        places: each takes one process at a time.
+        show: called several times a second, to show the progress.
 
     Returns:
-        The runs that failed, with the last line that each said.
+        The runs that failed, each with its error message.
 
     Raises:
         Interrupted: after the processes have ended.
@@ -150,7 +153,7 @@ def train_missing(runs: Sequence[PlannedRun], places: Sequence[Place]) -> dict[P
                 while waiting and free and not received:
                     run = waiting.popleft()
                     words = run.next_words()
-                    if words is None:  # somebody else has made it meanwhile
+                    if words is None:  # another process has made it
                         done += 1
                         continue
                     logger.info("started %s", run.title)
@@ -173,6 +176,7 @@ def train_missing(runs: Sequence[PlannedRun], places: Sequence[Place]) -> dict[P
                     elif not received:
                         failed[child.run] = fault
                         logger.warning("%s failed: %s", child.run.title, fault)
+                show()
         finally:
             _stop(children, kill=True)
     if received:
@@ -180,11 +184,27 @@ def train_missing(runs: Sequence[PlannedRun], places: Sequence[Place]) -> dict[P
     return failed
 
 
+def raise_failed(failed: Mapping[PlannedRun, str], count: int) -> None:
+    """Raise an error that names the runs that failed; do nothing without any.
+
+    Args:
+        failed: what ``train_missing`` returned.
+        count: of all runs.
+
+    Raises:
+        DataError: at least one run failed.
+    """
+    if failed:
+        lines = [f"{run.title}: {fault} (see {run.log})" for run, fault in failed.items()]
+        head = f"{len(failed)} of {count} runs failed; the same command tries them again:"
+        raise DataError("\n  ".join([head, *lines]))
+
+
 class _Child:
     """A process that trains or evaluates a run.
 
-    It leads a session of its own: Ctrl-C in a terminal reaches this process alone, which then
-    tells its children in the one way that lets them save.
+    It leads a session of its own, so Ctrl-C in a terminal reaches the parent alone. The parent
+    then sends SIGTERM, and the child saves.
     """
 
     def __init__(
@@ -196,7 +216,7 @@ class _Child:
         self._unstarted = ""  # why there is no process
         try:
             self._process = self._start()
-        except OSError as error:  # a full disk: the others must not end for it without saving
+        except OSError as error:  # a full disk must not end the others before they save
             reason = error.strerror or error
             self._unstarted = f"{run.log} cannot be written, or no process started ({reason})"
 
@@ -249,7 +269,7 @@ class _Child:
         return f"{self.run.title}: point mIoU {miou:.2f} on {self.run.split}, {seconds:.0f} s"
 
     def ask_to_end(self) -> None:
-        # Not its group: loader workers that die of the signal would cost the last step.
+        # Not its group: a loader worker that dies of the signal costs the last step.
         if self._process is not None:
             self._process.terminate()
 

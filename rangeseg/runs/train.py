@@ -129,7 +129,8 @@ def _validation(
 
     def draw(prediction: Prediction) -> np.ndarray:
         scan, label_map = prediction.scan, source.info.label_map
-        return range_panels(scan.scan_id, scan, prediction.projection, label_map, prediction.points)
+        strips = {"prediction": prediction.points}
+        return range_panels(scan.scan_id, scan, prediction.projection, label_map, strips)
 
     # A few scans hold too few bad ones for a limit: it is that of all.
     bad_scans = BadScans(config.dataset.on_bad_scan, len(source.labelled_ids(SPLIT)))

@@ -156,12 +156,15 @@ def strips(view: ScanView, views: ScanViews) -> np.ndarray:
     projection, rows = views.images.project(view.scan)
     height, width = projection.valid.shape
     size = f"{height}x{width}, rows by {rows.replace('_', ' ')}"
+    predictions = {}
+    if view.prediction is not None:
+        known = "" if view.miou is None else f" ({judgement(view)})"
+        predictions[f"prediction{known}"] = view.prediction
     return range_panels(
         f"{views.title} · {view.scan.scan_id} · {size}",
         view.scan,
         projection,
         views.source.info.label_map,
-        view.prediction,
+        predictions,
         view.confidence,
-        "" if view.miou is None else judgement(view),
     )

@@ -67,7 +67,7 @@ def test_a_full_disk_is_one_warning(tmp_path: Path, caplog: Log) -> None:
     with file_limit(1000):
         draw_curves(tmp_path, "run")
     (message,) = caplog.messages
-    assert "curves.png cannot be drawn (OSError:" in message
+    assert "curves.png cannot be drawn (" in message
     assert "\n" not in message
     assert {path.name for path in tmp_path.iterdir()} == {METRICS}
 
@@ -80,6 +80,6 @@ def test_a_broken_matplotlib_does_not_end_a_training(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     words = ["--method", "supervised", "--labels", "10%", "--out", str(tmp_path / "run")]
     assert main(["train", *tiny_config, *words, "--set", "train.validate_every=3"]) == 0
-    said = "curves.png cannot be drawn (ModuleNotFoundError: import of matplotlib.figure halted"
+    said = "curves.png cannot be drawn (import of matplotlib.figure halted"
     assert capsys.readouterr().err.count(said) == 1  # a warning that comes again is not repeated
     assert (tmp_path / "run" / "result.json").is_file()

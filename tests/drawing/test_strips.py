@@ -10,7 +10,7 @@ import pytest
 from rangeseg.datasets.base import Scan
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.drawing import strips as panel
+from rangeseg.drawing import strips
 from rangeseg.drawing.colours import EMPTY, Legend
 from rangeseg.drawing.sheets import Panel
 from rangeseg.geometry.projection import Projection
@@ -30,7 +30,7 @@ def test_what_is_withheld_is_not_called_ignored(
         legends.append(legend)
         return np.zeros((1, 1, 3), dtype=np.uint8)
 
-    monkeypatch.setattr(panel, "sheet", keep)
+    monkeypatch.setattr(strips, "sheet", keep)
     points = np.array([[5, 0, 0, 0.5], [0, 7, 0, 0.5]], dtype=np.float32)
     place = np.array([0, 1], dtype=np.int32)
     projection = Projection(
@@ -39,5 +39,6 @@ def test_what_is_withheld_is_not_called_ignored(
     )  # fmt: skip
     scan = Scan("a", points, np.array([0, 8], dtype=np.uint8))
     classes = SemanticKitti.info.label_map
-    panel.range_panels("t", scan, projection, classes, np.array(prediction, dtype=np.uint8))
+    predictions = {"prediction": np.array(prediction, dtype=np.uint8)}
+    strips.range_panels("t", scan, projection, classes, predictions)
     assert [name for name, colour in legends[0] if (colour == EMPTY).all()] == [dark]

@@ -1,38 +1,27 @@
-"""The demo: where its configuration is found, its words, and results of another length."""
+"""The demo: where its configuration is found, its messages, results of another length."""
 
 import json
-import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import pytest
 
-from rangeseg.commands import demo
-from rangeseg.errors import ConfigError
+from rangeseg.errors import ConfigError, DataError
+from rangeseg.runs import demo
 from rangeseg.runs.config import Config
+from rangeseg.runs.folder import result_path
+from rangeseg.runs.jobs import train_missing
+from tests.report.test_tables import result
 
 
 def finished(out: Path, steps: int) -> None:
     """As if both methods had been trained and evaluated."""
     for method in demo.METHODS:
-        path = demo.result_path(out / "runs" / method, demo.SPLIT)
+        path = result_path(out / "runs" / method, demo.SPLIT)
         path.parent.mkdir(parents=True, exist_ok=True)
-        run = {
-            "method": method, "labelled": "strong", "labels": "1%", "labelled_scans": 4, "seed": 0,
-            "steps": steps, "fingerprint": "a", "common": "b", "train_seconds": 40.0,
-            "labelled_list": "c", "precision": "float32", "settings": {}, "skipped_scans": {},
-        }  # fmt: skip
-        result = {
-            "protocol": {
-                "dataset": "simulated", "split": "test", "policy": "semantickitti",
-                "image": [32, 512], "rows": "scan_order", "back_projection": "none",
-            },
-            "miou": {"point": 30.0, "point_raw": 29.0, "pixel": 31.0},
-            "iou": {"car": 30.0}, "scans": 40, "seconds": 2.0, "skipped_scans": {}, "run": run,
-        }  # fmt: skip
-        path.write_text(json.dumps(result))
+        made = result(method, "strong", 0, 30.0, evaluated=40, steps=steps)
+        path.write_text(json.dumps(made | {"seconds": 2.0}))
     for name in ("overview.png", "journey.png"):
         (out / name).touch()
 
@@ -55,18 +44,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         return Parts()
 
     monkeypatch.setattr(demo, "Experiment", parts)
-    monkeypatch.setattr(demo, "_train", lambda *words: pytest.fail("it trains"))
+    monkeypatch.setattr(demo, "train_missing", lambda *words: pytest.fail("it trains"))
     return found
 
 
-@pytest.mark.parametrize(("was", "steps"), [(7, None), (7, 8), (demo.STEPS, 7)])
-@pytest.mark.parametrize("missing", [None, *demo.METHODS])
+@pytest.mark.parametrize(
+    ("was", "steps", "missing"),
+    [(7, None, None), (7, 8, "supervised"), (demo.STEPS, 7, "cutmix_seg")],
+)
 def test_results_of_another_length_are_not_shown(
     was: int, steps: int | None, missing: str | None, tmp_path: Path, asked: list[Config]
 ) -> None:
     finished(tmp_path, was)
     if missing is not None:
-        demo.result_path(tmp_path / "runs" / missing, demo.SPLIT).unlink()
+        result_path(tmp_path / "runs" / missing, demo.SPLIT).unlink()
     message = rf"was trained for {was} steps, .*: choose another --out, or --steps {was}$"
     with pytest.raises(ConfigError, match=message):
         demo.run_demo(tmp_path, steps)
@@ -111,7 +102,7 @@ def test_the_configuration_is_found_however_it_was_installed(
         assert name == "data"
         return str(tmp_path / ("system" if scheme == "default" else "home"))
 
-    monkeypatch.setattr(demo, "__file__", str(tmp_path / "checkout/rangeseg/commands/demo.py"))
+    monkeypatch.setattr(demo, "__file__", str(tmp_path / "checkout/rangeseg/runs/demo.py"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
     monkeypatch.setattr(sysconfig, "get_path", get_path)
     with pytest.raises(ConfigError, match=r"simulated\.yaml is in none of .*prefix/share/rangeseg"):
@@ -122,32 +113,15 @@ def test_the_configuration_is_found_however_it_was_installed(
     assert demo.shipped_config("simulated.yaml") == path
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells them")
-def test_the_trainings_of_a_demo_that_is_killed_end(tmp_path: Path) -> None:
-    script, number = tmp_path / "sleeps", tmp_path / "number"
-    script.write_text(
-        f"#!/bin/sh\necho $$ > {number}.new\nmv {number}.new {number}\nexec sleep 60\n"
-    )
+def test_trainings_that_fail_are_named(
+    tmp_path: Path, asked: list[Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "fails"
+    script.write_text("#!/bin/sh\necho error: no room\nexit 3\n")
     script.chmod(0o755)
-    code = (
-        "import sys; from pathlib import Path; from rangeseg import demo\n"
-        f"sys.executable, folder = {str(script)!r}, Path({str(tmp_path)!r}) / 'run'\n"
-        "demo._train(Path('config.yaml'), [], {'cps': folder}, 10)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not number.is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    status = Path("/proc") / number.read_text().strip() / "cmdline"
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 5
-    while status.is_file() and status.read_bytes() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not status.is_file() or not status.read_bytes()
-
-
-def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "cps.log").mkdir()
-    with pytest.raises(ConfigError, match=r"cps\.log cannot be written.*choose another --out"):
-        demo._train(tmp_path / "any.yaml", [], {"cps": tmp_path / "cps"}, 10)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr(demo, "train_missing", train_missing)
+    message = r"2 of 2 runs failed; the same command .*\n  supervised: no room \(see .*sed\.log\)"
+    with pytest.raises(DataError, match=message):
+        demo.run_demo(tmp_path / "demo")
+    assert "--method cutmix_seg" in (tmp_path / "demo/runs/cutmix_seg.log").read_text()

@@ -1,0 +1,192 @@
+"""The demo: everything once, on simulated scans, with the commands a user would type."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.drawing.pipeline import draw_pipeline
+from rangeseg.drawing.sheets import save_picture
+from rangeseg.drawing.strips import range_panels
+from rangeseg.engine.metrics_log import read_metrics
+from rangeseg.errors import ConfigError
+from rangeseg.report.comparison import KINDS
+from rangeseg.report.tables import markdown_table
+from rangeseg.runs.config import Config, load_config
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.jobs import Place, PlannedRun, raise_failed, train_missing
+from rangeseg.runs.trained import load_run, read_result
+from rangeseg.system.device import choose_device
+from rangeseg.system.progress import Progress
+
+METHODS = ("supervised", "cutmix_seg")
+LABELS = "1%"
+SPLIT = "test"
+STEPS = 1200  # a third of the configuration's: enough to see something in a few minutes
+
+_log = logging.getLogger(__name__)
+
+
+def shipped_config(name: str) -> Path:
+    """A configuration that comes with the package.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    package = Path(__file__).parents[2]
+    user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
+    # A checkout, then what pip makes: with --target, for the system, with --user.
+    prefixes = [package, Path(sysconfig.get_path("data")), Path(sys.prefix), Path(user)]
+    folders = [package / "configs", *[p / "share" / "rangeseg" / "configs" for p in prefixes]]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    looked = ", ".join(dict.fromkeys(map(str, folders)))
+    raise ConfigError(f"{name} is in none of {looked}: install rangeseg again")
+
+
+def run_demo(out: Path, steps: int | None = None) -> str:
+    """Simulate, train two methods, evaluate, draw; only what is missing is made.
+
+    Args:
+        out: the folder for data, runs and pictures.
+        steps: of each training; None takes STEPS.
+
+    Returns:
+        The report for stdout.
+
+    Raises:
+        RangesegError: a training failed, or the folder holds something else.
+    """
+    path = shipped_config("simulated.yaml")
+    data = str((out / "data").absolute())
+    overrides = [
+        f"dataset.root={json.dumps(data, ensure_ascii=False)}",  # YAML has JSON's quotes
+        f"evaluate.split={SPLIT}",
+        f"train.steps={STEPS if steps is None else steps}",
+    ]
+    config = load_config(path, overrides)
+    runs = [_planned(method, out / "runs" / method, path, overrides, config) for method in METHODS]
+    missing = [run for run in runs if not run.result.is_file()]
+    finished = [run for run in runs if run not in missing]
+    for run in finished:
+        _check_steps(run, config.train.steps)
+    if (out / "data" / "simulation.json").is_file():
+        _log.info("data: %s is already there", out / "data")
+    Experiment(config).source.scan_ids(SPLIT)  # simulates on first use
+    for run in finished:
+        _log.info("%s: %s is already trained and evaluated", run.title, run.folder)
+    if missing:
+        _train(missing, config.train.steps)
+    results = {run: read_result(run.result) for run in runs}
+    overview, journey = out / "overview.png", out / "journey.png"
+    if missing or not (overview.is_file() and journey.is_file()):
+        _draw(overview, journey, results)
+    return f"{_report(results)}\n\nruns:     {out / 'runs'}\npictures: {overview}, {journey}"
+
+
+def _planned(
+    method: str, folder: Path, path: Path, overrides: list[str], config: Config
+) -> PlannedRun:
+    words = ["train", str(path), "--method", method, "--labels", LABELS]
+    words += ["--out", str(folder), "--resume"]
+    for override in overrides:
+        words += ["--set", override]
+    return PlannedRun(method, folder, SPLIT, SPLIT, config.dataset.root, tuple(words))
+
+
+def _check_steps(run: PlannedRun, steps: int) -> None:
+    """Check that a finished run is as long as this call asks for."""
+    found = read_result(run.result)["run"]["steps"]
+    if found != steps:
+        raise ConfigError(
+            f"{run.folder} was trained for {found} steps, not {steps}: choose another --out, or "
+            f"--steps {found}"
+        )
+
+
+def _train(runs: list[PlannedRun], steps: int) -> None:
+    """Train side by side, with one progress bar over all steps."""
+
+    def last_step(run: PlannedRun) -> int:
+        try:
+            return int(read_metrics(run.folder)[-1]["step"])
+        except (OSError, IndexError):  # nothing is written yet
+            return 0
+
+    def show() -> None:
+        done = {run: last_step(run) for run in runs}
+        stages = [
+            f"{run.title} evaluates"
+            for run, step in done.items()
+            if step >= steps and not run.result.is_file()
+        ]
+        progress.update(sum(done.values()) - progress.done, note=", ".join(stages))
+
+    for run in runs:
+        _log.info("$ rangeseg %s", shlex.join(run.train))
+    threads = max(1, (os.cpu_count() or 1) // len(runs))
+    place = Place(choose_device("auto").type, {"OMP_NUM_THREADS": str(threads)})
+    titles = " + ".join(run.title for run in runs)
+    with Progress(f"train {titles}", steps * len(runs), "step") as progress:
+        failed = train_missing(runs, [place] * len(runs), show)
+    raise_failed(failed, len(runs))
+
+
+def _draw(overview: Path, journey: Path, results: dict[PlannedRun, dict[str, Any]]) -> None:
+    """Draw one test scan: the predictions of both runs, and the way to the last of them."""
+    scan_id, strips = "", {}
+    for run, result in results.items():
+        experiment, predictor = load_run(run.folder, torch.device("cpu"))
+        source = experiment.source
+        scan_id = scan_id or _richest(source)
+        (prediction,) = predictor.predict(source, [scan_id])
+        labelled, miou = result["run"]["labelled_scans"], result["miou"]["point"]
+        name = f"{run.title}, {labelled} labelled scans: point mIoU {miou:.1f} on all test scans"
+        strips[name] = prediction.points
+    title = f"rangeseg demo: simulated test scan {scan_id}"
+    label_map = source.info.label_map
+    picture = range_panels(title, prediction.scan, prediction.projection, label_map, strips)
+    save_picture(overview, picture)
+    draw_pipeline(journey, prediction, label_map)
+
+
+def _richest(source: ScanSource) -> str:
+    """The test scan with the most classes: most scans show a road and little else."""
+
+    def classes(scan_id: str) -> int:
+        labels = source.read_scan(scan_id).labels
+        assert labels is not None
+        return int((np.bincount(labels, minlength=256)[:IGNORE] >= 20).sum())
+
+    return max(source.scan_ids(SPLIT), key=classes)
+
+
+def _report(results: dict[PlannedRun, dict[str, Any]]) -> str:
+    rows = [
+        [
+            run.title,
+            str(result["run"]["labelled_scans"]),
+            *[f"{result['miou'][kind]:.1f}" for kind in KINDS],
+            f"{(result['run']['train_seconds'] or 0) + result['seconds']:.0f}",
+        ]
+        for run, result in results.items()
+    ]
+    header = ["method", "labelled scans", "point mIoU", "raw point", "pixel", "seconds"]
+    first, *_ = results.values()
+    return (
+        f"simulated street, {first['scans']} {SPLIT} scans, {first['run']['steps']} steps, mIoU in "
+        "per cent (one seed: a look, not a proof; the README has the table over several)\n\n"
+        f"{markdown_table(header, rows)}"
+    )
