@@ -1,4 +1,4 @@
-"""Many results -> what may be compared, with means, spreads and gains paired by seed."""
+"""Results grouped for comparison, with means, spreads and gains paired by seed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS
 
 Result = Mapping[str, Any]
-"""What ``read_result`` returned; ``run`` may also name ``batch_size`` and ``device``."""
+"""What ``read_result`` returned."""
 
 Row = tuple[str, str]
 """A method and its labelled branch, ``("cps", "strong")``."""
 
 KINDS = {"point": "point", "point_raw": "raw point", "pixel": "pixel"}
-"""The three mIoU figures, and what tables call them."""
+"""The three kinds of mIoU -> their names in tables."""
 
 STRONG: Row = ("supervised", "strong")
 CONTROLS: tuple[Row, ...] = (("supervised", "plain"), STRONG)
 
 
 def row_name(row: Row) -> str:
-    """``supervised, plain``; the strong branch is the rule and goes unnamed but for the control."""
+    """``supervised, plain``; for methods the strong branch is the rule and goes unnamed."""
     method, labelled = row
     return f"{method}, {labelled}" if method == "supervised" or labelled == "plain" else method
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean with its sample standard deviation, which one value has not."""
+    """A mean with its sample standard deviation, None for a single value."""
 
     mean: float
     std: float | None
@@ -53,8 +53,8 @@ class Gain:
 
     Attributes:
         mean: of the differences seed by seed.
-        half: half the width of the interval; None for a single difference, which has none.
-        pairs: how many seeds were common.
+        half: half the width of the interval; None for a single difference.
+        pairs: number of common seeds.
     """
 
     mean: float
@@ -63,7 +63,7 @@ class Gain:
 
     @property
     def sure(self) -> bool:
-        """Whether there is an interval, and it does not hold 0."""
+        """Whether there is an interval that does not contain 0."""
         return self.half is not None and abs(self.mean) > self.half
 
     def __str__(self) -> str:
@@ -78,10 +78,10 @@ def paired_gain(values: Mapping[int, float], control: Mapping[int, float]) -> Ga
 
     Args:
         values: seed -> mIoU of a method.
-        control: seed -> mIoU of what it is compared with.
+        control: seed -> mIoU of the control.
 
     Returns:
-        The gain; None where no seed is common.
+        The gain; None without a common seed.
     """
     from scipy import stats
 
@@ -97,11 +97,11 @@ def paired_gain(values: Mapping[int, float], control: Mapping[int, float]) -> Ga
 
 @dataclass
 class Budget:
-    """The runs of one comparison that had the same labels: what may stand in one table.
+    """The runs of one comparison with the same labels; they share a table.
 
     Attributes:
         labels: as given to ``--labels``.
-        labelled_scans: how many scans that were.
+        labelled_scans: number of labelled scans.
         runs: row -> seed -> result.
     """
 
@@ -116,12 +116,12 @@ class Budget:
 
     @property
     def controls(self) -> list[Row]:
-        """Those of the supervised rows that are there."""
+        """The supervised rows."""
         return [row for row in CONTROLS if row in self.runs]
 
     @property
     def methods(self) -> list[Row]:
-        """All but the controls, in the order they are registered in."""
+        """All rows but the controls, in the order of METHODS."""
         order = [*METHODS, *(method for method, _ in self.runs)]
         rest = [row for row in self.runs if row not in CONTROLS]
         return sorted(rest, key=lambda row: (order.index(row[0]), row[1]))
@@ -131,34 +131,31 @@ class Budget:
         return {seed: float(r["miou"][kind]) for seed, r in self.runs[row].items()}
 
     def gain(self, row: Row, control: Row) -> Gain | None:
-        """What a row gains in point mIoU; None where no seed is common, or for a row itself."""
+        """The gain in point mIoU; None without a common seed, or over the row itself."""
         return None if row == control else paired_gain(self.miou(row), self.miou(control))
 
     def classes(self) -> list[str]:
         """Names of the classes, in the order of the results."""
-        names: dict[str, None] = {}
-        for runs in self.runs.values():
-            for result in runs.values():
-                names |= dict.fromkeys(result["iou"])
-        return list(names)
+        results = [result for runs in self.runs.values() for result in runs.values()]
+        return list(dict.fromkeys(name for result in results for name in result["iou"]))
 
     def class_iou(self, row: Row, name: str) -> dict[int, float]:
-        """Seed -> IoU of a class; seeds where it is absent are left out."""
+        """Seed -> IoU of a class; seeds without the class are left out."""
         found = {seed: r["iou"].get(name) for seed, r in self.runs[row].items()}
         return {seed: float(iou) for seed, iou in found.items() if iou is not None}
 
     def class_gain(self, row: Row, control: Row, name: str) -> Gain | None:
-        """What a row gains in the IoU of a class; None where no seed is common."""
+        """The gain in the IoU of a class; None without a common seed."""
         return paired_gain(self.class_iou(row, name), self.class_iou(control, name))
 
     def train_seconds(self, row: Row) -> float | None:
-        """Mean duration of a row's trainings; None where no run knows it."""
-        known = [r["run"]["train_seconds"] for r in self.runs[row].values()]
-        known = [seconds for seconds in known if seconds is not None]
+        """Mean duration of a row's trainings; None if no run knows it."""
+        seconds = [r["run"]["train_seconds"] for r in self.runs[row].values()]
+        known = [value for value in seconds if value is not None]
         return statistics.mean(known) if known else None
 
     def notes(self) -> list[str]:
-        """What a reader must know before believing the table."""
+        """Caveats for a reader of the table."""
         notes = []
         single = [row_name(row) for row in self.rows if len(self.runs[row]) == 1]
         if single:
@@ -188,14 +185,14 @@ class Budget:
 
 @dataclass
 class Comparison:
-    """Runs that were trained for as long and judged in the same way.
+    """Runs with the same number of steps and the same protocol.
 
     Attributes:
         protocol: of the results.
-        scans: how many were evaluated.
-        skipped: ids of those that were not, as they could not be read.
+        scans: number of evaluated scans.
+        skipped: ids of scans that could not be read.
         steps: of each training.
-        common: what stands for the settings besides the methods' own.
+        common: hash of the settings besides the methods' own.
         budgets: by number of labelled scans.
     """
 
@@ -207,7 +204,7 @@ class Comparison:
     budgets: list[Budget]
 
     def facts(self) -> dict[str, str]:
-        """The protocol in words: what -> how."""
+        """The protocol in words: name -> value."""
         protocol = self.protocol
         back_projection = str(protocol["back_projection"])
         if back_projection != "none":
@@ -218,7 +215,10 @@ class Comparison:
         absent = {"semantickitti": "count as 0", "nuscenes": "left out of the mean"}
         policy = str(protocol["policy"])
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
-        facts = {
+        rows = [row for budget in self.budgets for row in budget.runs.values()]
+        runs = [result["run"] for row in rows for result in row.values()]
+        changed = _all_of(_call(run["method"], run["settings"]) for run in runs)
+        return {
             "data set": str(protocol["dataset"]),
             "split": f"{protocol['split']} ({self.scans} scans{skipped})",
             "image": f"{protocol['image'][0]}x{protocol['image'][1]}",
@@ -226,36 +226,34 @@ class Comparison:
             "back-projection": back_projection,
             "absent classes": f"{absent.get(policy, '')} ({policy} policy)".strip(),
             "steps": str(self.steps),
+            "precision": _all_of(run["precision"] for run in runs),
+            "labelled crops a step": _all_of(str(run["batch_size"]) for run in runs),
+            "device": _all_of(run["device"] for run in runs),
+            "methods' settings": changed or "their defaults",
+            "other settings": f"{self.common} (their hash, the same in every row)",
         }
-        facts["precision"] = ", ".join(sorted({r["run"]["precision"] for r in self._results()}))
-        for key, name in (("batch_size", "labelled crops a step"), ("device", "device")):
-            found = sorted({str(r["run"][key]) for r in self._results() if key in r["run"]})
-            if found:
-                facts[name] = ", ".join(found)
-        changed = {_call(r["run"]["method"], r["run"]["settings"]) for r in self._results()}
-        facts["methods' settings"] = ", ".join(sorted(changed - {""})) or "their defaults"
-        facts["other settings"] = f"{self.common} (their hash, the same in every row)"
-        return facts
 
-    def _results(self) -> list[Result]:
-        return [r for b in self.budgets for runs in b.runs.values() for r in runs.values()]
+
+def _all_of(words: Iterable[str]) -> str:
+    return ", ".join(sorted(set(words) - {""}))
 
 
 def _call(method: str, settings: Mapping[str, Any]) -> str:
-    """``cps(weight=0.3)``; nothing where all settings are the defaults."""
+    """``cps(weight=0.3)``; empty if all settings are the defaults."""
     words = ", ".join(f"{name}={value}" for name, value in settings.items())
     return words and f"{method}({words})"
 
 
 def comparisons(results: Iterable[Result]) -> list[Comparison]:
-    """Put together what may be compared.
+    """Group the results that may be compared.
 
     Args:
         results: what ``read_result`` returned.
 
     Returns:
-        By data set; each has only runs of one protocol, number of scans, number of steps, and of
-        the same settings besides the methods' own: a wider network is no gain of a method.
+        Comparisons sorted by data set. The runs of each have one protocol, one number of scans and
+        of steps, and the same settings besides the methods' own: a wider network is no gain of a
+        method.
 
     Raises:
         ConfigError: runs of one row differ in more than their seed, or runs of one seed in their

@@ -19,7 +19,7 @@ PIXELS_PER_INCH = 180
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of all that is not a method's."""
+    """Colours of text, axes and controls."""
 
     ink: str
     faint: str
@@ -31,7 +31,7 @@ DARK = Theme(ink="#e6e8eb", faint="#7d848e")
 
 @dataclass(frozen=True)
 class Shape:
-    """Size in inches, at which text has the size of a page's, and columns of the legend."""
+    """Size in inches, at which text is as large as the page's, and columns of the legend."""
 
     width: float
     height: float
@@ -43,9 +43,9 @@ NARROW = Shape(3.8, 5.6, 2)
 
 
 def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
-    """Point mIoU against the labels, one line per method, with the standard deviation over seeds.
+    """Plot point mIoU against the labels, a line per method, with standard deviations over seeds.
 
-    Lines are set apart a little sideways, so that their error bars do not cover each other.
+    Lines are shifted sideways a little, so error bars do not cover each other.
 
     Returns:
         A PNG with a transparent background.
@@ -77,7 +77,7 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
             capsize=3,
             elinewidth=1,
         )
-    # The folder of a split file would not fit below its tick.
+    # Without the folder of a split file, which does not fit below a tick.
     names = [f"{Path(budget.labels).name}\n{budget.labelled_scans} scans" for budget in budgets]
     axes.set_xticks(range(len(budgets)), names, parse_math=False)
     axes.set_xlim(-0.5, len(budgets) - 0.5)
@@ -99,7 +99,7 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
 
 
 def _number(row: Row) -> int:
-    """Where a method is registered, so that it has one colour in all plots."""
+    """The place of a method in METHODS, so that it has one colour in all plots."""
     return list(METHODS).index(row[0]) if row[0] in METHODS else len(METHODS)
 
 

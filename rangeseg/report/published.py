@@ -1,8 +1,7 @@
 """Published range-view figures: the mIoU of the pixel metric on the validation split, in per cent.
 
-A result stands beside one of them only where it was trained on as many labelled scans of the same
-data set and judged on all scans of the validation split; which scans were labelled, a result does
-not say.
+A table shows one beside a result only if the number of labelled scans is the same and all scans of
+the validation split were evaluated. Which scans were labelled may differ.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ LABELLED_SCANS: Mapping[str, tuple[int, ...]] = {
     "semantic_kitti": (191, 1913, 3826, 9565),
     "scribble_kitti": (191, 1913, 3826, 9565),
 }
-"""How many scans the ratios are, by data set."""
+"""Data set -> number of labelled scans at each of RATIOS."""
 
 EVALUATED_SCANS: Mapping[str, int] = {
     "nuscenes": 6019,
     "semantic_kitti": 4071,
     "scribble_kitti": 4071,
 }
-"""The size of the validation split; v1.0-mini's has 81 scans and is another task."""
+"""Data set -> size of the validation split; that of v1.0-mini has 81 scans and is another task."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,11 @@ class Published:
     """One line of the published table.
 
     Attributes:
-        name: as papers call it, with its network.
-        row: the method and labelled branch here that it is the counterpart of; a branch of None
-            is either, a row of None is no counterpart.
+        name: of the method in papers, with its network.
+        row: method and labelled branch of its counterpart here. A branch of None stands for both;
+            a row of None has no counterpart.
         miou: data set -> the figure at each of RATIOS.
-        checked: False for figures that were never compared with their source.
+        checked: False for figures that were not compared with their source.
     """
 
     name: str
@@ -123,13 +122,13 @@ def published_figure(
 
     Args:
         dataset: name of the data set.
-        split: what was evaluated; all published figures are of ``val``.
-        scans: how many were evaluated.
-        labelled_scans: how many scans were labelled.
+        split: the evaluated split; all published figures are of ``val``.
+        scans: number of evaluated scans.
+        labelled_scans: number of labelled scans.
         row: method and labelled branch.
 
     Returns:
-        ``37.4``, ``37.5 (unchecked)``, or None where nothing comparable was published.
+        ``37.4``, ``37.5 (unchecked)``, or None if no comparable figure was published.
     """
     counts = LABELLED_SCANS.get(dataset, ())
     if not _comparable(dataset, split, scans) or labelled_scans not in counts:
@@ -142,15 +141,15 @@ def published_figure(
 
 
 def published_table(dataset: str, split: str, scans: int) -> list[list[str]]:
-    """All published figures of a data set: name, then one cell for each of RATIOS.
+    """All published figures of a data set.
 
     Args:
         dataset: name of the data set.
-        split: what was evaluated.
-        scans: how many were evaluated.
+        split: the evaluated split.
+        scans: number of evaluated scans.
 
     Returns:
-        No row where nothing comparable was published.
+        Rows of a name and one cell for each of RATIOS; none if nothing comparable was published.
     """
     if not _comparable(dataset, split, scans):
         return []

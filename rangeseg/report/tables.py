@@ -33,7 +33,7 @@ BETWEEN = (
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns; all but the first are flush right."""
+    """A Markdown table with aligned columns; the first is flush left, the others right."""
     cells = [list(header), *[list(row) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
@@ -49,7 +49,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def report(results: Iterable[Result]) -> str:
-    """The comparison of runs as Markdown: one part per protocol, its tables one per label budget.
+    """The comparison of runs as Markdown: one part per protocol, one table per label budget.
 
     Args:
         results: contents of ``result.json`` files.
@@ -85,7 +85,7 @@ def _part(comparison: Comparison) -> str:
 
 
 def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of a budget: mIoU, gains, cost, published counterparts."""
+    """Header and rows of a budget: mIoU, gains, cost, published counterparts."""
     protocol, controls = comparison.protocol, budget.controls
     header = ["method", "seeds", *KINDS.values()]
     header += [f"gain over {row_name(c)} [95 %]" for c in controls]
@@ -107,18 +107,18 @@ def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[
 
 
 def between(budget: Budget) -> dict[str, list[Gain | None]]:
-    """What each method, by name, gains over each of the methods, in their order."""
+    """Name of a method -> its gains over each of the methods, in their order."""
     rows = budget.methods
     return {row_name(a): [budget.gain(a, b) for b in rows] for a in rows}
 
 
 def difference(gain: Gain | None) -> str:
-    """``+1.2*``, the star where the interval does not hold 0."""
+    """``+1.2*``; the star means that the interval does not contain 0."""
     return MISSING if gain is None else f"{gain.mean:+.1f}" + "*" * gain.sure
 
 
 def class_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of the per-class IoU: one row per class, one column per method."""
+    """Header and rows of the per-class IoU: one row per class, one column per method."""
 
     def cell(row: Row, name: str) -> str:
         values = list(budget.class_iou(row, name).values())
@@ -129,10 +129,8 @@ def class_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
 
 
 def results_csv(results: Sequence[Result]) -> str:
-    """All results as CSV (RFC 4180), one row per run; the IoU of absent classes stays empty."""
-    names: dict[str, None] = {}
-    for result in results:
-        names |= dict.fromkeys(result["iou"])
+    """All results as CSV (RFC 4180), one row per run; the IoU of absent classes is empty."""
+    names = dict.fromkeys(name for result in results for name in result["iou"])
     run_keys = (
         "method", "labelled", "labels", "labelled_scans", "seed", "steps", "train_seconds",
         "precision",
@@ -151,7 +149,7 @@ def results_csv(results: Sequence[Result]) -> str:
 
 
 def check_report_files(paths: Iterable[Path | None]) -> None:
-    """Make the folders of the reports to come; None stands for no report.
+    """Make the folders of reports before these are written; None stands for no report.
 
     Raises:
         ConfigError: a path is a folder, or its folder cannot be made.

@@ -174,7 +174,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 _OF_A_RUN = (
     "method", "settings", "labelled", "labels", "labelled_scans", "labelled_list", "seed", "steps",
-    "train_seconds", "precision", "fingerprint", "common",
+    "train_seconds", "precision", "batch_size", "device", "fingerprint", "common",
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def drawn(run: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-@pytest.mark.parametrize("count", [1, 2, 59, 60, 500])
+@pytest.mark.parametrize("count", [1, 59, 60])
 def test_any_number_of_lines_is_drawn(tmp_path: Path, count: int, caplog: Log) -> None:
     write_metrics(tmp_path, count)
     draw_curves(tmp_path, "simulated/a_$method/10pct/seed0", (20 * count, 31.4))
