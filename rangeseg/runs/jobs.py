@@ -157,23 +157,29 @@ def train_missing(
                         done += 1
                         continue
                     logger.info("started %s", run.title)
-                    children.append(_Child(run, words, free.pop()))
+                    try:
+                        children.append(_Child(run, words, free[-1]))
+                        free.pop()
+                    except OSError as error:  # a full disk must not end the others
+                        reason = error.strerror or error
+                        failed[run] = f"it did not start, or {run.log} cannot be written ({reason})"
+                        logger.warning("%s failed: %s", run.title, failed[run])
+                        done += 1
                 time.sleep(POLL_SECONDS)
                 if len(received) > signals_seen:
                     signals_seen = len(received)
                     _stop(children, kill=signals_seen > 1)
-                for child in [c for c in children if c.has_ended()]:
+                for child in [c for c in children if c.process.poll() is not None]:
                     children.remove(child)
-                    more = child.more_to_do()
-                    if more is not None and not received:
-                        children.append(_Child(child.run, more, child.place, child.started))
-                        continue
                     free.append(child.place)
-                    done += 1
                     fault = child.fault()
-                    if fault is None:
+                    if child.needs_another():
+                        waiting.appendleft(child.run)
+                    elif fault is None:
+                        done += 1
                         logger.info("finished %s (%d of %d)", child.summary(), done, len(runs))
                     elif not received:
+                        done += 1
                         failed[child.run] = fault
                         logger.warning("%s failed: %s", child.run.title, fault)
                 show()
@@ -185,14 +191,14 @@ def train_missing(
 
 
 def raise_failed(failed: Mapping[PlannedRun, str], count: int) -> None:
-    """Raise an error that names the runs that failed; do nothing without any.
+    """Name the runs that failed.
 
     Args:
         failed: what ``train_missing`` returned.
-        count: of all runs.
+        count: number of all runs.
 
     Raises:
-        DataError: at least one run failed.
+        DataError: unless none failed.
     """
     if failed:
         lines = [f"{run.title}: {fault} (see {run.log})" for run, fault in failed.items()]
@@ -205,30 +211,21 @@ class _Child:
 
     It leads a session of its own, so Ctrl-C in a terminal reaches the parent alone. The parent
     then sends SIGTERM, and the child saves.
+
+    Raises:
+        OSError: its log cannot be written, or it does not start.
     """
 
-    def __init__(
-        self, run: PlannedRun, words: tuple[str, ...], place: Place, started: float | None = None
-    ) -> None:
-        self.run, self.place, self.words = run, place, words
-        self.started = time.monotonic() if started is None else started
-        self._process: subprocess.Popen[bytes] | None = None
-        self._unstarted = ""  # why there is no process
-        try:
-            self._process = self._start()
-        except OSError as error:  # a full disk must not end the others before they save
-            reason = error.strerror or error
-            self._unstarted = f"{run.log} cannot be written, or no process started ({reason})"
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        run, place = self.run, self.place
+    def __init__(self, run: PlannedRun, words: tuple[str, ...], place: Place) -> None:
+        self.run, self.place, self._words = run, place, words
+        self._started = time.monotonic()
         run.log.parent.mkdir(parents=True, exist_ok=True)
         with run.log.open("ab") as log:
-            log.write(f"$ rangeseg {shlex.join(self.words)}\n".encode())
+            log.write(f"$ rangeseg {shlex.join(words)}\n".encode())
             log.flush()
             self._log_start = log.tell()
-            return subprocess.Popen(
-                [sys.executable, "-m", "rangeseg", *self.words, "--device", place.device],
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rangeseg", *words, "--device", place.device],
                 env={**os.environ, **place.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -237,23 +234,15 @@ class _Child:
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
 
-    def has_ended(self) -> bool:
-        return self._process is None or self._process.poll() is not None
-
-    def more_to_do(self) -> tuple[str, ...] | None:
-        """The next command, if this one succeeded and its run needs another."""
-        if self._process is None or self._process.returncode != 0:
-            return None
-        words = self.run.next_words()
-        return words if words != self.words else None
+    def needs_another(self) -> bool:
+        """Whether it succeeded and its run needs another command."""
+        return self.process.returncode == 0 and self.run.next_words() not in (None, self._words)
 
     def fault(self) -> str | None:
         """What went wrong, in a line; None if nothing did."""
         if self.run.result.is_file():
             return None
-        if self._process is None:
-            return self._unstarted
-        code = self._process.returncode
+        code = self.process.returncode
         if code < 0:
             return f"ended by {signal.Signals(-code).name}"
         with self.run.log.open("rb") as log:
@@ -265,28 +254,21 @@ class _Child:
 
     def summary(self) -> str:
         miou = read_result(self.run.result)["miou"]["point"]
-        seconds = time.monotonic() - self.started
+        seconds = time.monotonic() - self._started
         return f"{self.run.title}: point mIoU {miou:.2f} on {self.run.split}, {seconds:.0f} s"
 
-    def ask_to_end(self) -> None:
-        # Not its group: a loader worker that dies of the signal costs the last step.
-        if self._process is not None:
-            self._process.terminate()
-
-    def kill(self) -> None:
-        """End it with its loader workers, and wait for it."""
-        if self._process is None:
-            return
-        if not self.has_ended():
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+    def stop(self, kill: bool) -> None:
+        """Let it save and end; or kill it with its loader workers, and wait for it."""
+        if not kill:
+            # Not its group: a loader worker that dies of the signal costs the last step.
+            self.process.terminate()
+        elif self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 def _stop(children: Sequence[_Child], kill: bool) -> None:
     if children and not kill:
         logger.info("stopping %d runs, which save first (again to kill them)", len(children))
     for child in children:
-        if kill:
-            child.kill()
-        else:
-            child.ask_to_end()
+        child.stop(kill)
