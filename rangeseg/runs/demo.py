@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import sys
 import sysconfig
@@ -28,6 +27,7 @@ from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.jobs import Place, PlannedRun, raise_failed, train_missing
 from rangeseg.runs.trained import load_run, read_result
 from rangeseg.system.device import choose_device
+from rangeseg.system.process import cores
 from rangeseg.system.progress import Progress
 
 METHODS = ("supervised", "cutmix_seg")
@@ -136,7 +136,7 @@ def _train(runs: list[PlannedRun], steps: int) -> None:
 
     for run in runs:
         _log.info("$ rangeseg %s", shlex.join(run.train))
-    threads = max(1, (os.cpu_count() or 1) // len(runs))
+    threads = max(1, cores() // len(runs))
     place = Place(choose_device("auto").type, {"OMP_NUM_THREADS": str(threads)})
     titles = " + ".join(run.title for run in runs)
     with Progress(f"train {titles}", steps * len(runs), "step") as progress:
