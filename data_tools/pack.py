@@ -30,9 +30,9 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pack a data set and say what became of it."""
+    """Pack a data set and print what was packed."""
     from rangeseg.datasets import DATASETS
-    from rangeseg.datasets.packed.codec import COORDINATE_ERROR_M, INTENSITY_ERROR
+    from rangeseg.datasets.packed.codec import COORDINATE_ERROR_M
     from rangeseg.datasets.packed.source import Packed
     from rangeseg.datasets.packed.write import Packable, pack_dataset
 
@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"size: {packing.packed_bytes:,} bytes, {packing.raw_bytes / packing.packed_bytes:.2f} "
         f"times smaller than the files ({packing.raw_bytes:,} bytes)\n"
-        f"error: coordinates at most {1e3 * COORDINATE_ERROR_M:g} mm; intensities at most "
-        f"{INTENSITY_ERROR:.4f}, none where a scan has no more than 256 different ones\n"
+        f"error: coordinates at most {1e3 * COORDINATE_ERROR_M:g} mm; intensities, labels and "
+        "order are exact\n"
         f"sha256: {packing.sha256}"
     )
     return 0

@@ -1,10 +1,10 @@
 """The base of every settings class: strict, frozen, checked by pydantic."""
 
-from pathlib import Path
-from typing import Any, get_args
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from rangeseg.errors import ConfigError
 
@@ -31,6 +31,20 @@ class Settings(BaseModel):
                 raise ValueError("a number is neither true nor false")
         return value
 
+
+_LONGEST_NAME = 255  # what file systems take
+
+
+def _below(name: str) -> str:
+    path = PurePosixPath(name)
+    odd = ".." in path.parts or {"\0", "\\"} & set(name) or len(name) > _LONGEST_NAME
+    if odd or not path.name or path.is_absolute():
+        raise ValueError("a file's name leads out of the data's folder")
+    return name
+
+
+Below = Annotated[str, AfterValidator(_below)]
+"""The name of a file that cannot lead out of the folder it is relative to."""
 
 _DEEPEST = 20  # brackets
 _MOST_BYTES = 1 << 18  # ten times the longest that is shipped

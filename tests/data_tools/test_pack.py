@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
 from data_tools.cli import main
 from rangeseg.cli import main as rangeseg
 from rangeseg.commands.doctor import GOOD, examine
-from rangeseg.datasets.semantic_kitti import SemanticKitti
 from tests.data_tools.kitti_layout import write_root
 from tests.datasets import own_scans
 from tests.runs.test_saving import file_limit
@@ -61,7 +58,7 @@ def test_what_is_said(root: Path, tmp_path: Path, capsys: Capture) -> None:
     content = out.read_bytes()
     ratio = f"{raw / len(content):.2f} times smaller than the files"
     assert size == f"size: {len(content):,} bytes, {ratio} ({raw:,} bytes)"
-    assert "coordinates at most 0.5 mm; intensities at most 0.0020, none where" in error
+    assert error == "error: coordinates at most 0.5 mm; intensities, labels and order are exact"
     assert digest == f"sha256: {hashlib.sha256(content).hexdigest()}"
     assert [p.name for p in out.parent.iterdir()] == ["kitti.pack"]
     assert pack(root, tmp_path / "again.pack") == 0
@@ -77,18 +74,9 @@ def test_one_split(root: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "sequence 00 is not in" in error_of(capsys)
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (["--split", "test"], 3, "no sequence of the split test is there: sequence 11 is missing"),
-        (["--split", "vall"], 2, "unknown split 'vall' (did you mean 'val'?)"),
-    ],
-)
-def test_wrong_splits(
-    words: list[str], code: int, message: str, root: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    assert pack(root, tmp_path / "kitti.pack", *words) == code
-    assert message in error_of(capsys)
+def test_a_split_that_is_missing(root: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert pack(root, tmp_path / "kitti.pack", "--split", "test") == 3
+    assert "no sequence of the split test is there: sequence 11 is missing" in error_of(capsys)
     assert not (tmp_path / "kitti.pack").exists()
 
 
@@ -115,20 +103,6 @@ def test_a_bad_scan_ends_it(root: Path, tmp_path: Path, capsys: Capture) -> None
     assert pack(root, tmp_path / "kitti.pack") == 3
     assert "08/labels/000001.label has 3 bytes" in error_of(capsys)
     assert [p.name for p in tmp_path.iterdir()] == ["kitti"]
-
-
-def test_a_file_that_cannot_be_looked_at(
-    root: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(source: SemanticKitti, scan_id: str) -> bool:
-        raise PermissionError(errno.EACCES, "Permission denied", "00/labels/000000.label")
-
-    monkeypatch.setattr(SemanticKitti, "has_labels", refuse)
-    assert pack(root, tmp_path / "kitti.pack") == 3
-    assert error_of(capsys) == (
-        "error: scan 00/000000: 00/labels/000000.label cannot be read (Permission denied)"
-    )
-    assert not (tmp_path / "kitti.pack").exists()
 
 
 def test_a_full_disk(simulated_root: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -188,7 +162,7 @@ def test_from_a_configuration(tmp_path: Path, capsys: Capture) -> None:
 def test_the_road(
     simulated_root: Path, tiny_config: list[str], tmp_path: Path, capsys: Capture
 ) -> None:
-    """Pack, throw the folder away, train, evaluate, predict, look."""
+    """Pack, delete the folder, train, evaluate, predict, ask the doctor."""
     folder = shutil.copytree(simulated_root, tmp_path / "street")
     path, run, out = tmp_path / "street.pack", tmp_path / "run", tmp_path / "files"
     assert main(["pack", "simulated", str(folder), "--out", str(path)]) == 0
@@ -204,10 +178,7 @@ def test_the_road(
     for label in out.rglob("*.label"):
         sequence, _, frame = label.relative_to(out / "sequences").parts
         points = simulated_root / "sequences" / sequence / "velodyne" / frame
-        raw = np.fromfile(label, dtype=np.uint32)
-        assert len(raw) == points.with_suffix(".bin").stat().st_size // 16
-    strip = ["--panel", "--save", str(tmp_path / "strip.png")]
-    assert rangeseg(["view", *config[:1], *config[-2:], "--split", "val", *strip]) == 0
+        assert label.stat().st_size * 4 == points.with_suffix(".bin").stat().st_size
     text = Path(config[0]).read_text().replace("root: data/simulated", f"root: {path}")
     (tmp_path / "packed.yaml").write_text(text)
     line = list(examine(tmp_path / "packed.yaml"))[-1]

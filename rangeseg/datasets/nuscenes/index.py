@@ -7,14 +7,14 @@ import reprlib
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, StringConstraints, ValidationError, model_validator
+from pydantic import StringConstraints, ValidationError, model_validator
 
 from rangeseg.datasets.scan_files import reason
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.settings import Settings
+from rangeseg.settings import Below, Settings
 from rangeseg.system.files import write_file
 
 FORMAT: Literal[1] = 1
@@ -27,21 +27,8 @@ VERSIONS: Mapping[str, Mapping[str, str]] = {
 """Each version with its splits: our name -> the devkit's. The larger one comes first."""
 
 
-_LONGEST = 255  # what file systems take
-
-
-def _below(name: str) -> str:
-    """A file's name, if it cannot lead out of the folder that it is relative to."""
-    path = PurePosixPath(name)
-    odd = ".." in path.parts or {"\0", "\\"} & set(name) or len(name) > _LONGEST
-    if odd or not path.name or path.is_absolute():
-        raise ValueError("the name of a file below the data's folder")
-    return name
-
-
 # Predictions are written under the token, so it must not hold a path.
 Token = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{32}\z")]
-Below = Annotated[str, AfterValidator(_below)]
 
 
 class IndexedScan(NamedTuple):

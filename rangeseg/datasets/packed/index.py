@@ -1,8 +1,8 @@
-"""The index of a packed data set: where each scan lies in the file, and all that is known of it.
+"""The index of a packed data set: where each scan is in the file, and all else about it.
 
-The file is MAGIC, the scans one after the other as ``packed_codec`` codes them, the index as JSON,
-and FOOTER: where the index begins, how long it is, its SHA-256, and MAGIC again. The index holds
-the CRC-32 of every scan, so damage anywhere is found.
+The file is MAGIC, the scans as ``codec`` packs them, the index as JSON, and FOOTER: where the index
+begins, its length, its SHA-256, and MAGIC again. The index holds the CRC-32 of every scan, so
+damage anywhere is found.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError
 
-from rangeseg.datasets.nuscenes.index import Below
-from rangeseg.datasets.packed.codec import LEAST_BYTES
 from rangeseg.datasets.scan_files import MOST_POINTS, reason
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.sensor import Sensor
-from rangeseg.settings import Settings
+from rangeseg.settings import Below, Settings
 
-MAGIC = b"rangeseg pack 1\n"
+MAGIC = b"rangeseg pack 2\n"
 FOOTER = struct.Struct("<QQ32s16s")
-_LONGEST_INDEX = 1 << 26  # bytes; half a million scans
-_TALLEST, _WIDEST = 256, 1 << 14  # a sensor
 
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
 Name = Annotated[str, StringConstraints(pattern=r"\A\w+\z")]  # files are named by it
@@ -81,20 +77,6 @@ class PackIndex(Settings):
     splits: dict[str, PackedSplit]
     sequences: dict[str, tuple[PackedScan, ...]]
 
-    @model_validator(mode="after")
-    def _sound(self) -> PackIndex:
-        scans = [scan for scans in self.sequences.values() for scan in scans]
-        for names in ({s.scan_id for s in scans}, {s.prediction for s in scans}):
-            if len(names) < len(scans):
-                raise ValueError(f"{len(scans)} scans have {len(names)} different names")
-        for scan in scans:
-            if LEAST_BYTES * scan.points > scan.size:
-                raise ValueError(f"scan {scan.scan_id} has {scan.points} points")
-        s = self.sensor
-        if s is not None and (max(s.beams, s.height) > _TALLEST or s.width > _WIDEST):
-            raise ValueError(f"a sensor of {s.beams} beams and {s.height} x {s.width} pixels")
-        return self
-
     @cached_property
     def scans(self) -> dict[str, PackedScan]:
         """All scans by their id."""
@@ -113,8 +95,8 @@ def read_index(path: Path) -> PackIndex:
             size = file.seek(0, 2)
             if magic != MAGIC:
                 raise DataError(
-                    f"{path} is not a folder, nor a file that `rangeseg-data pack` has written: "
-                    "give the root of the data, or pack them"
+                    f"{path} is not a folder, nor a file that this version's `rangeseg-data pack` "
+                    "has written: give the root of the data, or pack them"
                 )
             end = max(len(MAGIC), size - FOOTER.size)
             file.seek(end)
@@ -122,7 +104,7 @@ def read_index(path: Path) -> PackIndex:
             if len(footer) != FOOTER.size or footer[-len(MAGIC) :] != MAGIC:
                 raise _damaged(path, "its end is missing", "truncated")
             start, length, digest, _ = FOOTER.unpack(footer)
-            if not len(MAGIC) <= start <= end == start + length or length > _LONGEST_INDEX:
+            if not len(MAGIC) <= start <= end == start + length:
                 raise _damaged(path, "its index is not where it should be")
             file.seek(start)
             text = file.read(length)
@@ -136,9 +118,9 @@ def read_index(path: Path) -> PackIndex:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise _damaged(path, f"its index: {what}") from None
     if any(scan.start + scan.size > start for scan in index.scans.values()):
-        raise _damaged(path, "a scan ends behind the last one")
+        raise _damaged(path, "a scan ends after the last one")
     return index
 
 
 def _damaged(path: Path, what: str, kind: Literal["truncated", "other"] = "other") -> DataError:
-    return DataError(f"{path} is damaged ({what}): copy it again, or pack the data anew", kind)
+    return DataError(f"{path} is damaged ({what}): copy it again, or pack the data again", kind)

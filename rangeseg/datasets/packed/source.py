@@ -1,12 +1,11 @@
 """A data set as one file, made by ``rangeseg-data pack``.
 
-Scans are read, not mapped into memory: where a file becomes shorter or a disk fails, reading is an
-error that can be told, and touching mapped memory is the end of the process.
+Scans are read, not mapped into memory: if a disk fails, reading raises an error, while touching
+mapped memory kills the process.
 """
 
 from __future__ import annotations
 
-import reprlib
 import zlib
 from dataclasses import replace
 from functools import cached_property
@@ -18,20 +17,20 @@ from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.packed.codec import decode_scan
 from rangeseg.datasets.packed.index import PackedScan, PackedSplit, PackIndex, read_index
-from rangeseg.datasets.scan_files import ignore_empty, reason
+from rangeseg.datasets.scan_files import reason
 from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.errors import DataError, unknown_name
 
 
 class Packed(ScanSource):
-    """A data set that was packed into one file; it needs nothing else.
+    """A data set that was packed into one file.
 
     Reading is stateless: any number of processes and threads may share it.
 
     Args:
-        root: the file. It is looked at when it is needed, not here.
+        root: the file; opened on first use.
         name: of the data set, a key of DATASETS.
-        own: the data set of that name, for what needs no file: classes, and what labels become.
+        own: the data set of that name, for what needs no file: classes and label maps.
 
     Raises:
         DataError: on first use, if the file is damaged, or was made from another data set.
@@ -53,13 +52,13 @@ class Packed(ScanSource):
         return self._own.splits
 
     def sequences(self, split: str) -> tuple[str, ...]:
-        """The sequences of a split, whether they were there to be packed or not.
+        """The sequences of a split, packed or not.
 
         Raises:
             ConfigError: no such split.
             DataError: the split was not packed.
         """
-        if isinstance(self._own, SequenceFolder):  # which knows, and may have been told otherwise
+        if isinstance(self._own, SequenceFolder):  # its description may have other splits now
             return self._own.sequences(split)
         if split not in self.splits:
             raise unknown_name("split", split, self.splits)
@@ -76,7 +75,7 @@ class Packed(ScanSource):
             raise DataError(
                 f"sequence {sequence} is not in {self.root}; it holds "
                 f"{', '.join(list(sequences)[:12])}{', ...' if len(sequences) > 12 else ''}: "
-                "pack the data anew, with all that is needed",
+                "pack the data again with it",
                 kind="missing",
             )
         return [scan.scan_id for scan in sequences[sequence]]
@@ -106,8 +105,8 @@ class Packed(ScanSource):
         scan = self._find(scan_id)
         if with_labels and not scan.labelled:
             raise DataError(
-                f"{self.root}: scan {scan_id} has no labels, nor had it any when it was packed: "
-                "leave the scan out of the labelled list, or pack the data anew with them",
+                f"{self.root}: scan {scan_id} was packed without labels: leave the scan out of "
+                "the labelled list, or pack the data again with them",
                 kind="missing",
             )
         return scan.points
@@ -134,11 +133,9 @@ class Packed(ScanSource):
         except ValueError as error:
             raise DataError(
                 f"{self.root}: scan {scan_id} is damaged ({error}): copy the file again, or pack "
-                "the data anew",
+                "the data again",
                 kind="truncated",
             ) from None
-        if scan.labels is not None:
-            ignore_empty(scan.points, scan.labels)  # a pack of an earlier version has them
         return scan
 
     def prediction_file(self, scan_id: str, split: str) -> str:
@@ -162,7 +159,7 @@ class Packed(ScanSource):
         if split not in splits:
             raise DataError(
                 f"the split {split} is not in {self.root}; it holds {', '.join(splits)}: pack the "
-                "data anew with it",
+                "data again with it",
                 kind="missing",
             )
         return splits[split]
@@ -178,22 +175,22 @@ class Packed(ScanSource):
         index = read_index(self.root)
         if index.dataset != self._name:
             raise DataError(
-                f"{self.root} was packed from {reprlib.repr(index.dataset)}, and the data set is "
-                f"to be {self._name}: give the configuration or the name that goes with it"
+                f"{self.root} was packed from '{index.dataset:.100}', not from {self._name}: give "
+                "the configuration or the name that belongs to it"
             )
         now = meaning(self._own)
         for key in sorted(now.keys() | index.meaning.keys()):
             if (was := index.meaning.get(key)) != now.get(key):
                 raise DataError(
-                    f"{self.root} was packed with another description, {reprlib.repr(key)}: "
-                    f"{_shown(was)}, now it is {_shown(now.get(key))}: describe the data as "
-                    "before, or pack them anew"
+                    f"{self.root} was packed with another description, '{key:.100}': "
+                    f"{was or 'not given':.200}, now it is {now.get(key, 'not given'):.200}: "
+                    "describe the data as before, or pack them again"
                 )
         return index
 
 
 def meaning(source: ScanSource) -> dict[str, str]:
-    """What the values in a pack rest on: another class or file layout, other values."""
+    """What gives the values in a pack their meaning: classes, raw ids and the file layout."""
     labels = source.info.label_map
     said = {"classes": ", ".join(labels.names)}
     for raw, train in sorted(labels.raw_to_train.items()):
@@ -207,17 +204,13 @@ def meaning(source: ScanSource) -> dict[str, str]:
     return said
 
 
-def _shown(value: str | None) -> str:
-    return "not given" if value is None else value if len(value) <= 200 else value[:200] + "..."
-
-
 def _check_values(scan: Scan, with_labels: bool, info: DatasetInfo) -> None:
-    """Raise ValueError where a label or a beam is none of the data set's."""
+    """Raise ValueError if the data set has no such label or beam: both index arrays."""
     if with_labels and scan.labels is None:
         raise ValueError("its labels are missing")
     if scan.labels is not None:
         unknown = (scan.labels >= info.label_map.num_classes) & (scan.labels != IGNORE)
         if unknown.any():
             raise ValueError(f"a label is {scan.labels[unknown][0]}")
-    if scan.ring is not None and scan.ring.max() >= info.sensor.beams:
-        raise ValueError(f"a beam is {scan.ring.max()}, of {info.sensor.beams}")
+    if scan.ring is not None and not 0 <= scan.ring.min() <= scan.ring.max() < info.sensor.beams:
+        raise ValueError(f"beams {scan.ring.min()} to {scan.ring.max()} of {info.sensor.beams}")

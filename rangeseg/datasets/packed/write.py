@@ -1,4 +1,4 @@
-"""Making one file of a data set, for slow disks and for carrying data elsewhere."""
+"""Pack a data set into one file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.datasets.packed.codec import encode_scan
 from rangeseg.datasets.packed.index import FOOTER, MAGIC, PackedScan, PackedSplit, PackIndex
 from rangeseg.datasets.packed.source import meaning
-from rangeseg.datasets.scan_files import reason
 from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.system.files import writing
+from rangeseg.system.files import writable, writing
 from rangeseg.system.progress import Progress
 
 Packable = SequenceFolder | NuScenes
@@ -29,7 +28,7 @@ class Packing:
     Attributes:
         splits: by name.
         sequences: ids of the scans of each one.
-        left_out: what was not there, and why, a line for each split.
+        left_out: what is missing and why, a line for each split.
         labelled: scans that have labels.
         points: of all scans.
         raw_bytes: of their files.
@@ -57,13 +56,13 @@ def pack_dataset(
 ) -> Packing:
     """Write a data set into one file, whole or not at all.
 
-    Sequences that are not there are left out, as long as there are others in their split.
+    Missing sequences are left out if their split has others.
 
     Args:
         source: the data set.
         name: its key in DATASETS.
         path: of the file; folders are made.
-        splits: None takes all that are there.
+        splits: names; None packs all that exist.
 
     Raises:
         ConfigError: no such split, or the file is there already or cannot be written.
@@ -72,19 +71,15 @@ def pack_dataset(
     if path.exists():
         raise ConfigError(f"{path} exists and is not overwritten: choose another --out")
     packing = _plan(source, splits)
-    try:
+    with writable(path, "make room, or choose another --out"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing(path) as file:
             _write(_Counted(file), source, name, packing)
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror}): make room, or choose another --out"
-        ) from None
     return packing
 
 
 def _plan(source: Packable, splits: Sequence[str] | None) -> Packing:
-    """What is there to be packed."""
+    """List the sequences to pack and what is missing."""
     packing = Packing()
     for split in dict.fromkeys(splits or source.splits):
         try:
@@ -122,7 +117,7 @@ def _plan(source: Packable, splits: Sequence[str] | None) -> Packing:
 
 
 class _Counted:
-    """A file that knows its length and its digest."""
+    """A file with its length and digest so far."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.size, self.sha256 = file, 0, hashlib.sha256()
@@ -145,7 +140,7 @@ def _write(file: _Counted, source: Packable, name: str, packing: Packing) -> Non
                 entries.append(_write_scan(file, source, scan_id, split_of[sequence], packing))
                 progress.update()
             packed[sequence] = tuple(entries)
-    # What the folder itself has told; that of `custom` is all in its description.
+    # Only a folder's own sensor is stored; that of `custom` is in its description.
     general = getattr(type(source), "info", source.info)
     sensor = None if source.info.sensor == general.sensor else source.info.sensor
     index = PackIndex(
@@ -162,19 +157,13 @@ def _write(file: _Counted, source: Packable, name: str, packing: Packing) -> Non
 def _write_scan(
     file: _Counted, source: Packable, scan_id: str, split: str, packing: Packing
 ) -> PackedScan:
-    try:
-        labelled, needed = source.has_labels(scan_id), source.needs_labels(scan_id)
-        scan = source.read_scan(scan_id, labelled)
-        points_path, label_path = source.paths(scan_id)
-        packing.raw_bytes += points_path.stat().st_size
-        if labelled and label_path is not None:
-            packing.raw_bytes += label_path.stat().st_size
-    except OSError as error:
-        raise DataError(f"scan {scan_id}: {error.filename} {reason(error)}") from None
-    try:
-        content = encode_scan(scan)
-    except ValueError as error:
-        raise DataError(f"scan {scan_id} {error}: it cannot be packed") from None
+    labelled, needed = source.has_labels(scan_id), source.needs_labels(scan_id)
+    scan = source.read_scan(scan_id, labelled)
+    points_path, label_path = source.paths(scan_id)
+    packing.raw_bytes += points_path.stat().st_size
+    if labelled and label_path is not None:
+        packing.raw_bytes += label_path.stat().st_size
+    content = encode_scan(scan)
     entry = PackedScan(
         scan_id, source.prediction_file(scan_id, split), file.size, len(content),
         len(scan.points), zlib.crc32(content), labelled, needed,
