@@ -33,12 +33,12 @@ class PackedScan(NamedTuple):
     Attributes:
         scan_id: as the data set has it.
         prediction: where the benchmark expects its prediction.
-        start: its place in the file.
-        size: bytes there.
-        points: how many it has.
-        checksum: CRC-32 of these bytes.
-        labelled: whether labels are there.
-        needs_labels: whether it is a fault if none are.
+        start: offset in the file.
+        size: in bytes.
+        points: their number.
+        checksum: CRC-32 of the bytes.
+        labelled: whether it has labels.
+        needs_labels: whether it is a fault to have none.
     """
 
     scan_id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
@@ -52,22 +52,22 @@ class PackedScan(NamedTuple):
 
 
 class PackedSplit(Settings):
-    """The sequences of a split, there or not, and what ``submission_files`` says of it."""
+    """All sequences of a split, packed or not, and its ``submission_files``."""
 
     sequences: tuple[str, ...]
     submission: dict[Below, str]
 
 
 class PackIndex(Settings):
-    """What is in a pack.
+    """The content of a pack.
 
     Attributes:
         dataset: the data set it was made from, a key of DATASETS.
         name: of its info.
-        meaning: see ``meaning``.
-        sensor: where the folder has changed the one of the data set's class.
-        splits: those that were there.
-        sequences: those that were there, with their scans in the order of time.
+        meaning: see ``source.meaning``.
+        sensor: of the folder, where it differs from that of the data set's class.
+        splits: by name.
+        sequences: each with its scans in the order of time.
     """
 
     dataset: str
@@ -87,7 +87,7 @@ def read_index(path: Path) -> PackIndex:
     """The index of a pack.
 
     Raises:
-        DataError: the file cannot be read, is damaged, or something else.
+        DataError: the file cannot be read, is damaged, or is no pack.
     """
     try:
         with path.open("rb") as file:

@@ -108,7 +108,7 @@ def test_an_index_that_does_not_fit(
 def test_values_that_the_data_set_does_not_have(
     change: dict[str, np.ndarray], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They index arrays, in a kernel without looking."""
+    """Kernels index arrays by them without a check."""
     source = SemanticKitti(write_root(tmp_path / "kitti"))
     read = source.read_scan
 
