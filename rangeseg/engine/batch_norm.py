@@ -1,4 +1,4 @@
-"""Batch norms that take their statistics over the scans of all processes."""
+"""Batch norms: synchronised over processes, and precise statistics after the last step."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from rangeseg.system.progress import Progress
 def synchronise_batch_norms(method: nn.Module, device: torch.device) -> None:
     """Let all processes share the statistics of a batch; with one process nothing changes.
 
-    On GPUs the layers become PyTorch's own synchronised ones, which know no CPU. Names and values
-    in checkpoints stay the same.
+    On GPUs the layers become PyTorch's ``SyncBatchNorm``, which has no CPU version. Checkpoints
+    stay the same.
 
     Args:
-        method: whose batch norms are replaced, in place.
+        method: its batch norms are replaced in place.
         device: where it will run.
     """
     if world_size() == 1:
@@ -39,7 +39,7 @@ def synchronise_batch_norms(method: nn.Module, device: torch.device) -> None:
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """A batch norm over all processes, on any device. Each must have equally many pixels."""
+    """A batch norm over all processes, on any device. All need the same number of pixels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,C,H,W) -> (B,C,H,W)."""
@@ -62,7 +62,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
 class _Normalise(torch.autograd.Function):
     """(x - mean) / deviation · weight + bias, with mean and deviation over all processes.
 
-    The losses of all processes depend on each one's pixels, so backward sums over them, too.
+    The losses of all processes depend on every process's pixels, so backward sums over them too.
     """
 
     @staticmethod
@@ -70,7 +70,7 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         variance, mean = torch.var_mean(x.to(weight.dtype), dim=(0, 2, 3), unbiased=False)
-        # In two rounds: the mean of squares less the square of the mean would cancel.
+        # Two rounds, because the mean of squares minus the squared mean would cancel.
         mean_of_all = all_reduce_sum(mean.clone()) / world_size()
         variance = all_reduce_sum(variance + (mean - mean_of_all).square()) / world_size()
         inverse = torch.rsqrt(variance + eps)
@@ -100,7 +100,7 @@ def _of_channels(values: Tensor) -> Tensor:
 
 
 BATCH = 2
-"""Scans at once, however many a training takes: it must not run out of memory at its very end."""
+"""Scans at once, whatever the batch size: the last stage must not run out of memory."""
 
 
 @torch.no_grad()
@@ -112,16 +112,15 @@ def renew_statistics(
 ) -> None:
     """Replace the running means and variances of a trained network's batch norms.
 
-    Training leaves averages over its last few steps: of few scans, perturbed and mixed, cropped to
-    one window a step. What is evaluated is whole and undisturbed. Here each layer gets the mean,
-    over batches of such scans, of what it would have normalised by. Every process takes all scans,
-    so that all end with the same.
+    Training leaves averages over the cropped, perturbed and mixed scans of its last steps. Whole,
+    unperturbed scans are evaluated, so each layer gets the mean of their batch statistics. Every
+    process takes all scans, so all end with the same statistics.
 
     Args:
-        predictor: around the network, whose weights stay.
+        predictor: holds the network; its weights stay.
         source: the data set.
         scan_ids: which scans; their labels are not read.
-        bad_scans: what is done about scans that cannot be read.
+        bad_scans: what happens to scans that cannot be read.
 
     Raises:
         DataError: a scan cannot be read and is not to be skipped.
@@ -136,7 +135,7 @@ def renew_statistics(
     sums = [torch.zeros_like(r) for r in running]
     for layer in layers:
         layer.train()
-        layer.momentum = 1.0  # one batch, and nothing of those before
+        layer.momentum = 1.0  # the statistics of one batch alone
     batches = 0
     with Progress("batch norms", len(scan_ids), "scan") as progress:
         for start in range(0, len(scan_ids), BATCH):

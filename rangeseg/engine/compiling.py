@@ -1,4 +1,4 @@
-"""The networks of a method as compiled programs."""
+"""Run the networks of a method compiled by ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _PARTS = ("encode", "decode", "classify")
 
 @contextmanager
 def compiled(method: nn.Module, mode: CompileMode) -> Iterator[Callable[[], None]]:
-    """Let the networks of a method run compiled by ``torch.compile``, until the context ends.
+    """Compile the networks of a method until the context ends.
 
-    The parts are compiled one by one, for methods reach between them. All shapes of a training are
-    static: each part is compiled once for every batch it is given (the student's, the
-    teacher's), at its first step. Scans of other shapes are for ``uncompiled``.
+    Methods reach between the parts of a network, so each part is compiled by itself. All shapes of
+    a training are static: the first step compiles a part for every batch size it sees. For scans
+    of other shapes use ``uncompiled``.
 
     Args:
-        method: whose networks.
-        mode: that of ``torch.compile``; ``reduce-overhead`` and ``max-autotune`` replay CUDA
-            graphs; ``none`` changes nothing.
+        method: owner of the networks.
+        mode: of ``torch.compile``; ``reduce-overhead`` and ``max-autotune`` replay CUDA graphs;
+            ``none`` changes nothing.
 
     Yields:
-        To be called before each step, not each of its batches: what the graphs returned in the
-        last one, gradients too, may be overwritten from then on.
+        A function to call before each step, not before each batch. From then on the outputs of
+        the last step, gradients too, may be overwritten.
     """
     if mode == "none":
         yield lambda: None
@@ -43,9 +43,8 @@ def compiled(method: nn.Module, mode: CompileMode) -> Iterator[Callable[[], None
         for part in _PARTS:
             setattr(network, part, torch.compile(getattr(network, part), mode=mode, dynamic=False))
     try:
-        # The wrapper of several processes would have each part cut where its buckets end: more
-        # graphs for an exchange of few megabytes, and older PyTorch refuses it for parts with
-        # gradients of their own, such as pad_azimuth's.
+        # DDP would cut each part where its buckets end: more graphs for an exchange of a few
+        # megabytes. Older PyTorch refuses that for hand-written backwards such as pad_azimuth's.
         with config.patch(optimize_ddp=False):
             yield torch.compiler.cudagraph_mark_step_begin
     finally:
@@ -56,13 +55,13 @@ def compiled(method: nn.Module, mode: CompileMode) -> Iterator[Callable[[], None
 
 @contextmanager
 def uncompiled(method: nn.Module) -> Iterator[None]:
-    """Let compiled networks run as they are written, until the context ends.
+    """Run compiled networks uncompiled until the context ends.
 
-    For the few whole scans of a validation: to compile for their shape takes longer than to look at
-    them, and as they are all within one step, a CUDA graph would be recorded for each of them.
+    Validation sees only a few whole scans. Compiling for their shape takes longer than predicting
+    them, and within one step each of them would be recorded as a CUDA graph.
 
     Args:
-        method: whose networks; those that are not compiled stay as they are.
+        method: owner of the networks, compiled or not.
     """
     aside = []
     for network in (m for m in method.modules() if isinstance(m, Network)):

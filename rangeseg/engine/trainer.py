@@ -95,20 +95,6 @@ class TrainSettings(Settings):
         return self
 
 
-def class_weights(frequencies: Tensor) -> Tensor:
-    """Weights of the cross-entropy: 1/sqrt(frequency), 1 on average over the classes that occur.
-
-    Args:
-        frequencies: (K,) share of each class among the labelled points.
-
-    Returns:
-        (K,) float32; a class that does not occur gets the largest weight of those that do.
-    """
-    present = frequencies > 0
-    weights = frequencies.clamp(min=float(frequencies[present].min())).rsqrt()
-    return (weights / weights[present].mean()).float()
-
-
 def train(
     method: Method[Any],
     scans: TrainingScans,

@@ -13,8 +13,8 @@ from rangeseg.methods.base import (
     StepContext,
     Task,
     TeacherMethod,
+    TeacherSettings,
     TrainingBatch,
-    UnsupervisedSettings,
 )
 from rangeseg.methods.components import bounding_boxes, grow
 from rangeseg.methods.confidence_bank import ConfidenceBank, true_class_confidence
@@ -24,54 +24,51 @@ from rangeseg.models import NetworkFactory
 from rangeseg.system.distributed import shared_divisor
 
 REACH = 64
-"""How far a component reaches from its seed, in pixels."""
+"""The largest distance of a component's pixel from its seed, in pixels."""
 
 
-class AelSettings(UnsupervisedSettings):
+class AelSettings(TeacherSettings):
     """The official code's values; ``min_area`` and ``confidence`` are ours.
 
-    A pseudo-label below ``confidence`` has no loss but its share of the divisor, so that few
-    confident pixels give a small loss.
+    A pseudo-label below ``confidence`` has no loss but keeps its share of the divisor.
     """
 
-    ema_momentum: float = Field(default=0.99, ge=0, lt=1)
-    bank_momentum: float = Field(default=0.999, ge=0, lt=1)  # of the classes' confidences
-    paste_probability: float = Field(default=0.5, ge=0, le=1)  # that a labelled scan is pasted on
-    paste_classes: int = Field(default=3, ge=1)  # drawn for each labelled scan
+    bank_momentum: float = Field(default=0.999, ge=0, lt=1)  # of the bank
+    paste_probability: float = Field(default=0.5, ge=0, le=1)  # per labelled scan
+    paste_classes: int = Field(default=3, ge=1)  # per labelled scan
     min_area: float = Field(default=0.001, gt=0, lt=1)  # share of the image an object must cover
     confidence: float = Field(default=0.0, ge=0, le=1)
 
 
 class Ael(TeacherMethod[AelSettings]):
-    """A mean teacher that shows the student more of the classes it is least confident of.
+    """A mean teacher that shows the student more of its least confident classes.
 
     A bank keeps the student's mean confidence in each class. It decides which labelled classes are
-    pasted, around which predicted objects unlabelled scans are mixed, and which pixels are learnt.
+    pasted, which predicted objects are mixed into other scans, and which pixels are learnt.
 
     Reference:
         Hu et al. 2021, "Semi-Supervised Semantic Segmentation via Adaptive Equalization Learning",
         Sec. 3. Departures from the official code:
 
-        1. A class that is absent from a step keeps its confidence instead of averaging in a zero,
-           which pulls rare classes towards their frequency; a class's first values are averaged
-           instead of starting from noise.
+        1. A class that is absent from a step keeps its confidence; theirs averages in a zero. A
+           class's first values are averaged; theirs starts from noise.
         2. The bank is updated after the optimiser's step, over all processes.
-        3. Copy-paste keeps the nearer of the two points of a ray. Its classes are drawn without
-           replacement among all, for each scan anew; the donor is the neighbour in the batch.
-        4. Adaptive CutMix looks for a donor among the other scans of the batch, not of the data
-           set, so that no further scan is read; without one it is CutMix with the neighbour.
-        5. A component is grown on the device from a random pixel of the class, up to 64 pixels
-           far and across the seam: large ones are cut off, and likelier. Labelling exact
-           components would wait for the GPU at each step. A box is not padded to half the image.
-        6. Equal confidences keep every pixel; 0/0 keeps none in the official code.
-        7. The student's scans are also perturbed, labelled and mixed images share a forward, and
-           the teacher predicts in eval mode.
+        3. Copy-paste keeps the nearer point of a ray. Each scan draws its own classes, without
+           replacement. The donor is the neighbour in the batch.
+        4. Adaptive CutMix takes its donor from the batch, not from the data set. Without a donor
+           it is CutMix with the neighbour.
+        5. A component grows on the device from a random pixel of the class, up to 64 pixels far
+           and across the seam. So large components are cut off, and drawn more often. A box is not
+           padded to half the image.
+        6. Equal confidences keep every pixel; in the official code 0/0 keeps none.
+        7. The student's scans are also perturbed. Labelled and mixed images share a forward. The
+           teacher predicts in eval mode.
     """
 
     Settings = AelSettings
 
     def __init__(self, build_network: NetworkFactory, task: Task, settings: AelSettings) -> None:
-        super().__init__(build_network, task, settings, settings.ema_momentum)
+        super().__init__(build_network, task, settings)
         if "range" not in task.channels:
             raise ConfigError(
                 f"ael compares ranges, but range_image.channels are {', '.join(task.channels)}: "
@@ -79,7 +76,7 @@ class Ael(TeacherMethod[AelSettings]):
             )
         self._range = task.channels.index("range")
         self.bank = ConfidenceBank(task.num_classes, settings.bank_momentum)
-        self._seen: Tensor | None = None  # for the bank, of a batch
+        self._seen: Tensor | None = None  # by the student in a batch, for the bank
         self._seen_in_step: list[Tensor] = []
 
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
@@ -105,19 +102,19 @@ class Ael(TeacherMethod[AelSettings]):
         }
 
     def after_batch(self) -> None:
-        """Keep what the bank is to see."""
+        """Keep the confidences of the batch for the bank."""
         assert self._seen is not None
         self._seen_in_step.append(self._seen)
         self._seen = None
 
     def after_step(self, context: StepContext) -> None:
-        """The teacher's average, and the bank's."""
+        """Update the teacher and the bank."""
         super().after_step(context)
         self.bank.update(torch.stack(self._seen_in_step).sum(dim=0))
         self._seen_in_step = []
 
     def _copy_paste(self, labelled: Fields, generator: torch.Generator) -> Fields:
-        """Labelled scans with weak classes of their neighbours, where those can be seen."""
+        """Labelled scans with weak classes of their neighbours, where these are nearer."""
         donor = partner(labelled)
         batch, device = len(donor["valid"]), generator.device
         count = min(self.settings.paste_classes, self.num_classes)

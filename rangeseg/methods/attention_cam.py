@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.models.blocks import upsample_azimuth
-from rangeseg.models.convolution import Conv2d
 
 ATTENTION_CHANNELS = 128
 
@@ -18,30 +17,30 @@ ATTENTION_CHANNELS = 128
 class AttentionCam(nn.Module):
     """Class activation maps of the deepest features, spread by attention among them.
 
-    A linear classifier says which classes are in a window of azimuth from the window's mean
-    feature. Behind a mean, Grad-CAM is the classifier applied to each feature, up to scale: no
-    gradient is needed. The attention learns from segmentation, but never changes the features.
-    It runs at the deepest stage's size, 8x256 for an image of 64x2048.
+    A linear classifier predicts the classes of a window of azimuth from the window's mean feature.
+    For a mean, Grad-CAM is the classifier applied to each feature, up to scale, so no gradient is
+    needed. The attention learns from segmentation, but its gradient never reaches the features.
+    It runs at the deepest stage's size: 8x256 for an image of 64x2048.
 
     Args:
-        channels: of the features that attention looks at, the deepest last.
+        channels: of the features that the attention sees, the deepest last.
         num_classes: K.
-        windows: windows of azimuth an image is cut into; fewer if they do not divide its columns.
+        windows: number of windows of azimuth; fewer if it does not divide the columns.
     """
 
     def __init__(self, channels: tuple[int, ...], num_classes: int, windows: int) -> None:
         super().__init__()
         self.windows = windows
-        self.classifier = Conv2d(channels[-1], num_classes, kernel_size=1)
-        self.query = Conv2d(sum(channels), ATTENTION_CHANNELS, kernel_size=1, bias=False)
-        self.key = Conv2d(sum(channels), ATTENTION_CHANNELS, kernel_size=1, bias=False)
+        self.classifier = nn.Conv2d(channels[-1], num_classes, kernel_size=1)
+        self.query = nn.Conv2d(sum(channels), ATTENTION_CHANNELS, kernel_size=1, bias=False)
+        self.key = nn.Conv2d(sum(channels), ATTENTION_CHANNELS, kernel_size=1, bias=False)
         self.output = nn.Sequential(
-            Conv2d(num_classes, num_classes, kernel_size=1, bias=False),
+            nn.Conv2d(num_classes, num_classes, kernel_size=1, bias=False),
             nn.BatchNorm2d(num_classes),
         )
 
     def scores(self, deepest: Tensor, valid: Tensor) -> Tensor:
-        """Logits (B,K,n) of a class being in each of the n windows.
+        """Logits (B,K,n) for the presence of a class in each of n windows.
 
         Args:
             deepest: (B,D,h,w).
@@ -54,7 +53,7 @@ class AttentionCam(nn.Module):
         return scores[:, :, 0].float()
 
     def truth(self, labels: Tensor, valid: Tensor, num_windows: int) -> tuple[Tensor, Tensor]:
-        """Which classes are in each window, and in which windows anything is known.
+        """The classes of each window, and whether a window has any label.
 
         Args:
             labels: (B,H,W) train ids; IGNORE counts nowhere.
@@ -66,7 +65,7 @@ class AttentionCam(nn.Module):
         """
         num_classes = self.classifier.out_channels
         counts = valid & (labels != IGNORE)
-        nothing = num_classes  # one class more collects what does not count
+        nothing = num_classes  # one class more for pixels that do not count
         classes = torch.where(counts, labels, nothing).long()
         batch, height, _ = classes.shape
         classes = classes.reshape(batch, height, num_windows, -1).transpose(1, 2).flatten(2)
@@ -76,7 +75,7 @@ class AttentionCam(nn.Module):
         return present.transpose(1, 2), present.any(dim=2)
 
     def activation(self, deepest: Tensor, present: Tensor, valid: Tensor) -> Tensor:
-        """Class activation maps (B,K,h,w) in [0,1], of the classes that are in a window.
+        """Class activation maps (B,K,h,w) in [0,1], zero outside the windows of a class.
 
         Args:
             deepest: (B,D,h,w).
@@ -104,7 +103,7 @@ class AttentionCam(nn.Module):
         hypercolumn = torch.cat([F.adaptive_avg_pool2d(f, size) for f in features], dim=1)
         query, key = (_sequence(part(hypercolumn)) for part in (self.query, self.key))
         tokens = _tokens(valid, deepest).flatten(1)
-        # A scan without a valid pixel attends to everything: a softmax over nothing may be NaN.
+        # A scan without valid pixels attends to everything: a softmax over nothing may be NaN.
         attended = tokens | ~tokens.any(dim=1, keepdim=True)
         spread = F.scaled_dot_product_attention(
             query, key, _sequence(cam).to(query.dtype), attn_mask=attended[:, None, None]
@@ -114,7 +113,7 @@ class AttentionCam(nn.Module):
         return upsample_azimuth(logits.float(), valid.shape[1] // size[0])
 
     def spread(self, windows: Tensor, columns: int) -> Tensor:
-        """Values of windows at every column: (B,K,n) -> (B,K,1,columns)."""
+        """Repeat values of windows at every column: (B,K,n) -> (B,K,1,columns)."""
         return windows.repeat_interleave(columns // windows.shape[2], dim=2)[:, :, None]
 
     def _by_window(self, x: Tensor) -> Tensor:

@@ -25,15 +25,15 @@ Labelled = Literal["plain", "strong"]
 
 @dataclass(frozen=True)
 class Task:
-    """What every method is told about the data and the training.
+    """What every method knows about the data and the training.
 
     Attributes:
         num_classes: K.
         channels: names of the image channels.
         statistics: (mean, std) of each channel.
         class_weights: (K,) of the cross-entropy with truth.
-        labelled: ``plain`` labelled scans as published, or ``strong``: perturbed and mixed among
-            each other.
+        labelled: ``plain``: labelled scans as published; ``strong``: perturbed and mixed with each
+            other.
         lovasz_weight: weight of the Lovász-softmax term of the supervised loss.
         boundary_weight: weight of the boundary term of the supervised loss.
         perturbation: strength of the strong views.
@@ -51,11 +51,11 @@ class Task:
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where the training stands.
+    """A step of the training.
 
     Attributes:
         step: steps done, from 0.
-        steps: steps in all.
+        steps: steps of the whole training.
         generator: for every random draw of this step, on the device of the batch.
     """
 
@@ -65,7 +65,7 @@ class StepContext:
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done."""
+        """Share of the training that is done, in [0,1)."""
         return self.step / self.steps
 
 
@@ -83,16 +83,15 @@ class TrainingBatch:
 
 
 class UnsupervisedSettings(Settings):
-    """What the consistency methods have in common.
+    """Settings of the semi-supervised methods.
 
     The ramp is in shares of the training: the unsupervised loss is off before ``ramp_start`` and
     rises over ``ramp_length``.
 
-    ``pseudo_label_weights`` says how a cross-entropy with pseudo-labels weighs the classes: alike,
-    as in the papers, or by the class weights of the supervised loss. A network trained with these
-    says rare classes too often already, and its pseudo-labels would repeat that. A mixed scan has
-    one loss, so the truth in it is weighed as the pseudo-labels beside it; the supervised loss of
-    the labelled scans keeps its weights.
+    ``pseudo_label_weights``: class weights of a cross-entropy with pseudo-labels. ``none`` is the
+    papers' choice, ``class_weights`` uses those of the supervised loss. A network trained with
+    class weights predicts rare classes too often, and its pseudo-labels would repeat that. In a
+    mixed scan the truth gets the weights of the pseudo-labels.
     """
 
     weight: float = Field(default=1.0, ge=0)
@@ -115,16 +114,23 @@ class UnsupervisedSettings(Settings):
         return class_weights
 
 
+class TeacherSettings(UnsupervisedSettings):
+    """Settings of the methods with a teacher."""
+
+    ema_momentum: float = Field(default=0.99, ge=0, lt=1)
+
+
 AnySettings = TypeVar("AnySettings", bound=Settings)
+AnyTeacherSettings = TypeVar("AnyTeacherSettings", bound=TeacherSettings)
 
 
 class Method(nn.Module, ABC, Generic[AnySettings]):
-    """A training method: it owns its networks and only returns losses.
+    """A training method: it owns its networks and returns their losses.
 
     Args:
         build_network: makes a newly initialised network; called once per network.
         task: the data and the labelled branch.
-        settings: the method's own.
+        settings: of the method.
     """
 
     Settings: ClassVar[type[Settings]]
@@ -143,20 +149,20 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
 
     @abstractmethod
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
-        """Named, weighted loss terms (scalars); the trainer sums them."""
+        """Named, weighted loss terms (scalars); the trainer adds them up."""
 
     def after_batch(self) -> None:
-        """Called after each batch of a step, to keep what ``after_step`` needs of all of them."""
+        """Called after each batch of a step, to keep what ``after_step`` needs of it."""
 
     def after_step(self, context: StepContext) -> None:
-        """Called after the optimiser's step: EMA, banks, prototypes."""
+        """Called after the optimiser's step: update teacher, bank or prototypes."""
 
     def predictor(self) -> nn.Module:
         """The network that is evaluated and exported."""
         return self.student
 
     def trained_networks(self) -> list[nn.Module]:
-        """The networks that the optimiser changes; gradients are clipped for each by itself."""
+        """The networks that the optimiser changes; the gradient of each is clipped separately."""
         return [self.student]
 
     def labelled_view(self, labelled: Fields, generator: torch.Generator) -> Fields:
@@ -176,18 +182,17 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         *others: Tensor,
         disturb: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """One forward for all images, so that they share the statistics of the batch norms.
+        """One forward for all images, so that they share batch-norm statistics.
 
         Args:
-            network: one of the method's own.
+            network: of the method.
             labelled: what ``labelled_view`` returned.
-            others: images (B,C,H,W) to be predicted along with the labelled ones.
-            disturb: changes each of the encoder's features (B,C,h,w) of the others, whose batch
-                begins with the labelled scans, before they are decoded.
+            others: images (B,C,H,W) to predict together with the labelled ones.
+            disturb: changes each feature (B,C,h,w) of the encoder before it is decoded; the
+                labelled scans come first in its batch.
 
         Returns:
-            The supervised term, and the logits (B,K,H,W) of the labelled and of each of the
-            other images.
+            The supervised term, and the logits (B,K,H,W) of the labelled and of the other images.
         """
         images = [labelled["image"], *others]
         features = network.encode(torch.cat(images))
@@ -201,11 +206,11 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
     ) -> Tensor:
         """The loss of the labelled scans, the same for every method.
 
-        Where the network has auxiliary heads, each adds the same loss of its own logits.
+        Each auxiliary head of the network adds the same loss of its own logits.
 
         Args:
-            network: which predicted.
-            features: what it encoded, in a batch that begins with the labelled scans.
+            network: of the method.
+            features: of its encoder, for a batch that begins with the labelled scans.
             logits: (B,K,H,W) of the labelled scans.
             labelled: what ``labelled_view`` returned.
         """
@@ -217,27 +222,24 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         return torch.stack(losses).sum()
 
 
-class TeacherMethod(Method[AnySettings]):
+class TeacherMethod(Method[AnyTeacherSettings]):
     """A method whose teacher is an exponential moving average of the student.
 
-    The teacher starts as a copy, stays in eval mode (some of the official codes normalise its
-    images by their own statistics), never gets a gradient, and is what is evaluated.
+    The teacher starts as a copy, stays in eval mode, never gets a gradient, and is evaluated. Some
+    official codes keep it in training mode, where batch statistics normalise its images.
 
     Reference:
         Tarvainen and Valpola 2017, "Mean teachers are better role models", Sec. 2; the warm-up
         min(1 - 1/(k+1), momentum) is their official code's.
     """
 
-    ema_momentum: float
-
     def __init__(
-        self, build_network: NetworkFactory, task: Task, settings: AnySettings, ema_momentum: float
+        self, build_network: NetworkFactory, task: Task, settings: AnyTeacherSettings
     ) -> None:
         super().__init__(build_network, task, settings)
-        self.ema_momentum = ema_momentum
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> TeacherMethod[AnySettings]:
+    def train(self, mode: bool = True) -> TeacherMethod[AnyTeacherSettings]:
         """Training mode for all but the teacher."""
         super().train(mode)
         self.teacher.eval()
@@ -252,7 +254,7 @@ class TeacherMethod(Method[AnySettings]):
     @torch.no_grad()
     def after_step(self, context: StepContext) -> None:
         """Teacher <- a·teacher + (1-a)·student; integer buffers are copied."""
-        momentum = min(1.0 - 1.0 / (context.step + 1), self.ema_momentum)
+        momentum = min(1.0 - 1.0 / (context.step + 1), self.settings.ema_momentum)
         teacher, student = _floats(self.teacher), _floats(self.student)
         torch._foreach_lerp_(teacher, student, 1.0 - momentum)
         mine, theirs = (
@@ -269,7 +271,7 @@ class TeacherMethod(Method[AnySettings]):
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in eval mode and without gradients, then in the mode it had."""
+    """Run the network in eval mode without gradients, then restore its mode."""
     mode = network.training
     network.eval()
     try:

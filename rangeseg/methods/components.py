@@ -14,8 +14,8 @@ def grow(seed: Tensor, region: Tensor, steps: int) -> Tensor:
 
     Args:
         seed: (B,H,W) bool.
-        region: (B,H,W) bool; what is connected touches by side or corner, also across the seam.
-        steps: how far the component may reach from the seed, in pixels.
+        region: (B,H,W) bool; pixels connect by side or corner, also across the seam.
+        steps: largest distance from the seed, in pixels.
 
     Returns:
         (B,H,W) bool.
@@ -33,7 +33,7 @@ def bounding_boxes(component: Tensor, seed: Tensor) -> Tensor:
 
     Args:
         component: (B,H,W) bool.
-        seed: (B,H,W) bool, one pixel of the component, from which columns are counted.
+        seed: (B,H,W) bool, one pixel of the component.
 
     Returns:
         (B,H,W) bool; empty where the component is.

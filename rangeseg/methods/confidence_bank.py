@@ -1,4 +1,4 @@
-"""How confident the student is in each class, averaged over the training."""
+"""The student's mean confidence in each class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rangeseg.system.distributed import all_reduce_sum
 
 
 class ConfidenceBank(nn.Module):
-    """The running mean of the probability of the true class, one value a class.
+    """The running mean of the probability of the true class, one value per class.
 
     The momentum of a class is min(1 - 1/(n+1), momentum) after n updates, so that its first
     values are averaged.
@@ -30,21 +30,21 @@ class ConfidenceBank(nn.Module):
 
     @property
     def gap(self) -> Tensor:
-        """(K,) what each class lacks to certainty."""
+        """(K,) one minus the confidence of each class."""
         return (1.0 - self.confidence).clamp(min=0.0)
 
     @property
     def keep_probability(self) -> Tensor:
-        """(K,) 1 for the weakest class, less the more confident one is."""
+        """(K,) 1 for the least confident class, less for more confident ones."""
         most = self.gap.max()
-        # Equal confidences keep everything, certainty in all classes too.
+        # Equal confidences keep everything, also where all are 1.
         return torch.where(most > 0, self.gap / most.clamp(min=1e-12), 1.0)
 
     @torch.no_grad()
     def update(self, seen: Tensor) -> None:
-        """Average in what ``true_class_confidence`` saw, over all processes.
+        """Average in a result of ``true_class_confidence``, over all processes.
 
-        A class that was not there keeps its value.
+        An absent class keeps its value.
         """
         total, count = all_reduce_sum(seen.clone())
         momentum = (1.0 - 1.0 / (self.updates + 1)).clamp(max=self.momentum)
@@ -55,7 +55,7 @@ class ConfidenceBank(nn.Module):
 
 @torch.no_grad()
 def true_class_confidence(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """Sums of the probability of the true class, and numbers of pixels, by class.
+    """Sum of the probability of the true class, and number of pixels, per class.
 
     Args:
         logits: (B,K,H,W).

@@ -1,4 +1,4 @@
-"""The consistency loss that the teacher methods share."""
+"""The consistency loss of Mean Teacher and CutMix-Seg."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from rangeseg.methods.base import UnsupervisedSettings
+from rangeseg.methods.base import TeacherSettings
 from rangeseg.methods.losses import masked_cross_entropy, masked_squared_error
 from rangeseg.system.distributed import shared_divisor
 
 
-class ConsistencySettings(UnsupervisedSettings):
-    """How a student's prediction is held to a teacher's.
+class ConsistencySettings(TeacherSettings):
+    """How the student's predictions are compared with the teacher's.
 
-    ``squared_error`` compares the distributions, ``cross_entropy`` [our adaptation] learns the
-    teacher's most probable class; ``pseudo_label_weights`` is of the latter alone.
-    A pixel is confident where the teacher's largest probability reaches ``confidence``;
-    ``per_pixel`` keeps the confident pixels, ``per_batch`` keeps all and scales the loss by their
-    share (French et al.'s automatic ramp-up).
+    ``loss``: ``squared_error`` of the distributions, or ``cross_entropy`` with the teacher's most
+    probable class (our adaptation, the only one that ``pseudo_label_weights`` concerns).
+    ``confidence_mode``: a pixel is confident where the teacher's largest probability reaches
+    ``confidence``. ``per_pixel`` keeps the confident pixels. ``per_batch`` keeps all and scales the
+    loss by their share (French et al.'s automatic ramp-up).
     """
 
-    ema_momentum: float = Field(default=0.99, ge=0, lt=1)
     loss: Literal["squared_error", "cross_entropy"] = "squared_error"
     confidence: float = Field(default=0.0, ge=0, le=1)
     confidence_mode: Literal["per_batch", "per_pixel"] = "per_batch"
@@ -39,10 +38,10 @@ def consistency_loss(
 
     Args:
         logits: (B,K,H,W) of the student.
-        teacher: (B,K,H,W) probabilities; all zero where there is no target (ignored truth).
+        teacher: (B,K,H,W) probabilities; all zero where the truth is ignored.
         valid: (B,H,W) bool.
         class_weights: (K,) of the supervised loss.
-        settings: which loss, which pixels.
+        settings: of the method.
 
     Returns:
         A scalar; 0 where no pixel is valid.

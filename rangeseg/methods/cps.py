@@ -24,11 +24,11 @@ from rangeseg.models import NetworkFactory
 class CpsSettings(UnsupervisedSettings):
     """The official code's choices, and three of ours.
 
-    ``cutmix``: mix the unlabelled scans (the paper's stronger variant); without it the labelled
-    scans also supervise the pair, as in the paper's Eq. 3.
+    ``cutmix``: mix the unlabelled scans (the paper's stronger variant). Without it the networks
+    also learn each other's pseudo-labels of the labelled scans, as in the paper's Eq. 3.
     ``confidence``: pseudo-labels below it do not count; the paper keeps all.
-    ``perturb``: whether the scans the networks learn from are also perturbed.
-    ``predictor``: what is evaluated, the first network (official) or the averaged pair.
+    ``perturb``: also perturb the scans that the networks learn from.
+    ``predictor``: evaluate the first network (official) or the averaged pair.
     """
 
     cutmix: bool = True
@@ -55,11 +55,14 @@ class Cps(Method[CpsSettings]):
 
     Reference:
         Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision",
-        Sec. 3. Departures: the scans that are learnt from are also perturbed (``perturb``);
-        pseudo-labels are made in eval mode, without ``cutmix`` those of the labelled scans on what
-        the other network learns from; the share of the three boxes is drawn once for all; one
-        unlabelled batch is mixed with its own neighbours;
-        the labelled and the mixed images share a forward; boxes wrap along azimuth.
+        Sec. 3. Departures:
+
+        1. The scans that the networks learn from are also perturbed (``perturb``).
+        2. Pseudo-labels are made in eval mode. Without ``cutmix`` those of the labelled scans are
+           made on the labelled view.
+        3. The three boxes share one area and wrap along azimuth.
+        4. Scans are mixed with their neighbours in the batch, not with a second batch.
+        5. Labelled and mixed images share a forward.
     """
 
     Settings = CpsSettings

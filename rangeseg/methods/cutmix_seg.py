@@ -8,17 +8,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rangeseg.methods.base import StepContext, Task, TeacherMethod, TrainingBatch
+from rangeseg.methods.base import StepContext, TeacherMethod, TrainingBatch
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
-from rangeseg.models import NetworkFactory
 
 
 class CutMixSegSettings(ConsistencySettings):
     """The official code's values, and two choices of ours.
 
-    ``partner``: what an unlabelled scan is mixed with; ``labelled`` brings its truth along.
-    ``perturb``: whether the student's scans are also perturbed (the paper only mixes).
+    ``partner``: mix unlabelled scans with each other, or with labelled ones and their truth.
+    ``perturb``: also perturb the student's scans; the paper only mixes.
     """
 
     confidence: float = Field(default=0.97, ge=0, le=1)
@@ -27,23 +26,21 @@ class CutMixSegSettings(ConsistencySettings):
 
 
 class CutMixSeg(TeacherMethod[CutMixSegSettings]):
-    """The student on a mixed scan must agree with the teacher's predictions, mixed alike.
+    """The student's predictions of a mixed scan must agree with the teacher's, mixed alike.
 
     Reference:
         French et al. 2020, "Semi-supervised semantic segmentation needs strong, varied
-        perturbations", Sec. 3.3. Departures: the student's scans are also perturbed (``perturb``);
-        one unlabelled batch is mixed with its own neighbours instead of with a second batch, which
-        halves the teacher's cost, or with labelled ones (``partner``); boxes are shares of the
-        image and wrap along azimuth; the labelled and the mixed images share a forward; the loss
-        may be a cross-entropy on confident pseudo-labels.
+        perturbations", Sec. 3.3. Departures:
+
+        1. The student's scans are also perturbed (``perturb``).
+        2. Scans are mixed with their neighbours in the batch, or with labelled ones (``partner``).
+           Theirs mixes two unlabelled batches, which doubles the teacher's cost.
+        3. Boxes are shares of the image and wrap along azimuth.
+        4. Labelled and mixed images share a forward.
+        5. The loss may be a cross-entropy on confident pseudo-labels.
     """
 
     Settings = CutMixSegSettings
-
-    def __init__(
-        self, build_network: NetworkFactory, task: Task, settings: CutMixSegSettings
-    ) -> None:
-        super().__init__(build_network, task, settings, settings.ema_momentum)
 
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
         """See ``Method.forward``."""
@@ -69,7 +66,7 @@ class CutMixSeg(TeacherMethod[CutMixSegSettings]):
         }
 
     def _truth(self, labelled: Fields) -> Fields:
-        """Labelled scans with their truth as a teacher that is certain; zero where ignored."""
+        """Labelled scans with their truth as the teacher's probabilities, zero where ignored."""
         labels = labelled["labels"][:, None]
         classes = torch.arange(self.num_classes, device=labels.device)[:, None, None]
         return {

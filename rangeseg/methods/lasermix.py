@@ -9,53 +9,45 @@ from torch import Tensor
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.methods.base import (
     StepContext,
-    Task,
     TeacherMethod,
+    TeacherSettings,
     TrainingBatch,
-    UnsupervisedSettings,
 )
 from rangeseg.methods.losses import masked_cross_entropy, masked_squared_error
 from rangeseg.methods.mixing import Fields, band_mask, interleave
-from rangeseg.models import NetworkFactory
 
 
-class LaserMixSettings(UnsupervisedSettings):
+class LaserMixSettings(TeacherSettings):
     """The official code's values; ``weight`` scales both unsupervised terms."""
 
-    ema_momentum: float = Field(default=0.99, ge=0, lt=1)
     confidence: float = Field(default=0.9, ge=0, le=1)  # pseudo-labels below it are ignored
-    consistency: float = Field(default=13.0, ge=0)  # of the squared error: 250 over 19 classes
-    perturb: bool = True  # whether the student's unlabelled scans are also perturbed
+    consistency: float = Field(default=13.0, ge=0)  # weight of the squared error: 250 / 19 classes
+    perturb: bool = True  # also perturb the student's unlabelled scans
 
 
 class LaserMix(TeacherMethod[LaserMixSettings]):
-    """Labelled and unlabelled scans exchange bands of inclination, which hold similar things.
+    """Labelled and unlabelled scans exchange bands of inclination, which hold similar objects.
 
     The student learns the truth and the teacher's confident pseudo-labels on both mixes of each
-    pair, and agrees with the teacher on the scans that are not mixed.
+    pair. On the unmixed scans it must agree with the teacher.
 
     Reference:
         Kong et al. 2023, "LaserMix for Semi-Supervised LiDAR Semantic Segmentation", Sec. 3.
         Departures from the official code:
-        1. Bands are equal numbers of rows, as in its range-view branch, whatever the rows are:
-           by scan order they are laser beams, by inclination angles of equal size.
-        2. The labelled scans are those of the labelled view, so with ``train.labelled: strong``
-           they are perturbed and mixed among each other first; what the teacher predicts for them
-           is carried along.
+
+        1. Bands have equal numbers of rows, as in its range-view branch. Rows are laser beams in
+           scan order, or equal steps of inclination.
+        2. Labelled scans come from the labelled view: with ``train.labelled: strong`` they are
+           first perturbed and mixed with each other, the teacher's predictions along with them.
         3. The student's unlabelled scans are also perturbed (``perturb``).
-        4. The squared error is summed over classes and averaged over valid pixels: its weight is
-           the official 250 over the number of classes (nuScenes: 500 over 16).
-        5. The mixed scans have the cross-entropy alone, without Lovász-softmax or boundary term.
-        6. All of the student's scans share a forward, and so the statistics of the batch norms;
-           theirs has one for the labelled, one for the unlabelled, one for the mixed scans.
+        4. The squared error is summed over classes and averaged over valid pixels. So its weight
+           is the official 250 over the number of classes (nuScenes: 500 over 16).
+        5. Mixed scans have the cross-entropy alone, without Lovász-softmax or boundary term.
+        6. All of the student's scans share a forward. Theirs has one for the labelled, one for the
+           unlabelled and one for the mixed scans.
     """
 
     Settings = LaserMixSettings
-
-    def __init__(
-        self, build_network: NetworkFactory, task: Task, settings: LaserMixSettings
-    ) -> None:
-        super().__init__(build_network, task, settings, settings.ema_momentum)
 
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
         """See ``Method.forward``."""
@@ -83,7 +75,7 @@ class LaserMix(TeacherMethod[LaserMixSettings]):
     def _views(
         self, labelled: Fields, unlabelled: Fields, generator: torch.Generator
     ) -> tuple[Fields, Fields]:
-        """Both batches as the student sees them, with the teacher's predictions and labels."""
+        """Both batches as the student sees them, with the teacher's predictions."""
         teacher = self.teach(torch.cat([labelled["image"], unlabelled["image"]]))
         known, unknown = torch.split(teacher, [len(labelled["image"]), len(unlabelled["image"])])
         labelled = self.labelled_view({**labelled, "teacher": known}, generator)

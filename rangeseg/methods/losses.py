@@ -1,10 +1,10 @@
 """Losses over the valid pixels of a batch.
 
-One reduction everywhere: sum over classes, mean over valid pixels. Published weights assume other
-reductions (an MSE averaged over K classes with weight w is ours with w/K).
+One reduction everywhere: sum over classes, mean over valid pixels. Published weights may assume
+others: weight w of an MSE averaged over K classes is w/K here.
 
-Where several processes train together, the mean is over the pixels of all of them, see
-``shared_divisor``; only the Lovász term, which sorts the pixels, is each process's own.
+The mean is over the pixels of all processes, see ``shared_divisor``. Only the Lovász term, which
+sorts the pixels, is separate for each process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def masked_cross_entropy(
         valid: (B,H,W) bool.
         class_weights: (K,).
         keep: (B,H,W) in [0,1], e.g. whether a pseudo-label is confident. It scales a pixel's loss
-            but not its share of the divisor: few confident pixels give a small loss.
+            but not its share of the divisor, so few confident pixels give a small loss.
 
     Returns:
         A scalar; 0 (with a gradient of 0) where no pixel counts.
@@ -76,7 +76,7 @@ def masked_squared_error(p: Tensor, q: Tensor, valid: Tensor, keep: Tensor | Non
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """The Lovász extension of the Jaccard loss, averaged over the classes that are present.
+    """The Lovász extension of the Jaccard loss, averaged over the present classes.
 
     Args:
         logits: (B,K,H,W).
@@ -87,8 +87,8 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         A scalar in [0,1]; 0 where no pixel counts.
 
     Reference:
-        Berman et al. 2018, "The Lovász-Softmax loss", Alg. 1 and Eq. 11 (pixels of the batch
-        together).
+        Berman et al. 2018, "The Lovász-Softmax loss", Alg. 1 and Eq. 11, over all pixels of the
+        batch.
     """
     counts = (valid & (labels != IGNORE)).flatten()
     num_classes = logits.shape[1]
@@ -101,7 +101,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     hits = truth.gather(1, order)
     misses = counts[order] & ~hits
     total = hits.sum(dim=1, keepdim=True)
-    # Whole numbers: a GPU adds up floats in whatever order.
+    # Integers, because a GPU adds floats in any order.
     intersection = total - hits.cumsum(dim=1, dtype=torch.int32)
     union = total + misses.cumsum(dim=1, dtype=torch.int32)
     jaccard = 1.0 - intersection / union.clamp(min=1)
@@ -113,9 +113,9 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     """One minus the F1 score of the predicted class boundaries.
 
-    A pixel lies on the boundary of a class by as much as its probability exceeds the least one of
-    its neighbours that count: 1 or 0 for the truth, anything between for a prediction. The
-    neighbourhood is 3x3 and wraps along azimuth.
+    A pixel's share in the boundary of a class is its probability minus the smallest one among its
+    neighbours that count: 0 or 1 for the truth, between them for a prediction. The neighbourhood
+    is 3x3 and wraps along azimuth.
 
     Args:
         logits: (B,K,H,W).
@@ -128,9 +128,9 @@ def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 
     Reference:
         Bokhovkin and Burnaev 2019, "Boundary Loss for Remote Sensing Imagery Semantic
-        Segmentation", Sec. 3, with exact boundaries (no tolerance), as CENet's code has it.
-        Departures: only pixels that count; a class without a boundary in a scan is left out
-        instead of adding a constant 1.
+        Segmentation", Sec. 3, with exact boundaries (no tolerance) as in CENet's code.
+        Departures: only pixels that count; a class without a boundary in a scan is left out, where
+        theirs adds a constant 1.
     """
     counts = (valid & (labels != IGNORE))[:, None]
     classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
@@ -145,7 +145,7 @@ def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 
 
 def _boundary(share: Tensor, counts: Tensor) -> Tensor:
-    """How far each pixel's share (B,K,H,W) of a class exceeds the least one beside it."""
+    """Each pixel's share (B,K,H,W) of a class minus the smallest one beside it."""
     rest = (1.0 - share) * counts  # 0 where a pixel does not count: it is never the maximum
     largest = F.max_pool2d(pad_azimuth(rest, 1), kernel_size=3, stride=1, padding=(1, 0))
     return (largest - rest) * counts
@@ -178,13 +178,27 @@ class SupervisedLoss(nn.Module):
         return loss
 
 
+def class_weights(frequencies: Tensor) -> Tensor:
+    """Weights of the cross-entropy: 1/sqrt(frequency), 1 on average over the classes that occur.
+
+    Args:
+        frequencies: (K,) share of each class among the labelled points.
+
+    Returns:
+        (K,) float32; a class that does not occur gets the largest weight of those that do.
+    """
+    present = frequencies > 0
+    weights = frequencies.clamp(min=float(frequencies[present].min())).rsqrt()
+    return (weights / weights[present].mean()).float()
+
+
 def ramp_up(progress: float, start: float, length: float) -> float:
-    """The weight of an unsupervised loss over the training.
+    """The ramp of an unsupervised loss, in [0,1].
 
     Args:
         progress: share of the training that is done, in [0,1].
-        start: the loss is off before this share.
-        length: share over which it rises as exp(-5 (1 - t)²).
+        start: the ramp is 0 before this share.
+        length: share of the training over which it rises as exp(-5 (1 - t)²).
 
     Reference:
         Laine and Aila 2017, "Temporal Ensembling", Sec. 3.

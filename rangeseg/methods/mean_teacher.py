@@ -5,9 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from rangeseg.methods.base import StepContext, Task, TeacherMethod, TrainingBatch
+from rangeseg.methods.base import StepContext, TeacherMethod, TrainingBatch
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
-from rangeseg.models import NetworkFactory
 
 
 class MeanTeacherSettings(ConsistencySettings):
@@ -20,19 +19,16 @@ class MeanTeacher(TeacherMethod[MeanTeacherSettings]):
     """The student's strong view must agree with the EMA teacher's weak view.
 
     Reference:
-        Tarvainen and Valpola 2017, "Mean teachers are better role models". Departures: the weak
-        view is the scan as ``train.augmentation`` leaves it (rotated, flipped, scaled, points
-        dropped), the strong one also perturbed along the rays; labelled and strong images share a
-        forward; momentum .99 as in the LiDAR literature; the loss may be a cross-entropy on
-        confident pseudo-labels.
+        Tarvainen and Valpola 2017, "Mean teachers are better role models". Departures:
+
+        1. The weak view is the scan after ``train.augmentation`` (rotated, flipped, scaled, points
+           dropped). The strong view is also perturbed along the rays.
+        2. Labelled and strong images share a forward.
+        3. The momentum is .99, as in the LiDAR literature.
+        4. The loss may be a cross-entropy on confident pseudo-labels.
     """
 
     Settings = MeanTeacherSettings
-
-    def __init__(
-        self, build_network: NetworkFactory, task: Task, settings: MeanTeacherSettings
-    ) -> None:
-        super().__init__(build_network, task, settings, settings.ema_momentum)
 
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
         """See ``Method.forward``."""

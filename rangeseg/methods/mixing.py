@@ -1,7 +1,7 @@
 """Mixing two scans pixel by pixel.
 
-The same row and column is the same ray, so replacing pixels is geometrically legal without
-reasoning about occlusion, as long as every field of a pixel comes from the same scan.
+The same row and column is the same ray, so pixels can be replaced without regard to occlusion, as
+long as every field of a pixel comes from one scan.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Fields = dict[str, Tensor]
-"""What is known per pixel: ``image`` (B,C,H,W), ``valid`` and ``labels`` (B,H,W), and more."""
+"""Values per pixel: ``image`` (B,C,H,W), ``valid`` and ``labels`` (B,H,W), and more."""
 
 
 def mix(a: Fields, b: Fields, mask: Tensor) -> Fields:
@@ -33,10 +33,10 @@ def mix(a: Fields, b: Fields, mask: Tensor) -> Fields:
 def partner(fields: Fields) -> Fields:
     """Every scan's neighbour in the batch (B ≥ 2).
 
-    A batch holds different scans, unless the list is shorter than the batch or its end falls into
-    one; a scan may then meet itself, rotated and cropped differently.
+    A scan can meet itself, augmented differently, where the list of scans is shorter than the
+    batch or ends within it.
     """
-    # A concatenation keeps channels_last, in which mix follows its partner; a GPU's roll does not.
+    # A concatenation keeps channels_last, which mix takes over; roll on a GPU does not.
     return {name: torch.cat([field[-1:], field[:-1]]) for name, field in fields.items()}
 
 
@@ -52,13 +52,13 @@ def box_mask(
     shape: tuple[int, ...],
     generator: torch.Generator,
 ) -> Tensor:
-    """One box per entry at a uniform place; it wraps along azimuth and stays within the rows.
+    """One box per scan at a uniform place; it wraps along azimuth and stays within the rows.
 
     Args:
         height_share: (B,) height of the box as a share of H.
         width_share: (B,) width of the box as a share of W.
         shape: (B,H,W).
-        generator: where the places are drawn from; its device is the mask's.
+        generator: draws the places; the mask is on its device.
 
     Returns:
         (B,H,W) bool.
@@ -88,9 +88,9 @@ def cutmix_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def three_box_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Three boxes of together p ~ U(.25, .5) of the area, exclusive-or where they overlap.
+    """Three boxes with p ~ U(.25, .5) of the area in total, exclusive-or where they overlap.
 
-    One p for the three; the official code draws it anew for each.
+    They share one p; the official code draws one for each box.
 
     Reference:
         Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision",
@@ -109,12 +109,12 @@ def three_box_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor
 def band_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Every other one of 3 to 6 bands of rows, as equal as whole rows allow.
 
-    The number of bands and which of them comes first are drawn for each entry. A band is a range
-    of inclinations; where rows follow the order of the scan, it is a group of laser beams.
+    Each scan draws the number of bands and which scan comes first. A band is a range of
+    inclinations, or a group of laser beams where rows follow the scan order.
 
     Args:
         shape: (B,H,W).
-        generator: where both are drawn from; its device is the mask's.
+        generator: draws both; the mask is on its device.
 
     Returns:
         (B,H,W) bool, half of the area on average.
@@ -131,7 +131,7 @@ def band_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def interleave(a: Fields, b: Fields, mask: Tensor) -> Fields:
-    """Both mixes of two batches, so that every pixel of either is used exactly once.
+    """Both mixes of two batches; every pixel is used exactly once.
 
     Args:
         a: fields of B scans.

@@ -11,8 +11,8 @@ from rangeseg.methods.base import (
     StepContext,
     Task,
     TeacherMethod,
+    TeacherSettings,
     TrainingBatch,
-    UnsupervisedSettings,
 )
 from rangeseg.methods.losses import masked_cross_entropy
 from rangeseg.methods.mixing import Fields
@@ -21,55 +21,53 @@ from rangeseg.methods.sampling import stratified_pixels
 from rangeseg.models import NetworkFactory
 
 
-class PcrSettings(UnsupervisedSettings):
+class PcrSettings(TeacherSettings):
     """The paper's values.
 
-    The prototypes are initialised where the unsupervised loss begins, at ``ramp_start``.
+    The prototypes are initialised at ``ramp_start``, where the unsupervised loss begins.
     """
 
-    ema_momentum: float = Field(default=0.99, ge=0, lt=1)
-    confidence: float = Field(default=0.8, ge=0, le=1)  # below it a pseudo-label does not count
-    prototypes: int = Field(default=4, ge=1)  # of each class
+    confidence: float = Field(default=0.8, ge=0, le=1)  # pseudo-labels below it do not count
+    prototypes: int = Field(default=4, ge=1)  # per class
     prototype_momentum: float = Field(default=0.99, ge=0, lt=1)
-    grid: int = Field(default=32, ge=1)  # the prototypes see one pixel of each of grid² cells
+    grid: int = Field(default=32, ge=1)  # the prototypes see one pixel per cell, of grid² cells
 
 
 class Pcr(TeacherMethod[PcrSettings]):
-    """A linear and a prototype head on one embedding, held to the same pseudo-labels.
+    """A linear and a prototype head on one embedding learn the same pseudo-labels.
 
-    The prototypes are means of features, so their head says what the embedding of a class must
-    have in common, and the teacher's linear head, which makes the pseudo-labels, learns from it.
+    The prototypes are means of features, so their loss draws the embeddings of a class together.
+    The pseudo-labels come from the teacher's linear head.
 
     Reference:
         Xu et al. 2022, "Semi-supervised Semantic Segmentation with Prototype-based Consistency
         Regularization", Sec. 3. Departures from the paper and its code:
 
-        1. The prototypes are not fitted off line after a supervised epoch, but on line: from the
-           labelled pixels of the first step after ``ramp_start``, for classes unseen until then
-           from those of the first step that has them. Until then a class has no logit and no
-           prototype loss.
+        1. A class's prototypes are fitted to the labelled pixels of the first step after
+           ``ramp_start`` that has the class; theirs are fitted after a supervised epoch. Until
+           then a class has no logit and no prototype loss.
         2. Prototypes are means of unit vectors; the code averages unnormalised embeddings.
         3. The linear head is one 1x1 convolution on the embedding of the prototypes; in the code
-           it has two more layers of its own.
+           it has two more layers.
         4. The ramp also weighs the prototype loss on labelled pixels, so that weight 0 is
            supervised training.
-        5. The student's scans are also perturbed; one unlabelled batch is mixed with its own
-           neighbours; labelled and mixed images share a forward; boxes wrap along azimuth; a cell
-           of the grid gives a random pixel among its valid ones.
+        5. The student's scans are also perturbed, and mixed with their neighbours in the batch.
+           Labelled and mixed images share a forward. Boxes wrap along azimuth.
+        6. A cell of the grid gives a random one of its valid pixels.
     """
 
     Settings = PcrSettings
 
     def __init__(self, build_network: NetworkFactory, task: Task, settings: PcrSettings) -> None:
-        super().__init__(build_network, task, settings, settings.ema_momentum)
+        super().__init__(build_network, task, settings)
         self.head = PrototypeHead(
             task.num_classes,
             settings.prototypes,
             self.student.embedding_channels,
             settings.prototype_momentum,
         )
-        # Embedding (N,D) and labels (N,) of a batch's pixels, and how many of them, which come
-        # first, are labelled.
+        # Embedding (N,D) and labels (N,) of a batch's pixels, and the number of labelled ones,
+        # which come first.
         self._pixels: tuple[Tensor, Tensor, int] | None = None
         self._pixels_in_step: list[tuple[Tensor, Tensor, int]] = []
 
@@ -116,14 +114,14 @@ class Pcr(TeacherMethod[PcrSettings]):
         }
 
     def after_batch(self) -> None:
-        """Keep the pixels that the prototypes are to see."""
+        """Keep the pixels of the batch for the prototypes."""
         assert self._pixels is not None
         self._pixels_in_step.append(self._pixels)
         self._pixels = None
 
     @torch.no_grad()
     def after_step(self, context: StepContext) -> None:
-        """The teacher's average, and the prototypes."""
+        """Update the teacher and the prototypes."""
         super().after_step(context)
         kept, self._pixels_in_step = self._pixels_in_step, []
         if context.progress < self.settings.ramp_start:
@@ -134,7 +132,7 @@ class Pcr(TeacherMethod[PcrSettings]):
         self.head.initialise(pixels, labels, context.generator)
 
     def _mixed(self, unlabelled: Fields, generator: torch.Generator) -> Fields:
-        """The strong view, mixed with the neighbour's, with the teacher's pseudo-labels."""
+        """The strong views with the teacher's pseudo-labels, mixed with their neighbours."""
         confidence, pseudo_labels = self.teach(unlabelled["image"]).max(dim=1)
         scans = {**unlabelled, "confidence": confidence, "pseudo_labels": pseudo_labels}
         return self.cutmix(scans, generator)

@@ -1,7 +1,7 @@
-"""The strong perturbation: aligned with the pixels, drawn and applied on the device.
+"""The strong perturbation, drawn and applied on the device.
 
-It never moves a pixel, so a pseudo-label made on the weak view fits the strong one. Rotation and
-flip, which do move pixels, are drawn once per scan before the projection and shared by both views.
+It moves no pixel, so pseudo-labels of the weak view fit the strong one. Rotation and flip, which do
+move pixels, are drawn once per scan before the projection; both views share them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from rangeseg.methods.mixing import Fields, box_mask
 from rangeseg.settings import Settings
 
-# The jitter of one pixel also scales its step channels; the step to a jittered or dropped neighbour
-# is not measured again, so the steps get less noise than the ranges.
+# The jitter of a pixel also scales its step channels. Steps to jittered or dropped neighbours are
+# not measured again, so steps get less noise than ranges.
 METRIC_CHANNELS = ("range", "x", "y", "z", "range_step", "height_step")
-"""Channels in metres: scaling a ray's length scales them all."""
+"""Channels in metres, which scale with the length of the ray."""
 
 
 class PerturbationSettings(Settings):
-    """How strong the strong view is. Values are our choice for LiDAR; no paper gives them."""
+    """Strengths of the strong view; the values are our choice for LiDAR, not from a paper."""
 
-    scale: float = Field(default=0.05, ge=0, lt=1)  # range of a scan times 1 ± this
+    scale: float = Field(default=0.05, ge=0, lt=1)  # ranges of a scan times 1 ± this
     jitter: float = Field(default=0.002, ge=0)  # std of a pixel's relative range noise
     intensity_gain: float = Field(default=0.2, ge=0)  # std of log gain
     intensity_bias: float = Field(default=0.05, ge=0)  # std
@@ -35,8 +35,7 @@ class PerturbationSettings(Settings):
 class StrongPerturbation(nn.Module):
     """Makes the strong view of a batch.
 
-    A module without a state, so that what it knows of the channels moves to the device once: a
-    copy at each step would wait for the device.
+    It is a module, so that its constants move to the device once; it adds nothing to checkpoints.
 
     Args:
         settings: the strengths.
@@ -67,7 +66,7 @@ class StrongPerturbation(nn.Module):
     def forward(self, fields: Fields, generator: torch.Generator) -> Fields:
         """The strong view: ``image`` perturbed, ``valid`` without the dropped pixels.
 
-        Every other field is the same tensor; dropped pixels leave the losses through ``valid``.
+        Other fields stay the same tensors; ``valid`` takes dropped pixels out of the losses.
         """
         image, valid = fields["image"], fields["valid"]
         kept = valid & ~self._dropped(valid, generator)
@@ -115,15 +114,15 @@ class StrongPerturbation(nn.Module):
 
 
 def drop_channels(feature: Tensor, start: int, share: float, generator: torch.Generator) -> Tensor:
-    """Features of some scans with whole channels set to zero.
+    """Set whole channels of some scans' features to zero.
 
-    Those that are kept grow so that the mean over the draws stays.
+    The other channels are scaled up, so that the expected value stays.
 
     Args:
         feature: (B,C,h,w).
         start: scans before it keep all channels.
-        share: of the channels that are dropped, below 1.
-        generator: where they are drawn from, on the device of the feature.
+        share: of dropped channels, below 1.
+        generator: on the device of the feature.
 
     Reference:
         Yang et al. 2023, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic

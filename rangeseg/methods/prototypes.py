@@ -1,4 +1,4 @@
-"""A classifier of cosines: several prototypes a class, learnt without gradients."""
+"""A cosine classifier with several prototypes per class, learnt without gradients."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from rangeseg.system.distributed import all_reduce_sum
 
 TEMPERATURE = 0.1
 UNSEEN = -1e4
-"""The logit of a class without prototypes: no probability, and no NaN where no class has any."""
+"""The logit of a class without prototypes: probability 0, and no NaN if no class has any."""
 KMEANS_STEPS = 5
 SPREAD = 0.1
-"""How far from its class's mean direction a prototype begins."""
+"""Noise added to the class's mean direction, where its prototypes start."""
 
 
 class PrototypeHead(nn.Module):
-    """Logits are the cosine to a class's nearest prototype over the temperature .1.
+    """A logit is the cosine to the nearest prototype of a class, over the temperature.
 
     Args:
         num_classes: K.
         count: prototypes P of each class.
         channels: D of the embedding.
-        momentum: of the prototypes.
+        momentum: of a prototype's running mean.
     """
 
     prototypes: Tensor
@@ -45,18 +45,19 @@ class PrototypeHead(nn.Module):
         return torch.where(self.seen[:, None], cosines / TEMPERATURE, UNSEEN)
 
     def known(self, labels: Tensor) -> Tensor:
-        """Whether each label, of any shape, is of a class that has prototypes."""
+        """Whether the class of each label has prototypes; labels have any shape."""
         counts = labels != IGNORE
         return counts & self.seen[torch.where(counts, labels, 0).long()]
 
     @torch.no_grad()
     def update(self, embedding: Tensor, labels: Tensor) -> None:
-        """Move every prototype towards the mean direction of the pixels it is nearest to.
+        """Move every prototype towards the mean direction of its pixels.
+
+        A pixel belongs to the nearest prototype of its class.
 
         Args:
             embedding: (N,D).
-            labels: (N,) train ids; IGNORE and classes without prototypes count nowhere. Each
-                pixel goes to the nearest prototype of its own class.
+            labels: (N,) train ids; IGNORE and classes without prototypes count nowhere.
         """
         directions = F.normalize(embedding.float(), dim=1)
         labels = torch.where(self.known(labels), labels, IGNORE)
@@ -66,11 +67,10 @@ class PrototypeHead(nn.Module):
 
     @torch.no_grad()
     def initialise(self, embedding: Tensor, labels: Tensor, generator: torch.Generator) -> None:
-        """Give the classes that have none, and are there, their prototypes by k-means.
+        """Find the prototypes of present classes that have none, by k-means.
 
-        It begins from the class's mean direction plus noise, so that a class of fewer pixels than
-        prototypes repeats itself. It runs at each step whether a class is new or not: to ask
-        would wait for the device.
+        It starts from the class's mean direction plus noise, so that prototypes in excess of
+        pixels repeat. It runs at each step: asking for new classes would wait for the device.
 
         Args:
             embedding: (N,D) of labelled pixels.
@@ -81,7 +81,7 @@ class PrototypeHead(nn.Module):
         shape, device = self.prototypes.shape, directions.device
         whole = torch.zeros((shape[0], 1, shape[2]), device=device)
         sums, counts = _assign(directions, labels, whole)
-        # Summed, the noise is the same for all processes.
+        # The sum over processes is the same for all of them.
         noise = all_reduce_sum(torch.randn(shape, generator=generator, device=device))
         centres = F.normalize(F.normalize(sums, dim=2) + SPREAD * F.normalize(noise, dim=2), dim=2)
         for _ in range(KMEANS_STEPS):
@@ -93,7 +93,7 @@ class PrototypeHead(nn.Module):
 
 
 def _assign(directions: Tensor, labels: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums (K,P,D) and numbers (K,P,1) of the directions nearest to each centre of their class.
+    """Sum (K,P,D) and number (K,P,1) of the directions nearest to each centre of their class.
 
     Args:
         directions: (N,D), of length 1.

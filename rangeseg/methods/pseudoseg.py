@@ -22,42 +22,39 @@ from rangeseg.models import NetworkFactory
 from rangeseg.system.distributed import shared_divisor
 
 STAGES = 2
-"""How many of the deepest features the attention looks at."""
+"""Number of the deepest features that the attention sees."""
 
 
 class PseudoSegSettings(UnsupervisedSettings):
-    """The paper's values; windows and ``confidence`` are ours.
-
-    The classifier and the attention learn from labels from the first step on.
-    """
+    """The paper's values; ``windows`` and ``confidence`` are ours."""
 
     temperature: float = Field(default=0.5, gt=0, le=1)  # sharpens the pseudo-labels
-    confidence: float = Field(default=0.0, ge=0, le=1)  # below it a pseudo-label does not count
-    # Windows of azimuth an image, or a crop, is cut into; 8 are of 45° each where it is whole.
+    confidence: float = Field(default=0.0, ge=0, le=1)  # pseudo-labels below it do not count
+    # Windows of azimuth per image or crop: 8 windows of a whole scan have 45° each.
     windows: int = Field(default=8, ge=1)
 
 
 class PseudoSeg(Method[PseudoSegSettings]):
     """Pseudo-labels fused from the decoder and from class activation maps.
 
-    One network and no teacher: decoder and activation maps of the weak view, whose mistakes
-    differ, are averaged and sharpened into a soft label for the strong view.
+    One network without a teacher. Decoder and activation maps of the weak view make different
+    mistakes. Their sharpened average is a soft label for the strong view. The classifier and the
+    attention learn from labels from the first step on.
 
     Reference:
         Zou et al. 2021, "PseudoSeg: Designing Pseudo Labels for Semantic Segmentation", Sec. 3.
         Departures from the official code:
 
-        1. A whole scan holds nearly every class, so the classifier tells the classes of windows
-           of azimuth, and gates the activation maps in each. Where it finds none the decoder
-           alone makes the label. A class that is there but has no label in a window, as between
-           scribbles, is learnt as absent.
-        2. Both logits are divided by their root mean square over a scan's valid pixels, not over
-           the pixels of the whole batch; their mean over the classes, which no softmax sees and
-           which would only flatten the label, is taken off first.
-        3. The strong view is the perturbed scan; patches that drop out are the cutout.
-        4. Pseudo-labels are made in eval mode (theirs: only the activation maps); the labelled and
-           the strong images share a forward.
-        5. No class is a background whose map is what the others leave.
+        1. A whole scan holds nearly every class, so the classifier predicts the classes of windows
+           of azimuth, and each window has activation maps of its classes alone. Without any, the
+           decoder alone makes the label. A class without a label in a window is learnt as absent,
+           even between scribbles.
+        2. Both logits lose their mean over the classes, which no softmax sees. Then they are
+           divided by their root mean square over a scan's valid pixels, not over the batch.
+        3. The strong view is the perturbed scan; dropped patches are the cutout.
+        4. All pseudo-labels are made in eval mode; theirs only the activation maps. Labelled and
+           strong images share a forward.
+        5. No class is the background, whose map would be the remainder of the others.
     """
 
     Settings = PseudoSegSettings
@@ -101,7 +98,7 @@ class PseudoSeg(Method[PseudoSegSettings]):
         }
 
     def trained_networks(self) -> list[nn.Module]:
-        """The network, and the heads that only make pseudo-labels."""
+        """The network, and the heads for pseudo-labels."""
         return [self.student, self.cam]
 
     def pseudo_labels(self, scans: Fields) -> Tensor:
@@ -121,13 +118,13 @@ def fuse(
 ) -> Tensor:
     """The sharpened mean of two predictions on one scale.
 
-    The scale is the root mean square of both logits, without what is common to all classes.
+    The scale is the root mean square of both logits, after subtracting their mean over classes.
 
     Args:
         logits: (B,K,H,W) of the decoder.
         coarse: (B,K,H,W) of the activation maps.
-        covered: (B,1,1 or H,W) bool; elsewhere the decoder stands alone.
-        valid: (B,H,W) bool, over which the scale is taken.
+        covered: (B,1,1 or H,W) bool; elsewhere the decoder is used alone.
+        valid: (B,H,W) bool, the pixels that set the scale.
         temperature: below 1 sharpens.
 
     Returns:
@@ -143,7 +140,7 @@ def fuse(
 
 
 def window_loss(scores: Tensor, present: Tensor, known: Tensor) -> Tensor:
-    """Binary cross-entropy of the classes of windows: mean over classes and known windows.
+    """Binary cross-entropy of window classes: mean over classes and known windows.
 
     Args:
         scores: (B,K,n) logits.

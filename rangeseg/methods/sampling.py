@@ -12,14 +12,14 @@ def draw_classes(scores: Tensor, count: int, batch: int, generator: torch.Genera
 
     Args:
         scores: (K,).
-        count: classes a scan, at most K.
+        count: classes per scan, at most K.
         batch: scans B.
         generator: on the device of the scores.
 
     Returns:
         (B,count) int64.
     """
-    # The largest of scores plus Gumbel noise are a draw without replacement (Kool et al. 2019).
+    # The top scores plus Gumbel noise are a draw without replacement (Kool et al. 2019).
     uniform = torch.rand((batch, len(scores)), generator=generator, device=scores.device)
     gumbel = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
     return (scores + gumbel).topk(count, dim=1).indices
@@ -52,8 +52,8 @@ def stratified_pixels(
         generator: on the device of the mask.
 
     Returns:
-        Index (B,S) int64 of a pixel in the flattened image for each of the S cells, and (B,S)
-        bool: whether the cell holds a valid pixel at all.
+        Index (B,S) int64 of a pixel in the flattened image for each of S cells, and (B,S) bool:
+        whether the cell has a valid pixel.
     """
     batch, height, width = valid.shape
     cell_height, cell_width = -(-height // grid), -(-width // grid)

@@ -1,4 +1,4 @@
-"""Training on the labelled scans alone: the row every other one is compared with."""
+"""Training on the labelled scans alone: the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ class SupervisedSettings(Settings):
 class Supervised(Method[SupervisedSettings]):
     """Cross-entropy (and Lovász-softmax) on labelled scans.
 
-    With ``train.labelled: strong`` this is the control. What a semi-supervised method gains beyond
-    it is gained from the unlabelled scans, unless the method also learns labelled pixels in its
-    mixes or averages two networks.
+    With ``train.labelled: strong`` this is the control. A gain over it comes from the unlabelled
+    scans, unless a method also learns labelled pixels in its mixes or averages two networks.
     """
 
     Settings = SupervisedSettings

@@ -30,23 +30,24 @@ class UniMatchSettings(UnsupervisedSettings):
 class UniMatch(Method[UniMatchSettings]):
     """One network that learns its own confident pseudo-labels under three disturbances.
 
-    Two strong views of each unlabelled scan, each mixed with a box of its own, and the scan itself
-    with channels of the encoder's features dropped; the pseudo-labels are made on the scan itself.
+    The pseudo-labels are made on the unlabelled scan itself. They are learnt on two strong views,
+    each mixed by its own box, and on the scan itself with channels of its features dropped.
 
     Reference:
         Yang et al. 2023, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic
         Segmentation", Sec. 3. Departures from the official code:
-        1. The whole loss is twice theirs, because the supervised term has the weight 1 for every
-           method here; the ratios are kept: 1/4 for each strong view, 1/2 for the features.
-        2. Every pseudo-label is made in eval mode; theirs are only for the scan that is mixed in.
-        3. One unlabelled batch is mixed with its own neighbours instead of with a second batch.
-        4. Every strong view is mixed, with a box of half the area that wraps along azimuth; theirs
-           are mixed half of the time, with boxes of 2 to 40 % of a square image.
-        5. Features are dropped at every level the encoder has, not at two.
-        6. The strong views are disturbed along the rays, not in colour; the labelled scans are
+
+        1. The whole loss is twice theirs, because the supervised term has weight 1 in every method
+           here. The ratios stay: 1/4 for each strong view, 1/2 for the features.
+        2. Every pseudo-label is made in eval mode; theirs only for the scan that is mixed in.
+        3. Scans are mixed with their neighbours in the batch, not with a second batch.
+        4. Every strong view is mixed, by a box of half the area that wraps along azimuth. Theirs
+           are mixed half of the time, by boxes of 2 to 40 % of a square image.
+        5. Features are dropped at every level of the encoder, not at two.
+        6. The strong views are perturbed along the rays, not in colour. The labelled scans are
            those of the labelled view.
-        7. In the decoder the dropped features of the unlabelled scans replace the whole ones
-           instead of standing beside them; those of the labelled scans are not dropped.
+        7. The decoder sees the unlabelled scans with dropped features only; theirs also sees them
+           whole. Features of labelled scans are not dropped.
     """
 
     Settings = UniMatchSettings

@@ -14,7 +14,7 @@ from rangeseg.models.network import Network
 from rangeseg.settings import Settings
 
 MODELS: dict[str, Callable[[int, int, int], Network]] = {"fidnet": FIDNet, "cenet": CENet}
-"""Each is called with in_channels, num_classes and width."""
+"""Each takes in_channels, num_classes and width."""
 
 
 class ModelSettings(Settings):
@@ -35,7 +35,7 @@ def build_network(settings: ModelSettings, in_channels: int, num_classes: int) -
     """A newly initialised network.
 
     Args:
-        settings: its name and width.
+        settings: name and width.
         in_channels: channels C of the range image.
         num_classes: classes K.
 

@@ -9,13 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rangeseg.models.convolution import Conv2d
-
 
 class _PadAzimuth(torch.autograd.Function):
-    """Concatenation with a backward of its own.
+    """Concatenation with a hand-written backward.
 
-    Autograd's would fill and add one full-size tensor per slice: a quarter of the step on a CPU.
+    Autograd would fill and add one full-size tensor per slice: a quarter of the step on a CPU.
     """
 
     @staticmethod
@@ -34,10 +32,7 @@ class _PadAzimuth(torch.autograd.Function):
 
 
 class _CropAzimuth(torch.autograd.Function):
-    """A slice whose gradient keeps channels_last: autograd's would be written to a contiguous one.
-
-    Of the feature maps of full resolution, which the enlargement's backward would then read so.
-    """
+    """A slice whose gradient stays channels_last; autograd would make it contiguous."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, columns: int) -> Tensor:
@@ -58,7 +53,7 @@ def pad_azimuth(x: Tensor, columns: int) -> Tensor:
     return padded
 
 
-class AzimuthConv(Conv2d):
+class AzimuthConv(nn.Conv2d):
     """A 3x3 convolution without bias: circular along azimuth, zeros above and below."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -71,11 +66,11 @@ class AzimuthConv(Conv2d):
         return super().forward(pad_azimuth(x, 1))
 
 
-class _Shrink(Conv2d):
+class _Shrink(nn.Conv2d):
     """A 1x1 convolution of every other row and column."""
 
-    # PyTorch 2.13 on a CPU writes past its memory in the backward of a strided 1x1 convolution in
-    # channels_last with fewer channels; from here on it is sound, and faster than the slice.
+    # PyTorch 2.13 on a CPU corrupts memory in the backward of a strided 1x1 convolution: float32,
+    # channels_last, fewer channels than this. A slice avoids it, but takes up to 3.5 times as long.
     SOUND_CHANNELS = 16
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -91,17 +86,15 @@ class _Shrink(Conv2d):
 
 
 def upsample_azimuth(x: Tensor, factor: int) -> Tensor:
-    """Bilinear enlargement of (B,C,H,W) by a whole factor that wraps along azimuth.
+    """Enlarge (B,C,H,W) bilinearly by a whole factor, circular along azimuth.
 
-    Without the wrap the seam's columns would interpolate against themselves, and a rolled scan
-    would not give rolled logits.
+    So rolling a scan rolls its logits.
     """
     if factor == 1:
         return x
     padded = pad_azimuth(x, 1)
     if x.is_cuda and x.dtype == torch.bfloat16 and x.requires_grad:
-        # CUDA sums the gradient in the image's own type, and bfloat16 would keep 2 digits of the
-        # up to 256 summands.
+        # CUDA sums the gradient in the image's type; bfloat16 would keep 2 digits of 256 summands.
         padded = padded.float()
     enlarged = F.interpolate(padded, scale_factor=factor, mode="bilinear", align_corners=False)
     cropped: Tensor = _CropAzimuth.apply(enlarged, factor)  # type: ignore[no-untyped-call]
@@ -122,7 +115,7 @@ def leaky_relu() -> nn.Module:
 def conv1x1(in_channels: int, out_channels: int, bias: bool) -> nn.Sequential:
     """1x1 convolution, batch norm, LeakyReLU(.01)."""
     return nn.Sequential(
-        Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
+        nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
         nn.BatchNorm2d(out_channels),
         leaky_relu(),
     )
@@ -169,7 +162,7 @@ class BasicBlock(nn.Module):
 def residual_stages(
     in_channels: int, width: int, activation: Callable[[], nn.Module]
 ) -> nn.ModuleList:
-    """The four stages of a ResNet-34, all of one width; each but the first halves the size."""
+    """The four stages of a ResNet-34 with one width; each but the first halves the size."""
     stages = nn.ModuleList()
     for index, blocks in enumerate((3, 4, 6, 3)):
         stage = [BasicBlock(in_channels, width, 1 if index == 0 else 2, activation)]

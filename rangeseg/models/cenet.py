@@ -1,20 +1,18 @@
-"""CENet, the stronger of the two published range-view networks of this size."""
+"""CENet: a range-view network with 3x3 convolutions and auxiliary heads."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from rangeseg.models.blocks import conv3x3, residual_stages, upsample_azimuth
-from rangeseg.models.convolution import Conv2d
 from rangeseg.models.network import StagedNetwork
 
 
 class CENet(StagedNetwork):
     """CENet: 3x3 convolutions where FIDNet has 1x1, Hardswish, and auxiliary heads.
 
-    The stem sees a pixel's neighbours; the residual stages are FIDNet's; two 3x3 convolutions read
-    the stem and all stages at full resolution. Stages 2 to 4 also predict the classes by
-    themselves while training.
+    The stem sees a pixel's neighbours. The residual stages are FIDNet's. Two 3x3 convolutions read
+    the stem and all stages at full resolution. While training, stages 2 to 4 also predict classes.
 
     Args:
         in_channels: channels of the range image.
@@ -23,10 +21,12 @@ class CENet(StagedNetwork):
 
     Reference:
         Cheng, Han and Xiao 2022, "CENet: Toward Concise and Efficient LiDAR Semantic Segmentation
-        for Autonomous Driving", Sec. 3. Departures: (1) every padding and interpolation wraps
-        along azimuth, and (2) interpolation aligns pixel areas instead of corners, so that rolling
-        the scan by a multiple of 8 columns rolls the logits; (3) an auxiliary head classifies its
-        stage before the interpolation, with the same result for less work.
+        for Autonomous Driving", Sec. 3. Departures:
+
+        1. Every padding and interpolation wraps along azimuth. Interpolation aligns pixel areas
+           instead of corners. So rolling the scan by a multiple of 8 columns rolls the logits.
+        2. An auxiliary head classifies its stage before the interpolation: the same result for
+           less work.
     """
 
     def __init__(self, in_channels: int, num_classes: int, width: int = 128) -> None:
@@ -38,9 +38,9 @@ class CENet(StagedNetwork):
         )
         self.stages = residual_stages(width, width, nn.Hardswish)
         self.decoder = nn.Sequential(conv3x3(5 * width, 2 * width), conv3x3(2 * width, width))
-        self.classifier = Conv2d(width, num_classes, kernel_size=1)
+        self.classifier = nn.Conv2d(width, num_classes, kernel_size=1)
         self.auxiliary_classifiers = nn.ModuleList(
-            Conv2d(width, num_classes, kernel_size=1) for _ in range(3)
+            nn.Conv2d(width, num_classes, kernel_size=1) for _ in range(3)
         )
 
     def auxiliary(self, features: list[Tensor]) -> list[Tensor]:

@@ -7,16 +7,15 @@ from itertools import pairwise
 from torch import nn
 
 from rangeseg.models.blocks import conv1x1, leaky_relu, residual_stages
-from rangeseg.models.convolution import Conv2d
 from rangeseg.models.network import StagedNetwork
 
 
 class FIDNet(StagedNetwork):
     """FIDNet ResNet34-point.
 
-    A stem of 1x1 convolutions lifts every pixel like a point; four residual stages see its
-    neighbourhood; the decoder has no parameters but two 1x1 convolutions: it enlarges the stages
-    bilinearly and concatenates them.
+    A stem of 1x1 convolutions lifts every pixel like a point. Four residual stages see its
+    neighbourhood. The decoder enlarges the stages bilinearly and concatenates them; its only
+    parameters are two 1x1 convolutions.
 
     Args:
         in_channels: channels of the range image.
@@ -26,8 +25,8 @@ class FIDNet(StagedNetwork):
     Reference:
         Zhao et al. 2021, "FIDNet: LiDAR Point Cloud Semantic Segmentation with Fully
         Interpolation Decoding", Sec. III. Departures: every padding and interpolation wraps along
-        azimuth, and interpolation aligns pixel areas instead of corners, so that rolling the scan
-        by a multiple of 8 columns rolls the logits.
+        azimuth; interpolation aligns pixel areas instead of corners. So rolling the scan by a
+        multiple of 8 columns rolls the logits.
     """
 
     def __init__(self, in_channels: int, num_classes: int, width: int = 128) -> None:
@@ -40,7 +39,7 @@ class FIDNet(StagedNetwork):
         self.decoder = nn.Sequential(
             conv1x1(8 * width, 4 * width, bias=False), conv1x1(4 * width, width, bias=False)
         )
-        self.classifier = Conv2d(width, num_classes, kernel_size=1)
+        self.classifier = nn.Conv2d(width, num_classes, kernel_size=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -20,8 +20,8 @@ class Network(nn.Module, ABC):
     Attributes:
         feature_channels: channels of each of ``encode``'s features, shallow to deep.
         embedding_channels: channels of ``decode``'s embedding.
-        activation_checkpointing: while training, keep only what lies between the large parts and
-            compute the rest again for the backward: less memory, more time, the same gradients.
+        activation_checkpointing: while training, keep only the activations between the large parts
+            and compute the others again in the backward. Less memory, more time, equal gradients.
     """
 
     feature_channels: tuple[int, ...]
@@ -41,7 +41,7 @@ class Network(nn.Module, ABC):
         """Embedding -> logits (B,K,H,W)."""
 
     def auxiliary(self, features: list[Tensor]) -> list[Tensor]:
-        """Logits (B,K,H,W) of heads that only help the training; none unless a network says so."""
+        """Logits (B,K,H,W) of heads that only help the training; none unless overridden."""
         return []
 
     def forward(self, image: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Network(nn.Module, ABC):
         return self.classify(self.decode(self.encode(image)))
 
     def run_part(self, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """A large part of the network on its inputs, see ``activation_checkpointing``."""
+        """Run a large part of the network, see ``activation_checkpointing``."""
         if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
             return part(*inputs)
         output: Tensor = checkpoint(
@@ -63,7 +63,7 @@ class Network(nn.Module, ABC):
 
     @contextmanager
     def _second_time(self) -> Iterator[None]:
-        """Batch norms have counted this batch when it came first."""
+        """Keep the running statistics as they are: the first forward has counted this batch."""
         norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
         before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
         for norm in norms:
@@ -77,7 +77,7 @@ class Network(nn.Module, ABC):
 
 
 class StagedNetwork(Network):
-    """A stem, stages that each read the one before, and a decoder of all at full resolution."""
+    """A stem, stages in sequence, and a decoder that reads all of them at full resolution."""
 
     stem: nn.Module
     stages: nn.ModuleList

@@ -14,10 +14,10 @@ from rangeseg.datasets.split_files import fingerprint
 from rangeseg.datasets.splits import labelled_and_unlabelled
 from rangeseg.engine.checkpoint import Identity
 from rangeseg.engine.inference import Predictor
-from rangeseg.engine.trainer import class_weights
 from rangeseg.errors import ConfigError
 from rangeseg.methods import find_method
 from rangeseg.methods.base import Method, Task
+from rangeseg.methods.losses import class_weights
 from rangeseg.models import build_network
 from rangeseg.models.network import Network
 from rangeseg.runs.config import AnyConfig, RunConfig

@@ -23,11 +23,12 @@ from rangeseg.engine.evaluation import scans_to_evaluate, skipped_by_all
 from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.trainer import train
 from rangeseg.engine.validation import SPLIT, Validation, evenly_spaced, scans_to_validate
+from rangeseg.errors import ConfigError
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import begin, go_on, hold, is_begun, run_folder
 from rangeseg.runs.trained import evaluate_trained
-from rangeseg.system.device import resolved
+from rangeseg.system.device import has_bfloat16, resolved
 from rangeseg.system.distributed import check_batch_size, on_rank_zero
 
 _log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def train_run(
     Raises:
         ConfigError: the folder is not empty and ``resume`` is not set, or it was begun with other
             settings or scans, or another process trains in it; or the method has no
-            unlabelled scan to learn from.
+            unlabelled scan to learn from; or the device has no bfloat16.
         RangesegError: see ``train`` and ``evaluate``.
     """
     check_batch_size(config.train.batch_size)
@@ -104,8 +105,18 @@ def train_run(
 
 
 def _with_precision(config: RunConfig, device: torch.device) -> RunConfig:
-    """``auto`` resolved: a run goes on, and is compared, in the precision it was begun with."""
-    train = config.train.model_copy(update={"precision": resolved(config.train.precision, device)})
+    """Resolve ``auto``: a run is resumed, and compared, in the precision it was begun with.
+
+    Raises:
+        ConfigError: bfloat16 on a device without it.
+    """
+    precision = resolved(config.train.precision, device)
+    if precision == "bfloat16" and not has_bfloat16(device):
+        raise ConfigError(
+            f"train.precision=bfloat16, but this {device.type} has no bfloat16: set "
+            "train.precision=float32 for a new run, or resume on a device with bfloat16"
+        )
+    train = config.train.model_copy(update={"precision": precision})
     return config.model_copy(update={"train": train})
 
 

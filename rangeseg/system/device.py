@@ -14,10 +14,10 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` -> a device that is there.
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names.
 
     Raises:
-        ConfigError: no such device on this machine.
+        ConfigError: this machine has no such device.
     """
     if name == "auto":
         return _tuned(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -45,18 +45,17 @@ def _tuned(device: torch.device) -> torch.device:
 def make_deterministic() -> None:
     """Let a GPU add in a fixed order, so that a run can be repeated exactly.
 
-    Where an operation has no such form PyTorch warns of it. To be called before the first use of
-    the GPU.
+    Call it before the first use of the GPU. PyTorch warns of operations without such a form.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # All of it is written anyway.
+    # Every element is written anyway.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
 def device_name(device: torch.device) -> str:
-    """What results call a device: ``cpu``, or the GPU's own name."""
+    """The name of a device in results: ``cpu``, or the GPU's model."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -64,28 +63,31 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def to_device(module: AnyModule, device: torch.device) -> AnyModule:
-    """Move a module, its convolutions in channels_last: the layout both CPU and GPU prefer."""
+    """Move a module; its convolutions take channels_last, the layout CPU and GPU prefer."""
     module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
 
 def resolved(precision: Precision, device: torch.device) -> Precision:
-    """What ``auto`` is: bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
+    """The precision itself; for ``auto`` bfloat16 where the device has it, otherwise float32."""
     if precision != "auto":
         return precision
+    return "bfloat16" if has_bfloat16(device) else "float32"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively; elsewhere it is slower than float32."""
     if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:  # PyTorch's own question, which older releases lack
-        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        native = supported is not None and bool(supported())
-    return "bfloat16" if native else "float32"
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # older PyTorch lacks it
+    return supported is not None and bool(supported())
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a forward runs.
 
-    Weights are converted at each use: the cache of older PyTorch keeps what was converted without
-    gradients, and a network that first predicts and then learns would not learn.
+    Weights are converted at each use. The cache of older PyTorch keeps weights converted without
+    gradients: a network that first predicts and then learns would not learn.
     """
     enabled = resolved(precision, device) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)

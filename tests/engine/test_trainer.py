@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from rangeseg.cli import main
-from rangeseg.engine.trainer import class_weights
 from rangeseg.methods.ael import Ael
 
 
@@ -120,10 +119,3 @@ def test_without_tensorboard_it_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert train(tiny_config, tmp_path / "run", "--set", "train.tensorboard=true") == 2
     assert "pip install 'rangeseg[tensorboard]'" in capsys.readouterr().err
-
-
-def test_class_weights() -> None:
-    weights = class_weights(torch.tensor([0.64, 0.35, 0.01, 0.0]))
-    assert float(weights[2] / weights[0]) == pytest.approx(8.0)
-    assert weights[3] == weights[2]
-    assert float(weights[:3].mean()) == pytest.approx(1.0)

@@ -9,6 +9,7 @@ import torch
 from rangeseg.methods.losses import (
     SupervisedLoss,
     boundary_loss,
+    class_weights,
     lovasz_softmax,
     masked_cross_entropy,
     masked_squared_error,
@@ -180,6 +181,13 @@ def test_nothing_valid_is_a_finite_zero_with_a_zero_gradient(loss: str) -> None:
     assert float(value.detach()) == 0.0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def test_class_weights() -> None:
+    weights = class_weights(torch.tensor([0.64, 0.35, 0.01, 0.0]))
+    assert float(weights[2] / weights[0]) == pytest.approx(8.0)
+    assert weights[3] == weights[2]
+    assert float(weights[:3].mean()) == pytest.approx(1.0)
 
 
 def test_ramp() -> None:
