@@ -345,6 +345,11 @@ def test_a_run_stays_in_the_precision_it_was_begun_with(
     assert main([*words, "--resume"]) == 2
     assert "was begun with train.precision=float32, now it is bfloat16" in error_of(capsys)
     assert main([*words, "--resume", "--set", "train.precision=float32"]) == 0
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    in_bfloat16 = ["--set", "train.precision=bfloat16", "--out", str(tmp_path / "other")]
+    assert main([*words, *in_bfloat16]) == 2
+    assert "train.precision=bfloat16, but this cpu has no bfloat16" in error_of(capsys)
+    assert not (tmp_path / "other").exists()
     assert main(["evaluate", str(tmp_path / "run"), "--device", "cpu"]) == 0
 
 
