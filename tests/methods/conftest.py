@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from rangeseg.methods.base import StepContext, Task, TrainingBatch
+from rangeseg.methods import METHODS
+from rangeseg.methods.base import Method, StepContext, Task, TrainingBatch
 from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.blocks import AzimuthConv
 from rangeseg.models.cenet import CENet
@@ -21,6 +22,10 @@ NO_PERTURBATION = PerturbationSettings(
     scale=0, jitter=0, intensity_gain=0, intensity_bias=0, drop_intensity=0, drop_pixels=0,
     drop_patches=0,
 )  # fmt: skip
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def make_task(**changes: object) -> Task:
@@ -38,7 +43,7 @@ def make_task(**changes: object) -> Task:
 
 
 def make_batch(seed: int = 0, scans: int = 3, height: int = 16, width: int = 32) -> TrainingBatch:
-    g = torch.Generator().manual_seed(seed)
+    g = generator(seed)
 
     def fields() -> dict[str, torch.Tensor]:
         valid = torch.rand(scans, height, width, generator=g) < 0.8
@@ -54,7 +59,38 @@ def make_batch(seed: int = 0, scans: int = 3, height: int = 16, width: int = 32)
 
 
 def make_context(step: int = 90, steps: int = 100, seed: int = 0) -> StepContext:
-    return StepContext(step, steps, torch.Generator().manual_seed(seed))
+    return StepContext(step, steps, generator(seed))
+
+
+def settings_of(name: str, **changes: object):
+    """The settings of a method; a change that it does not know is left out."""
+    known = METHODS[name].Settings.model_fields
+    return METHODS[name].Settings(**{k: v for k, v in changes.items() if k in known})
+
+
+def make_method(
+    name: str, network: Callable[[], Network], task: dict | None = None, **changes: object
+) -> Method:
+    torch.manual_seed(0)
+    return METHODS[name](network, make_task(**(task or {})), settings_of(name, **changes)).train()
+
+
+UNDISTURBED = {"labelled": "plain", "perturbation": NO_PERTURBATION}
+"""Changes of the task: labelled scans as they are, and nothing perturbed."""
+
+
+def step(method: Method, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
+    """All that a step does but the optimiser's part; returns the losses."""
+    method.zero_grad()
+    losses = method(batch, context)
+    total(losses).backward()
+    method.after_batch()
+    method.after_step(context)
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
 
 
 def small_fidnet() -> Network:
@@ -85,6 +121,68 @@ class Layers(Network):
         return self.classifier(embedding)
 
 
+class Oracle(Layers):
+    """Sure of the class in the channel z where the channel y is 1, of nothing where it is 0.
+
+    What it predicts of a pixel depends on this pixel alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity(), len(CHANNELS))
+        self.scale = nn.Parameter(torch.tensor(1000.0))
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        y, z = embedding[:, 2:3], embedding[:, 3:4]
+        classes = torch.arange(CLASSES)[:, None, None]
+        return -self.scale * y * (z - classes).square()
+
+
+def readable(batch: TrainingBatch) -> TrainingBatch:
+    """The batch with classes that an Oracle reads, sure of two thirds; truth where it is sure."""
+    g = generator(1)
+    for fields in (batch.labelled, batch.unlabelled):
+        shape = fields["valid"].shape
+        classes = torch.randint(0, CLASSES, shape, generator=g)
+        sure = torch.rand(shape, generator=g) < 2 / 3
+        fields["image"][:, 2] = sure * fields["valid"]
+        fields["image"][:, 3] = classes * fields["valid"]
+        if "labels" in fields:
+            known = fields["valid"] & sure
+            fields["labels"] = torch.where(known, classes, 255).to(torch.uint8)
+    return batch
+
+
+@dataclass
+class Forward:
+    """One forward of a network."""
+
+    image: Tensor
+    features: list[Tensor]
+    decoded: list[Tensor]
+    embedding: Tensor
+    learning: bool
+
+
+def record(network: Network) -> list[Forward]:
+    """Every forward of the network from now on."""
+    forwards: list[Forward] = []
+    encode, decode = network.encode, network.decode
+    encoded: list[tuple[Tensor, list[Tensor]]] = []
+
+    def recorded_encode(image: Tensor) -> list[Tensor]:
+        encoded.append((image, encode(image)))
+        return encoded[-1][1]
+
+    def recorded_decode(features: list[Tensor]) -> Tensor:
+        embedding = decode(features)
+        forwards.append(Forward(*encoded[-1], features, embedding, torch.is_grad_enabled()))
+        return embedding
+
+    network.encode = recorded_encode  # type: ignore[method-assign]
+    network.decode = recorded_decode  # type: ignore[method-assign]
+    return forwards
+
+
 def three_layers() -> Network:
     """Context, batch norm and a non-linearity at the least cost."""
     layers = nn.Sequential(AzimuthConv(len(CHANNELS), 16), nn.BatchNorm2d(16), nn.ReLU())
@@ -94,9 +192,3 @@ def three_layers() -> Network:
 def pixelwise() -> Network:
     """A linear map of each pixel: it commutes with mixing."""
     return Layers(nn.Identity(), len(CHANNELS))
-
-
-@pytest.fixture
-def network() -> Callable[[], Network]:
-    torch.manual_seed(0)
-    return small_fidnet

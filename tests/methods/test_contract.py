@@ -7,30 +7,30 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
-from rangeseg.methods.base import Method, TeacherMethod, TrainingBatch
+from rangeseg.methods.base import Method, TeacherMethod
+from rangeseg.models.network import Network
 from rangeseg.system.device import autocast
 
 from .conftest import (
     CLASSES,
     NO_PERTURBATION,
+    Oracle,
     make_batch,
     make_context,
-    make_task,
+    make_method,
+    readable,
+    record,
     small_cenet,
     small_fidnet,
+    step,
     three_layers,
+    total,
 )
 
 Make = Callable[..., Method]
-
-
-def settings_of(name: str, **changes: object):
-    known = METHODS[name].Settings.model_fields
-    return METHODS[name].Settings(**{k: v for k, v in changes.items() if k in known})
 
 
 @pytest.fixture(params=sorted(METHODS))
@@ -41,19 +41,9 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def make(name: str) -> Make:
     def make(task: dict | None = None, **changes: object) -> Method:
-        torch.manual_seed(1)
-        changes = {"confidence": 0.0} | changes
-        method = METHODS[name](
-            small_fidnet, make_task(**(task or {})), settings_of(name, **changes)
-        )
-        method.train()
-        return method
+        return make_method(name, small_fidnet, task, **({"confidence": 0.0} | changes))
 
     return make
-
-
-def total(losses: dict[str, torch.Tensor]) -> torch.Tensor:
-    return torch.stack(list(losses.values())).sum()
 
 
 @pytest.mark.parametrize("labelled", ["plain", "strong"])
@@ -99,34 +89,99 @@ def test_a_batch_without_a_valid_pixel_is_a_finite_zero(make: Make) -> None:
         fields["valid"].zero_()
         fields["image"].zero_()
     method = make()
-    loss = total(method(batch, make_context()))
-    loss.backward()
-    assert float(loss.detach()) == 0.0
-    method.after_batch()
-    method.after_step(make_context())
+    assert float(total(step(method, batch, make_context()))) == 0.0
     state = [*method.state_dict().values(), *(p.grad for p in method.parameters())]
     assert all(torch.isfinite(t).all() for t in state if t is not None)
 
 
-def test_weight_0_is_supervised_training(name: str, make: Make) -> None:
-    """The unsupervised part may share batch norms, so the gradient's source is what is tested."""
-    if not METHODS[name].uses_unlabelled:
-        pytest.skip("no unsupervised part")
-    method = make(weight=0.0)
-    losses = method(make_batch(), make_context())
-    unsupervised = {k: float(v.detach()) for k, v in losses.items() if "supervised" not in k}
-    assert unsupervised
-    assert set(unsupervised.values()) == {0.0}
+def unsupervised(losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: loss for name, loss in losses.items() if "supervised" not in name}
 
 
-def test_the_unsupervised_gradient_reaches_the_student(name: str, make: Make) -> None:
+def test_the_unsupervised_loss_trains_the_student_and_its_weight_scales_it(
+    name: str, make: Make
+) -> None:
     if not METHODS[name].uses_unlabelled:
         pytest.skip("no unsupervised part")
     method = make()
-    losses = method(make_batch(), make_context())
-    unsupervised = [v for k, v in losses.items() if "supervised" not in k]
-    torch.stack(unsupervised).sum().backward()
+    losses = unsupervised(method(make_batch(), make_context()))
+    total(losses).backward()
     assert any(p.grad is not None and p.grad.any() for p in method.student.parameters())
+    for weight in (0.0, 0.5):
+        own = unsupervised(make(weight=weight)(make_batch(), make_context()))
+        default = method.settings.weight
+        for term, loss in losses.items():
+            torch.testing.assert_close(own[term] * default, loss * weight, msg=term)
+
+
+# With labelled pixels in the same term, or without a threshold.
+BEYOND_CONFIDENCE = {"lasermix": {"mix", "consistency"}, "exchange_mix": {"mix"}}
+
+
+def test_unsure_pseudo_labels_teach_nothing(name: str, make: Make) -> None:
+    """A threshold of 1 is above every prediction."""
+    if "confidence" not in METHODS[name].Settings.model_fields:
+        pytest.skip("no threshold")
+    method = make(confidence=1.0)
+    step(method, make_batch(), make_context())  # what the first step begins, the second one uses
+    losses = unsupervised(method(make_batch(), make_context()))
+    left = {term for term, loss in losses.items() if float(loss.detach()) != 0.0}
+    assert left == BEYOND_CONFIDENCE.get(name, set())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("labelled", ["plain", "strong"])
+def test_a_pixel_keeps_its_label_and_confidence(name: str, labelled: str, seed: int) -> None:
+    """Each network reads the truth off each pixel, so that only a wrong target has a loss."""
+    if name == "pseudoseg":
+        pytest.skip("its labels depend on a window, and it moves no pixel")
+    settings = {
+        "confidence": 0.9, "confidence_mode": "per_pixel", "loss": "cross_entropy",
+        "feature_dropout": 0.0, "paste_probability": 1.0,
+    }  # fmt: skip
+    task = {"labelled": labelled, "perturbation": NO_PERTURBATION}
+    method = make_method(name, Oracle, task, **settings)
+    losses = method(readable(make_batch(seed)), make_context(seed=seed))
+    for term, loss in losses.items():
+        assert float(loss.detach()) == pytest.approx(0.0, abs=1e-6), term
+
+
+def test_only_valid_pixels_are_learnt(name: str) -> None:
+    """After perturbing and mixing, too: the last channel says which pixels are valid."""
+    method = make_method(name, three_layers, confidence=0.0)
+    networks = [network for network in method.trained_networks() if isinstance(network, Network)]
+    forwards = [record(network) for network in networks]
+    step(method, make_batch(), make_context())  # what the first step begins, the second one uses
+    for recorded in forwards:
+        recorded.clear()
+    losses = method(make_batch(), make_context())
+    learnt = [f for recorded in forwards for f in recorded if f.learning]
+    assert learnt
+    for forward in learnt:
+        forward.embedding.retain_grad()
+    total(losses).backward()
+    for forward in learnt:
+        valid = forward.image[:, -1:] != 0
+        assert (~valid).any()
+        assert forward.embedding.grad is not None
+        assert forward.embedding.grad.any()
+        assert not (forward.embedding.grad * ~valid).any()
+
+
+def test_who_predicts_pseudo_labels_is_in_eval_mode(make: Make) -> None:
+    """And so leaves the running statistics alone."""
+    method = make()
+    modes = set()
+
+    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        modes.add((torch.is_grad_enabled(), layer.training))
+
+    for module in method.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(note)
+    method(make_batch(), make_context())
+    assert modes <= {(True, True), (False, False)}
+    assert all(m.training for network in method.trained_networks() for m in network.modules())
 
 
 def test_a_teacher_gets_no_gradient_and_stays_in_eval_mode(make: Make) -> None:
@@ -138,39 +193,6 @@ def test_a_teacher_gets_no_gradient_and_stays_in_eval_mode(make: Make) -> None:
     assert all(p.grad is None for p in method.teacher.parameters())
     assert not any(m.training for m in method.teacher.modules())
     assert any(m.training for m in method.student.modules())
-
-
-class Readings(TorchDispatchMode):
-    """Notes the operations whose result the host must wait for on an accelerator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
-        name = operation.overloadpacket.__name__
-        indices = arguments[1] if name.startswith("index") and len(arguments) > 1 else ()
-        indices = indices if isinstance(indices, list) else ()
-        if name in ("_local_scalar_dense", "nonzero", "masked_select") or any(
-            i is not None and i.dtype == torch.bool for i in indices
-        ):
-            self.names.append(name)
-        return operation(*arguments, **(named or {}))
-
-
-def test_no_step_waits_for_the_device(make: Make) -> None:
-    method, batch, context = make(), make_batch(), make_context()
-    with Readings() as readings:
-        total(method(batch, context)).backward()
-        method.after_batch()
-        method.after_step(context)
-    assert readings.names == []
-
-
-def test_what_a_method_holds_moves_with_it(make: Make) -> None:
-    """A tensor that is no buffer would be copied to the device, and waited for, at each step."""
-    for module in make().modules():
-        assert not [name for name, value in vars(module).items() if torch.is_tensor(value)]
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -186,52 +208,37 @@ def test_pseudo_labels_carry_class_weights_only_if_asked(
         for weights in ([1.0, 1.0, 1.0, 1.0], [5.0, 1.0, 1.0, 0.2])
     )
     changed = set()
-    for step in (90, 91):  # what the first step begins, the second one uses
-        a, b = (method(make_batch(), make_context(step)) for method in (even, uneven))
+    for number in (90, 91):  # what the first step begins, the second one uses
+        a, b = (step(method, make_batch(), make_context(number)) for method in (even, uneven))
         changed |= {k for k in a if not torch.isclose(a[k], b[k], rtol=1e-3)}
-        for method in (even, uneven):
-            method.after_batch()
-            method.after_step(make_context(step))
     truth = {k for k in a if "supervised" in k and not k.endswith("windows")}
     assert truth <= changed
     assert bool({k for k in changed if "supervised" not in k}) == asked
 
 
-def test_every_network_is_in_the_state(name: str, make: Make) -> None:
-    method = make()
-    torch.manual_seed(99)
-    other = METHODS[name](small_fidnet, make_task(), settings_of(name))
-    other.load_state_dict(method.state_dict())
-    image = make_batch().labelled["image"]
-    assert torch.equal(method.predictor().eval()(image), other.predictor().eval()(image))
-
-
 def test_bfloat16_trains(make: Make) -> None:
     method = make()
-    for step in (90, 91):  # what the first step begins, the second one uses
+    for number in (90, 91):  # what the first step begins, the second one uses
         with autocast(torch.device("cpu"), "bfloat16"):
             assert torch.is_autocast_enabled("cpu")
             assert not torch.is_autocast_cache_enabled()
-            losses = method(make_batch(), make_context(step))
+            losses = method(make_batch(), make_context(number))
         assert all(torch.isfinite(v) for v in losses.values())
         method.zero_grad()
         total(losses).backward()
         learnt = [p for p in method.parameters() if p.requires_grad]
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learnt)
         method.after_batch()
-        method.after_step(make_context(step))
+        method.after_step(make_context(number))
 
 
 def train_steps(method: Method, steps: range) -> None:
-    for step in steps:
-        method.zero_grad()
-        total(method(make_batch(step), make_context(step, 8, seed=step))).backward()
+    for number in steps:
+        step(method, make_batch(number), make_context(number, 8, seed=number))
         with torch.no_grad():
             for parameter in method.parameters():
                 if parameter.grad is not None:
                     parameter -= 0.05 * parameter.grad
-        method.after_batch()
-        method.after_step(make_context(step, 8, seed=step))
 
 
 def test_a_resumed_training_goes_on_bit_for_bit(make: Make) -> None:
@@ -255,18 +262,12 @@ def test_it_learns_a_tiny_set(name: str) -> None:
         fields["image"][:, 3] = (truth.float() - 1.5) * fields["valid"]
         if "labels" in fields:
             fields["labels"] = torch.where(fields["valid"], truth, 255).to(torch.uint8)
-    torch.manual_seed(0)
-    task = make_task(perturbation=NO_PERTURBATION)
-    method = METHODS[name](three_layers, task, settings_of(name, ramp_start=0.2, ramp_length=0.2))
-    method.train()
+    task = {"perturbation": NO_PERTURBATION}
+    method = make_method(name, three_layers, task, ramp_start=0.2, ramp_length=0.2)
     optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
-    for step in range(80):
-        loss = total(method(batch, make_context(step, 80, seed=step)))
-        optimiser.zero_grad()
-        loss.backward()
+    for number in range(80):
+        step(method, batch, make_context(number, 80, seed=number))
         optimiser.step()
-        method.after_batch()
-        method.after_step(make_context(step, 80))
     if isinstance(method, TeacherMethod):  # 80 steps are short for an average over 100
         method.teacher.load_state_dict(method.student.state_dict())
     with torch.no_grad():
@@ -277,8 +278,7 @@ def test_it_learns_a_tiny_set(name: str) -> None:
 
 
 def test_auxiliary_heads_learn_from_labelled_scans_alone(name: str) -> None:
-    torch.manual_seed(0)
-    method = METHODS[name](small_cenet, make_task(), settings_of(name, confidence=0.0)).train()
+    method = make_method(name, small_cenet, confidence=0.0)
     losses = method(make_batch(), make_context())
     trained = [(n, p) for n, p in method.named_parameters() if p.requires_grad]
     heads = [p for n, p in trained if "auxiliary_classifiers" in n]
@@ -291,8 +291,7 @@ def test_auxiliary_heads_learn_from_labelled_scans_alone(name: str) -> None:
 
 
 def test_the_supervised_term_is_the_sum_over_all_heads_on_the_labelled_scans() -> None:
-    torch.manual_seed(0)
-    method = METHODS["supervised"](small_cenet, make_task(), settings_of("supervised")).train()
+    method = make_method("supervised", small_cenet)
     batch = make_batch()
     assert batch.unlabelled is not None
     labelled, network = batch.labelled, method.student
@@ -311,18 +310,17 @@ def test_the_supervised_term_is_the_sum_over_all_heads_on_the_labelled_scans() -
 @pytest.mark.filterwarnings("ignore:Grad strides do not match bucket view strides:UserWarning")
 def test_it_trains_wrapped_for_several_processes(name: str, tmp_path: Path) -> None:
     """The wrapper refuses the step after one in which a parameter had no part in the losses."""
-    torch.manual_seed(0)
-    settings = settings_of(name, ramp_start=0.5)  # steps without and with the unsupervised loss
-    method = METHODS[name](small_cenet, make_task(), settings).train()
+    # Steps without and with the unsupervised loss.
+    method = make_method(name, small_cenet, ramp_start=0.5)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
     )
     try:
         wrapped = nn.parallel.DistributedDataParallel(method)
-        for step in (10, 11, 90, 91):
-            total(wrapped(make_batch(step), make_context(step))).backward()
+        for number in (10, 11, 90, 91):
+            total(wrapped(make_batch(number), make_context(number))).backward()
             method.after_batch()
-            method.after_step(make_context(step))
+            method.after_step(make_context(number))
         # As the last owner of the group it would wait for a thread that waits for Python.
         del wrapped
     finally:
@@ -332,17 +330,3 @@ def test_it_trains_wrapped_for_several_processes(name: str, tmp_path: Path) -> N
 def test_unknown_method_lists_the_options() -> None:
     with pytest.raises(ConfigError, match=r"unknown method 'cutmix'.*cps, cutmix_seg"):
         find_method("cutmix")
-
-
-def test_unlabelled_fields_are_all_a_method_needs(make: Make) -> None:
-    """Nothing of an unlabelled scan but image and valid is there to be used."""
-    batch = make_batch()
-    assert batch.unlabelled is not None
-    assert set(batch.unlabelled) == {"image", "valid"}
-    make()(TrainingBatch(batch.labelled, batch.unlabelled), make_context())
-
-
-def test_networks_are_initialised_apart(network: Callable[[], nn.Module]) -> None:
-    method = METHODS["cps"](network, make_task(), settings_of("cps"))
-    first, second = method.trained_networks()
-    assert not torch.equal(next(first.parameters()), next(second.parameters()))

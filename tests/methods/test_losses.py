@@ -86,12 +86,6 @@ def test_lovasz_equals_the_papers_algorithm() -> None:
     assert float(lovasz_softmax(logits, labels, valid)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_perfect_logits_have_no_lovasz_loss() -> None:
-    _, labels, valid = draw()
-    sure = torch.nn.functional.one_hot((labels % 255).long() % K, K).movedim(3, 1) * 100.0
-    assert float(lovasz_softmax(sure, labels, valid)) == pytest.approx(0, abs=1e-6)
-
-
 def naive_boundary(share: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """(H,W): what each pixel's share exceeds the least one of its 3x3 neighbourhood by."""
     height, width = share.shape
@@ -132,9 +126,10 @@ def test_boundaries_wrap_along_azimuth() -> None:
     torch.testing.assert_close(boundary_loss(logits, labels, valid), rolled)
 
 
-def test_perfect_logits_have_no_boundary_loss_and_flat_ones_all_of_it() -> None:
+def test_perfect_logits_have_no_loss_and_flat_ones_all_of_the_boundary_loss() -> None:
     _, labels, valid = draw()
     sure = torch.nn.functional.one_hot((labels % 255).long() % K, K).movedim(3, 1) * 100.0
+    assert float(lovasz_softmax(sure, labels, valid)) == pytest.approx(0, abs=1e-6)
     assert float(boundary_loss(sure, labels, valid)) == pytest.approx(0, abs=1e-6)
     assert float(boundary_loss(torch.zeros_like(sure), labels, valid)) == pytest.approx(1)
 

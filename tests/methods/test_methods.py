@@ -1,61 +1,66 @@
-"""What is particular to one method."""
+"""What is particular to a small method, or to a few."""
 
 import copy
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
-from rangeseg.methods.cps import Cps, CpsSettings
-from rangeseg.methods.cutmix_seg import CutMixSeg, CutMixSegSettings
-from rangeseg.methods.mean_teacher import MeanTeacher, MeanTeacherSettings
-from rangeseg.methods.supervised import Supervised, SupervisedSettings
 
 from .conftest import (
-    NO_PERTURBATION,
+    CLASSES,
+    UNDISTURBED,
+    generator,
     make_batch,
     make_context,
-    make_task,
+    make_method,
     pixelwise,
+    record,
+    settings_of,
+    small_cenet,
     small_fidnet,
+    step,
 )
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_pixelwise_network_is_consistent_under_every_mask(seed: int) -> None:
-    """Mixing and predicting commute, so any misalignment of image and target shows."""
-    torch.manual_seed(seed)
-    task = make_task(perturbation=NO_PERTURBATION)
-    method = CutMixSeg(pixelwise, task, CutMixSegSettings(confidence=0.0))
-    loss = method(make_batch(seed), make_context(seed=seed))["consistency"]
-    assert float(loss.detach()) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_mean_teacher_is_consistent_with_itself_without_perturbation() -> None:
-    task = make_task(perturbation=NO_PERTURBATION)
-    method = MeanTeacher(pixelwise, task, MeanTeacherSettings())
-    loss = method(make_batch(), make_context())["consistency"]
-    assert float(loss.detach()) == pytest.approx(0.0, abs=1e-12)
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("ael", {"min_area": 0}), ("cutmix_seg", {"confidence": -0.1}),
+        ("exchange_mix", {"confidence": 1.1}), ("exchange_mix", {"feature_dropout": 1}),
+        ("lasermix", {"consistency": -1}), ("lasermix", {"ema_momentum": 1}),
+        ("mean_teacher", {"ramp_start": 1.1}), ("pcr", {"prototypes": 0}),
+        ("pseudoseg", {"temperature": 0}), ("unimatch", {"weight": -1}),
+    ],
+)  # fmt: skip
+def test_settings_are_checked(name: str, wrong: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        settings_of(name, **wrong)
 
 
 def test_cutmix_mixes() -> None:
     """With real context the mixed student differs from the mixed teacher."""
-    task = make_task(perturbation=NO_PERTURBATION)
-    method = CutMixSeg(small_fidnet, task, CutMixSegSettings(confidence=0.0)).train()
+    method = make_method("cutmix_seg", small_fidnet, UNDISTURBED, confidence=0.0)
     assert float(method(make_batch(), make_context())["consistency"].detach()) > 1e-4
 
 
 def test_labelled_partner_brings_its_truth_where_it_is_known() -> None:
-    task = make_task(perturbation=NO_PERTURBATION)
-    method = CutMixSeg(pixelwise, task, CutMixSegSettings(partner="labelled"))
-    labelled = make_batch().labelled
-    teacher = method._truth(labelled)["teacher"]
-    known = labelled["labels"] != 255
-    assert torch.equal(teacher.sum(1) == 1, known)
-    assert torch.equal(teacher.argmax(1)[known], labelled["labels"][known].long())
-    loss = method(make_batch(), make_context())["consistency"]
-    assert float(loss.detach()) > 0
+    """The target of a pixel taken from a labelled scan is its truth; ignored ones do not count."""
+    method = make_method("cutmix_seg", pixelwise, UNDISTURBED, partner="labelled", confidence=0.0)
+    batch = make_batch()
+    forwards = record(method.student)
+    loss = method(batch, make_context())["consistency"]
+    labelled, mixed = batch.labelled, forwards[-1].image[3:]
+    donor = {name: field.roll(1, 0) for name, field in labelled.items()}
+    taken = (mixed == donor["image"]).all(1) & donor["valid"]
+    known = taken & (donor["labels"] != 255)
+    assert 0 < int(known.sum()) < int(taken.sum())
+    truth = F.one_hot(torch.where(known, donor["labels"], 0).long(), CLASSES).movedim(3, 1)
+    error = (method.student(mixed).softmax(1) - truth).square().sum(1)[known].sum()
+    counts = int((mixed[:, -1] != 0).sum()) - int((taken & ~known).sum())
+    torch.testing.assert_close(loss / method.settings.weight, error / counts)
 
 
 def test_batch_confidence_is_one_scalar_and_pixel_confidence_a_choice() -> None:
@@ -77,41 +82,33 @@ def test_batch_confidence_is_one_scalar_and_pixel_confidence_a_choice() -> None:
 
 
 def test_ema_of_a_constant_student() -> None:
-    """t_n = s + a^n (t_0 - s), after the warm-up."""
-    method = MeanTeacher(pixelwise, make_task(), MeanTeacherSettings(ema_momentum=0.9))
-    with torch.no_grad():
-        for parameter in method.teacher.parameters():
-            parameter.add_(1.0)
-    for step in range(100, 105):
-        method.after_step(make_context(step, 200))
-    for s, t in zip(method.student.parameters(), method.teacher.parameters(), strict=True):
-        torch.testing.assert_close(t, s + 0.9**5)
-
-
-def test_ema_warms_up_from_an_exact_copy() -> None:
-    method = MeanTeacher(pixelwise, make_task(), MeanTeacherSettings())
-    with torch.no_grad():
-        for parameter in method.student.parameters():
-            parameter.add_(1.0)
-    method.after_step(make_context(0, 200))
-    for s, t in zip(method.student.parameters(), method.teacher.parameters(), strict=True):
-        torch.testing.assert_close(t, s)
+    """t_n = s + a^n (t_0 - s); in the first step, of the warm-up, the teacher is the student."""
+    method = make_method("mean_teacher", pixelwise, ema_momentum=0.9)
+    for steps, factor in ((range(100, 105), 0.9**5), (range(1), 0.0)):
+        for teacher, student in zip(
+            method.teacher.parameters(), method.student.parameters(), strict=True
+        ):
+            teacher.data = student.data + 1.0
+        for number in steps:
+            method.after_step(make_context(number, 200))
+        for s, t in zip(method.student.parameters(), method.teacher.parameters(), strict=True):
+            torch.testing.assert_close(t, s + factor)
 
 
 def test_ema_averages_float_buffers_and_copies_integers() -> None:
-    method = MeanTeacher(small_fidnet, make_task(), MeanTeacherSettings(ema_momentum=0.5)).train()
-    method(make_batch(), make_context())
-    norms = [m for m in method.student.modules() if isinstance(m, nn.BatchNorm2d)]
-    theirs = [m for m in method.teacher.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = theirs[0].running_mean.clone()
-    method.after_step(make_context(100, 200))
-    torch.testing.assert_close(theirs[0].running_mean, (before + norms[0].running_mean) / 2)
-    assert theirs[0].num_batches_tracked == norms[0].num_batches_tracked == 1
+    method = make_method("mean_teacher", small_fidnet, ema_momentum=0.5)
+    student, teacher = (
+        next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+        for network in (method.student, method.teacher)
+    )
+    before = teacher.running_mean.clone()
+    step(method, make_batch(), make_context(100, 200))
+    torch.testing.assert_close(teacher.running_mean, (before + student.running_mean) / 2)
+    assert teacher.num_batches_tracked == student.num_batches_tracked == 1
 
 
-def test_swapping_the_networks_of_cps_swaps_its_losses() -> None:
-    torch.manual_seed(0)
-    method = Cps(small_fidnet, make_task(), CpsSettings()).train()
+def test_the_networks_of_cps_differ_and_swapping_them_swaps_its_losses() -> None:
+    method = make_method("cps", small_fidnet)
     swapped = copy.deepcopy(method)
     swapped.student, swapped.second = swapped.second, swapped.student
     a = method(make_batch(), make_context())
@@ -119,41 +116,88 @@ def test_swapping_the_networks_of_cps_swaps_its_losses() -> None:
     for kind in ("supervised", "cross"):
         torch.testing.assert_close(a[f"{kind}_first"], b[f"{kind}_second"])
         torch.testing.assert_close(a[f"{kind}_second"], b[f"{kind}_first"])
+        assert not torch.isclose(a[f"{kind}_first"], a[f"{kind}_second"])
 
 
 @pytest.mark.parametrize("cutmix", [True, False])
-def test_a_cross_loss_trains_one_network_only(cutmix: bool) -> None:
-    method = Cps(small_fidnet, make_task(), CpsSettings(cutmix=cutmix)).train()
-    method(make_batch(), make_context())["cross_first"].backward()
+def test_a_cross_loss_trains_one_network_with_the_labels_of_the_other(cutmix: bool) -> None:
+    method = make_method("cps", pixelwise, UNDISTURBED, cutmix=cutmix)
+    forwards = record(method.student)
+    loss = method(make_batch(), make_context())["cross_first"]
+    loss.backward()
     assert any(p.grad is not None and p.grad.any() for p in method.student.parameters())
     assert all(p.grad is None for p in method.second.parameters())
-
-
-def test_pseudo_labels_of_cps_leave_the_batch_norms_alone() -> None:
-    method = Cps(small_fidnet, make_task(), CpsSettings()).train()
-    before = copy.deepcopy(method.state_dict())
-    method._with_predictions(make_batch().unlabelled)
-    assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
-    assert method.student.training
+    image = next(f.image for f in forwards if f.learning)[3 if cutmix else 0 :]
+    each = F.cross_entropy(method.student(image), method.second(image).argmax(1), reduction="none")
+    torch.testing.assert_close(loss, each[image[:, -1] != 0].mean())
 
 
 def test_the_average_of_cps_is_the_mean_probability() -> None:
-    torch.manual_seed(0)
-    method = Cps(small_fidnet, make_task(), CpsSettings(predictor="average")).eval()
+    method = make_method("cps", small_fidnet, predictor="average").eval()
     image = make_batch().labelled["image"]
     mean = (method.student(image).softmax(1) + method.second(image).softmax(1)) / 2
     torch.testing.assert_close(method.predictor()(image).softmax(1), mean)
-    first = Cps(small_fidnet, make_task(), CpsSettings())
+    first = make_method("cps", small_fidnet)
     assert first.predictor() is first.student
+
+
+@pytest.mark.parametrize("name", ["lasermix", "exchange_mix"])
+def test_both_mixes_together_hold_every_pixel_once(name: str) -> None:
+    method, batch = make_method(name, pixelwise, UNDISTURBED), make_batch()
+    assert batch.unlabelled is not None
+    forwards = record(method.student)
+    method(batch, make_context())
+    images = forwards[-1].image  # labelled scans first; then mixed and whole ones
+    first, second = images[{"lasermix": slice(6, 12), "exchange_mix": slice(3, 9)}[name]].chunk(2)
+    a, b = batch.unlabelled["image"], batch.labelled["image"]
+    from_a = torch.isclose(first, a, atol=1e-5).all(1, keepdim=True)
+    torch.testing.assert_close(torch.where(from_a, a, b), first)
+    torch.testing.assert_close(torch.where(from_a, b, a), second)
+    assert 0.3 < float(from_a.float().mean()) < 0.7
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("name", ["unimatch", "exchange_mix"])
+def test_unlabelled_scans_are_learnt_whole(name: str, confidence: float) -> None:
+    """Only confident pixels count, and all valid ones divide."""
+    method = make_method(
+        name, pixelwise, UNDISTURBED, confidence=confidence, feature_dropout=0.0
+    )  # fmt: skip
+    unlabelled = make_batch().unlabelled
+    assert unlabelled is not None
+    loss = method(make_batch(), make_context())["feature"]
+    logits = method.student(unlabelled["image"])
+    sure, classes = logits.softmax(1).max(1)
+    own = F.cross_entropy(logits, classes, reduction="none")
+    kept = unlabelled["valid"] & (sure >= confidence)
+    torch.testing.assert_close(loss, 0.5 * (own * kept).sum() / unlabelled["valid"].sum())
+    assert (float(loss.detach()) > 0) == (confidence < 1)
+
+
+@pytest.mark.parametrize("network", [small_fidnet, small_cenet])
+@pytest.mark.parametrize("name", ["unimatch", "exchange_mix"])
+def test_only_whole_unlabelled_scans_lose_channels_of_every_feature(name: str, network) -> None:
+    method = make_method(name, network)
+    forwards = record(method.student)
+    method(make_batch(), make_context())
+    forward = next(f for f in forwards if f.learning)
+    whole = slice(-3, None)  # the last scans of the batch
+    gone = []
+    for before, after in zip(forward.features, forward.decoded, strict=True):
+        torch.testing.assert_close(after[:-3], before[:-3])
+        zero = (after[whole] == 0).all(3).all(2)
+        torch.testing.assert_close(after[whole][~zero], 2 * before[whole][~zero])
+        gone.append(zero.flatten())
+    assert len(gone) == 5
+    assert 0.3 < float(torch.cat(gone).float().mean()) < 0.7
 
 
 def test_the_strong_branch_mixes_labelled_scans_and_the_plain_one_does_not() -> None:
     labelled = make_batch().labelled
-    plain = Supervised(pixelwise, make_task(labelled="plain"), SupervisedSettings())
-    assert plain.labelled_view(labelled, torch.Generator()) is labelled
-    task = make_task(labelled="strong", perturbation=NO_PERTURBATION)
-    strong = Supervised(pixelwise, task, SupervisedSettings())
-    view = strong.labelled_view(labelled, torch.Generator().manual_seed(0))
+    plain = make_method("supervised", pixelwise, UNDISTURBED)
+    assert plain.labelled_view(labelled, generator()) is labelled
+    strong = make_method("supervised", pixelwise, UNDISTURBED | {"labelled": "strong"})
+    view = strong.labelled_view(labelled, generator())
     own = torch.isclose(view["image"], labelled["image"], atol=1e-5).all(1)
     partners = torch.isclose(view["image"], labelled["image"].roll(1, 0), atol=1e-5).all(1)
     assert (own | partners).all()

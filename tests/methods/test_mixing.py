@@ -13,11 +13,9 @@ from rangeseg.methods.mixing import (
     three_box_mask,
 )
 
+from .conftest import generator
+
 SHAPES = [(64, 64, 2048), (64, 32, 1024), (64, 32, 128)]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -21,15 +21,21 @@ from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.models.network import Network
 from rangeseg.system.device import to_device
 
-from .conftest import make_batch, make_context, make_task, small_fidnet, three_layers
+from .conftest import (
+    make_batch,
+    make_context,
+    make_method,
+    small_fidnet,
+    three_layers,
+    total,
+)
 
 ELSEWHERE = torch.device("meta")
 
 
 @pytest.fixture(params=sorted(METHODS))
 def method(request: pytest.FixtureRequest) -> Method[Any]:
-    made = METHODS[request.param](small_fidnet, make_task(), METHODS[request.param].Settings())
-    return to_device(made, torch.device("cpu")).train()
+    return to_device(make_method(request.param, small_fidnet), torch.device("cpu"))
 
 
 def moved(batch: TrainingBatch, change: Callable[[torch.Tensor], torch.Tensor]) -> TrainingBatch:
@@ -55,7 +61,7 @@ def drawn_there(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
 
 
 class OnTheHost(TorchDispatchMode):
-    """Notes the operations that read or make a tensor on the host."""
+    """Notes the operations that read or make a tensor on the host, or wait for a mask's size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +70,9 @@ class OnTheHost(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, arguments=(), named=None):
         result = operation(*arguments, **(named or {}))
         tensors = [t for t in tree_leaves((arguments, named, result)) if torch.is_tensor(t)]
-        if any(tensor.device != ELSEWHERE for tensor in tensors):
+        indices = arguments[1] if operation.overloadpacket.__name__.startswith("index") else ()
+        masks = [i for i in tree_leaves(indices) if torch.is_tensor(i) and i.dtype == torch.bool]
+        if masks or any(tensor.device != ELSEWHERE for tensor in tensors):
             self.names.append(str(operation))
         return result
 
@@ -80,7 +88,7 @@ def test_a_step_stays_on_its_device(method: Method[Any], monkeypatch: pytest.Mon
     method.to(ELSEWHERE)
     with OnTheHost() as on_the_host:
         losses = method(batch, context)
-        torch.stack(list(losses.values())).sum().backward()
+        total(losses).backward()
         method.after_batch()
         norms = [
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -127,14 +135,11 @@ def test_no_step_after_the_first_is_compiled_anew(
     """Whatever is drawn, a network is given the same shapes."""
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=_as_written))
-    settings = METHODS[name].Settings
-    ramp = {"ramp_start": 0.5} if "ramp_start" in settings.model_fields else {}
-    method = METHODS[name](three_layers, make_task(), settings(**ramp)).train()
+    method = make_method(name, three_layers, ramp_start=0.5)
     with compiled(method, "default"):
         for step in (10, 11, 90, 91):
             with torch._dynamo.config.patch(error_on_recompile=step > 10):
-                losses = method(make_batch(step), make_context(step, seed=step))
-                torch.stack(list(losses.values())).sum().backward()
+                total(method(make_batch(step), make_context(step, seed=step))).backward()
             method.after_batch()
             method.after_step(make_context(step))
             method.zero_grad()

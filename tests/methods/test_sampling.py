@@ -5,9 +5,7 @@ import torch
 
 from rangeseg.methods.sampling import draw_classes, draw_pixel, stratified_pixels
 
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from .conftest import generator
 
 
 def test_classes_are_drawn_by_the_softmax_of_their_scores() -> None:
