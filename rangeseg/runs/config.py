@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +23,6 @@ from rangeseg.methods import METHODS, find_method
 from rangeseg.models import MODELS, ModelSettings
 from rangeseg.settings import Settings, parse_yaml, read_yaml
 
-_LONGEST_NAME = 255  # bytes that file systems take
-
 
 class DatasetSettings(Settings):
     """Which data set, and where."""
@@ -38,15 +35,11 @@ class DatasetSettings(Settings):
 
     @field_validator("root")
     @classmethod
-    def _is_a_path(cls, root: Path) -> Path:
-        if "\0" in str(root):
-            raise ValueError("a folder's name holds no NUL")
-        if any(len(os.fsencode(part)) > _LONGEST_NAME for part in root.parts):
-            raise ValueError("the name of a folder is too long")
+    def _without_tilde(cls, root: Path) -> Path:
         try:
             return root.expanduser()
         except RuntimeError:
-            raise ValueError("nobody knows this home folder: write the path without ~") from None
+            raise ValueError("unknown home folder: write the path without ~") from None
 
 
 class RunSettings(Settings):
@@ -263,18 +256,8 @@ def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...
     # A tuple is a list to whoever writes YAML.
     message = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     found = error["input"]
-    shown = "" if isinstance(found, dict) else f" (found {_shown(found)})"
+    shown = "" if isinstance(found, dict) else f" (found {reprlib.repr(found)})"
     return f"{place}: {message[0].lower()}{message[1:]}{shown}"
-
-
-def _shown(value: object) -> str:
-    """A value in a message; lists that name each other may be endless when written out."""
-    short = reprlib.Repr()
-    short.maxlevel, short.maxstring, short.maxother = 2, 100, 100
-    try:
-        return short.repr(value)
-    except ValueError:  # Python does not print numbers of thousands of digits
-        return "a very long number"
 
 
 def _keys_beside(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -70,7 +70,7 @@ def changed(**groups: object) -> dict:
         (changed(dataset=None), r"2 wrong setting.*\n  dataset.name: missing\n  dataset.root: mis"),
         (
             changed(dataset={"name": "simulated", "root": "~nobody-of-this-name/x"}),
-            r"dataset.root: nobody knows this home folder: write the path without ~",
+            r"dataset.root: unknown home folder: write the path without ~",
         ),
         (changed(model={"name": "fidnt"}), r"model.name: unknown network 'fidnt'.*'fidnet'"),
         (changed(model={"width": 3}), r"model.width: .*multiple of 2"),
