@@ -30,9 +30,11 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
             progress.update(3, note="loss 1.5, wait 2 %")
             progress.update()
         stderr.flush()
-        shown = os.read(reader, 10_000).decode()
+        shown = b""
+        while not shown.endswith(b"\n"):  # a terminal hands out what it has so far
+            shown += os.read(reader, 10_000)
     os.close(reader)
-    drawn = [line for line in shown.replace("\n", "\r").split("\r") if line.strip()]
+    drawn = [line for line in shown.decode().replace("\n", "\r").split("\r") if line.strip()]
     assert drawn[0].startswith("train:  50%|")
     assert "8/8" in drawn[-1]
     assert drawn[-1].startswith("train: 100%|")
