@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_tools.source import add_source, check_present, open_source
+from data_tools.source import add_source, open_source
 from rangeseg.commands.base import Commands, add_command
 from rangeseg.errors import ConfigError
 
@@ -39,7 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(arguments)
     if isinstance(source, Packed):
         raise ConfigError(f"{source.root} is packed already: copy it, or pack the original data")
-    check_present(source, "pack")
     assert isinstance(source, Packable)
     name = next(name for name, kind in DATASETS.items() if type(source) is kind)
     packing = pack_dataset(source, name, arguments.out, arguments.split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from data_tools.source import from_options
 from rangeseg.commands.base import Commands, add_command
 from rangeseg.errors import ConfigError
 
@@ -42,19 +43,13 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw scribbles for the training sequences of a data set."""
-    from pydantic import ValidationError
-
     from rangeseg.datasets.scribbles import ScribbleSettings, scribble_dataset
     from rangeseg.datasets.semantic_kitti import SemanticKitti
 
     if arguments.workers < 0:
         raise ConfigError(f"--workers {arguments.workers}: give 0 or the number of processes")
     given = {name: getattr(arguments, name) for name in ScribbleSettings.model_fields}
-    try:
-        settings = ScribbleSettings(**{n: value for n, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
+    settings = from_options(ScribbleSettings, given)
     source = SemanticKitti(arguments.root)
     scans = scribble_dataset(source, arguments.out, settings, arguments.workers)
     print(

@@ -1,12 +1,12 @@
-"""``rangeseg-data simulate``: make a simulated data set."""
+"""``rangeseg-data simulate``: generate a simulated data set."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from data_tools.source import from_options
 from rangeseg.commands.base import Commands, add_command
-from rangeseg.errors import ConfigError
 
 SIMULATION_OPTIONS = {
     "seed": "another seed, other streets",
@@ -22,32 +22,27 @@ def add(commands: Commands) -> None:
     """Add the command."""
     simulate = add_command(
         commands, "simulate", run,
-        summary="make a simulated data set in SemanticKITTI's layout",
+        summary="generate a simulated data set in SemanticKITTI's layout",
         example="rangeseg-data simulate data/simulated --train-scans 200 --workers 2",
     )  # fmt: skip
-    simulate.add_argument("root", metavar="ROOT", type=Path, help="the folder that is made")
+    simulate.add_argument(
+        "root", metavar="ROOT", type=Path, help="its folder; one that was begun is completed"
+    )
     for option, text in SIMULATION_OPTIONS.items():
         simulate.add_argument(f"--{option}", type=int, metavar="N", help=text)
     simulate.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make a simulated data set."""
-    from pydantic import ValidationError
-
+    """Generate a simulated data set; without options, complete one that was begun."""
+    from rangeseg.datasets.simulated import Simulated, ensure_simulated
     from rangeseg.simulation.generate import SimulationSettings, generate_dataset
 
-    given = {
-        option.replace("-", "_"): value
-        for option in SIMULATION_OPTIONS
-        if (value := getattr(arguments, option.replace("-", "_"))) is not None
-    }
-    try:
-        settings = SimulationSettings(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise ConfigError(f"{option} {first['input']}: {first['msg']}") from None
-    generate_dataset(arguments.root, settings, arguments.workers)
+    given = {name: getattr(arguments, name) for name in SimulationSettings.model_fields}
+    if any(value is not None for value in given.values()):
+        settings = from_options(SimulationSettings, given)
+        generate_dataset(arguments.root, settings, arguments.workers)
+    else:
+        ensure_simulated(Simulated(arguments.root), arguments.workers)
     print(f"{arguments.root}: simulated data set written")
     return 0

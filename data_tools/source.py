@@ -1,15 +1,19 @@
-"""Which data set a command is about."""
+"""The arguments that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from rangeseg.errors import ConfigError, DataError
+from rangeseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from rangeseg.datasets.base import ScanSource
+    from rangeseg.settings import Settings
+
+SomeSettings = TypeVar("SomeSettings", bound="Settings")
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +30,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def open_source(arguments: argparse.Namespace) -> ScanSource:
-    """The data set that the arguments name; nothing is read or made yet.
+    """The data set that the arguments name; nothing is read yet.
 
     Raises:
         ConfigError: no such data set, a wrong configuration, or a name without a root.
@@ -36,7 +40,9 @@ def open_source(arguments: argparse.Namespace) -> ScanSource:
     name, root = arguments.dataset, arguments.root
     if not name.endswith((".yaml", ".yml")):
         if root is None:
-            raise ConfigError(f"data set {name}, but where? Write {name} ROOT")
+            raise ConfigError(
+                f"missing ROOT: give the data's folder, e.g. `rangeseg-data check {name} ROOT`"
+            )
         return open_dataset(name, root)
     from rangeseg.runs.config import load_config
 
@@ -44,21 +50,26 @@ def open_source(arguments: argparse.Namespace) -> ScanSource:
     return open_dataset(dataset.name, root or dataset.root, dataset.description)
 
 
-def check_present(source: ScanSource, task: str) -> None:
-    """For a command that must not begin to simulate, as listing a simulated data set does.
+def from_options(
+    kind: type[SomeSettings],
+    values: Mapping[str, object],
+    option: Callable[[str], str] = lambda name: f"--{name.replace('_', '-')} ",
+) -> SomeSettings:
+    """Settings with the values of options.
 
     Args:
-        source: what it is about.
-        task: what it does with it.
+        kind: the class of the settings.
+        values: name -> value; None keeps the default.
+        option: what precedes the value of a setting on the command line, for the message.
 
     Raises:
-        DataError: there is nothing, or only a part of a simulation.
+        ConfigError: a value is wrong.
     """
-    from rangeseg.datasets import missing_data
-    from rangeseg.datasets.simulated import Simulated
+    from pydantic import ValidationError
 
-    missing = missing_data(source)
-    if missing:
-        made = isinstance(source, Simulated)
-        remedy = f"; `rangeseg-data simulate {source.root}` makes it" if made else ""
-        raise DataError(f"{source.root} {missing}: there is nothing to {task}{remedy}", "missing")
+    try:
+        return kind.model_validate({n: value for n, value in values.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{option(str(first['loc'][0]))}{first['input']}: {message}") from None

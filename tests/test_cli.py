@@ -128,7 +128,7 @@ def test_data_that_moved_are_not_simulated_anew(
     own_data.rename(tmp_path / "elsewhere")
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run")]) == 3
-    assert "is not there: copy it back" in error_of(capsys)
+    assert "if they lie elsewhere, change dataset.root in" in error_of(capsys)
     assert not own_data.exists()
 
 

@@ -127,7 +127,6 @@ def _data(config: Path | None) -> Iterator[str]:
 
 
 def _root(path: Path) -> str:
-    from rangeseg.datasets import missing_data
     from rangeseg.runs.config import load_config
     from rangeseg.runs.experiment import Experiment
 
@@ -135,11 +134,6 @@ def _root(path: Path) -> str:
         config = load_config(path)
         root = config.dataset.root
         source = Experiment(config).source
-        missing = missing_data(source)
-        if missing:
-            makes_itself = config.dataset.name == "simulated"
-            remedy = "training makes it" if makes_itself else f"copy it there, or edit {path.name}"
-            return f"{BAD}{path.name}: {root} {missing}: {remedy}"
         counts = [f"{split} {len(source.scan_ids(split))}" for split in ("train", "val")]
     except RangesegError as error:
         return f"{BAD}{path.name}: {error}"

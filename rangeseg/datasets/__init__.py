@@ -1,4 +1,4 @@
-"""One file per data set: its quirks live there and nowhere else."""
+"""One module per data set: its quirks live there and nowhere else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rangeseg.datasets.packed.source import Packed
 from rangeseg.datasets.semantic_kitti import ScribbleKitti, SemanticKitti
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.errors import ConfigError, unknown_name
-from rangeseg.simulation.generate import read_stamp
 
 DATASETS: dict[str, type[ScanSource]] = {
     "semantic_kitti": SemanticKitti,
@@ -24,7 +23,7 @@ DATASETS: dict[str, type[ScanSource]] = {
 
 
 def open_dataset(name: str, root: Path, description: Description | None = None) -> ScanSource:
-    """A data set by name.
+    """Open a data set by name; nothing is read yet.
 
     Args:
         name: a key of DATASETS.
@@ -37,23 +36,6 @@ def open_dataset(name: str, root: Path, description: Description | None = None) 
     """
     source = _open_folder(name, root, description)
     return Packed(root, name, source) if os.path.isfile(root) else source
-
-
-def missing_data(source: ScanSource) -> str | None:
-    """What keeps a data set from being read, in words; None if it is all there.
-
-    For whoever must not begin to simulate, as listing a simulated data set does.
-
-    Raises:
-        DataError: the folder holds another simulation, or something else.
-    """
-    if not source.root.exists():
-        return "is not there"
-    if isinstance(source, Simulated):
-        stamp = read_stamp(source.root)
-        if stamp is None or not stamp.complete:
-            return "is only partly simulated"
-    return None
 
 
 def _open_folder(name: str, root: Path, description: Description | None) -> ScanSource:

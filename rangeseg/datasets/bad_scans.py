@@ -1,38 +1,45 @@
-"""Scans that cannot be read: the end of the work, or counted, named and left out."""
+"""Scans that cannot be read: an error, or logged, counted and skipped."""
 
 from __future__ import annotations
 
 import json
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.errors import DataError
+from rangeseg.system.files import writable
 
 OnBadScan = Literal["fail", "skip"]
 
 RECORD = "bad_scans.jsonl"
-"""In the folder of a run: a line for each scan that its training left out."""
+"""In the folder of a run: a line for each scan that its training skipped."""
 
-_MOST = 100  # one scan in so many may be bad
+_ONE_IN = 100  # scans may be bad
 
 _log = logging.getLogger(__name__)
 
 
-class BadScans:
-    """What is done about bad scans in one piece of work, and which ones there were.
+class BadScan(NamedTuple):
+    """A scan that could not be read, and why."""
 
-    With ``skip`` each is warned of once. As long as there are at most 1 % of the scans (and one of
-    two to a hundred) the work goes on without them; more are no accident, but a wrong folder or a
-    broken disk, and end it.
+    scan_id: str
+    error: DataError
+
+
+class BadScans:
+    """Skips bad scans and counts them, or raises the first one.
+
+    Up to 1 % of the scans may be skipped (at least one, but not all). Each is logged once. More are
+    no accident but a wrong folder or a broken disk, and end the work.
 
     Args:
         policy: ``fail`` raises the first one.
         scans: how many the work is about.
 
     Attributes:
-        skipped: scan id -> what is wrong with it, of those that this process knows of.
+        skipped: scan id -> its fault, as far as this process knows.
     """
 
     def __init__(self, policy: OnBadScan, scans: int) -> None:
@@ -43,7 +50,7 @@ class BadScans:
     @property
     def most(self) -> int:
         """How many scans may be skipped."""
-        return min(max(1, self.scans // _MOST), self.scans - 1)
+        return min(max(1, self.scans // _ONE_IN), self.scans - 1)
 
     def keep_in(self, record: Path) -> None:
         """Keep the skipped scans in a file, for a resumed run and its other processes.
@@ -98,7 +105,7 @@ class BadScans:
         return dict(sorted((self._recorded() | self.skipped).items()))
 
     def _recorded(self) -> dict[str, str]:
-        """What the file keeps; a line that a kill cut short or that is damaged is left out."""
+        """The scans in the file; a line that a kill cut short is left out."""
         if self._record is None or not self._record.is_file():
             return {}
         recorded = {}
@@ -106,7 +113,7 @@ class BadScans:
             try:
                 entry = json.loads(line)
                 recorded[str(entry["scan"])] = str(entry["error"])
-            except (ValueError, LookupError, TypeError, RecursionError):
+            except (ValueError, LookupError, TypeError):
                 continue
         return recorded
 
@@ -114,11 +121,6 @@ class BadScans:
         if self._record is None:
             return
         line = json.dumps({"scan": scan_id, "error": self.skipped[scan_id]})
-        try:
-            with self._record.open("a", encoding="utf-8") as file:
-                file.write(f"\n{line}\n")  # behind what a kill may have cut short
-        except OSError as error:
-            raise DataError(
-                f"{self._record} cannot be written ({error.strerror}): make room and go on with "
-                "--resume"
-            ) from None
+        remedy = "make room and go on with --resume"
+        with writable(self._record, remedy, DataError), self._record.open("a") as file:
+            file.write(f"\n{line}\n")  # behind what a kill may have cut short

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,13 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from rangeseg.datasets.bad_scans import BadScans
+from rangeseg.datasets.bad_scans import BadScan, BadScans
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.range_images import RangeImages, Sample
-from rangeseg.errors import DataError, RangesegError
+from rangeseg.errors import DataError, RangesegError, one_line
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.system.distributed import rank
 from rangeseg.system.process import keep_freed_memory
@@ -42,13 +40,6 @@ class SampleKey:
     scan_id: str
     seed: tuple[int, ...]
     window: float
-
-
-class BadScan(NamedTuple):
-    """A scan that could not be read, and why."""
-
-    scan_id: str
-    error: DataError
 
 
 class LoadedSample(NamedTuple):
@@ -265,45 +256,34 @@ def read_steps(loader: Any, bad_scans: BadScans) -> Iterator[list[dict[str, torc
 
     Raises:
         DataError: a scan cannot be read, or too many were skipped.
-        RangesegError: a loader process died, or another error of one.
+        RangesegError: another error of a loader process.
+        RuntimeError: a loader process died; see ``naming_dead_loaders``.
     """
-    steps = iter(loader)
     try:
-        while True:
-            try:
-                loaded = next(steps)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                raise _loader_died(error) from None
+        for loaded in loader:
             if isinstance(loaded, RangesegError):
                 raise loaded
             for bad in loaded.bad:
                 bad_scans.add(bad.scan_id, bad.error)
             yield loaded.fields
-    finally:
-        _bury(steps)
-        del steps  # ends its processes, which Python's own exit would wait for
+    except (ConnectionError, EOFError) as error:  # it died as it handed a step over
+        raise RuntimeError(f"{_OF_PYTORCH} is gone: {one_line(error)}") from None
 
 
-def _bury(steps: Any) -> None:
-    """Where a loader process was killed, end the others and take nothing that it may have locked.
-
-    PyTorch ends them by an event that all look at every now and then. One that is killed as it
-    looks holds the event's lock for ever, and the training would wait for it as long.
-    """
-    processes = getattr(steps, "_workers", ())
-    if any(process.exitcode for process in processes):
-        _remove_worker_pids(id(steps))  # that they die now is no news
-        steps._worker_pids_set = False
-        for process in processes:
-            process.kill()
-        steps._workers_done_event = multiprocessing.Event()
+_OF_PYTORCH = "DataLoader worker"
+"""How PyTorch's error begins where a loader process died."""
 
 
 @contextmanager
-def naming_dead_loaders() -> Iterator[None]:
-    """Say in one line that a loader process died, wherever the training is when PyTorch notices.
+def naming_dead_loaders(
+    what: str = "a process that loads scans",
+    remedy: str = "free memory, or lower train.workers, and go on with --resume",
+) -> Iterator[None]:
+    """Report a dead loader process in one line, wherever the training is when PyTorch notices.
+
+    Args:
+        what: the process, for the message.
+        remedy: what to do.
 
     Raises:
         RangesegError: one died.
@@ -311,14 +291,6 @@ def naming_dead_loaders() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+        if not str(error).startswith(_OF_PYTORCH):
             raise
-        raise _loader_died(error) from None
-
-
-def _loader_died(error: RuntimeError) -> RangesegError:
-    reason = " ".join(str(error).split())[:200]
-    return RangesegError(
-        f"a process that loads scans died ({reason}): free memory, or lower train.workers, and go "
-        "on with --resume"
-    )
+        raise RangesegError(f"{what} died ({one_line(error)}): {remedy}") from None

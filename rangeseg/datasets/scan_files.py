@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rangeseg.datasets.labels import IGNORE
-from rangeseg.errors import DataError
+from rangeseg.datasets.labels import IGNORE, LabelMap
+from rangeseg.errors import DataError, one_line
 from rangeseg.geometry.kernel import kernel
 
 LabelType = Literal["uint8", "uint16", "uint32"]
@@ -204,6 +204,20 @@ def read_labels(path: Path, points_path: Path, points: int, label_type: LabelTyp
     return labels
 
 
+def read_train_labels(
+    path: Path, points_path: Path, points: np.ndarray, label_type: LabelType, label_map: LabelMap
+) -> np.ndarray:
+    """The train ids (N,) uint8 of points (N,4); IGNORE for points without a position.
+
+    Raises:
+        DataError: see ``read_labels``, or the data set does not define an id.
+    """
+    raw_labels = read_labels(path, points_path, len(points), label_type)
+    labels = label_map.to_train(raw_labels, where=str(path))
+    ignore_empty(points, labels)
+    return labels
+
+
 class _Layout(NamedTuple):
     """Where the values of a file begin, and what they are; by default those of a raw file."""
 
@@ -226,9 +240,9 @@ def _npy_layout(path: Path, columns: int | None) -> _Layout:
             shape, by_columns, dtype = read(file)
             start = file.tell()
     except Exception as error:  # the header is a Python literal; its parser raises nearly anything
-        what = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path} is not a whole .npy file of numbers ({what}): write it again with numpy.save",
+            f"{path} is not a whole .npy file of numbers ({one_line(error)}): write it again with "
+            "numpy.save",
             kind="truncated",
         ) from None
     fits = len(shape) == 2 and columns in (None, shape[1])

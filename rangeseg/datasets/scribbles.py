@@ -19,16 +19,18 @@ from pydantic import Field
 from scipy import ndimage
 from torch.utils.data import DataLoader, Dataset
 
+from rangeseg.datasets.batches import naming_dead_loaders
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import DRAWN_STAMP, ScribbleKitti, SemanticKitti
 from rangeseg.errors import ConfigError, RangesegError
 from rangeseg.settings import Settings
-from rangeseg.system.files import write_file
+from rangeseg.system.files import writable, write_file
 from rangeseg.system.progress import Progress
 
 SCRIBBLES_VERSION = 1
 """Raised whenever the same settings would give other scribbles."""
 
+_REMEDY = "make room for it and call again, or choose another --out"
 _WHAT = (
     "scribbles drawn by rangeseg from the full labels of each scan; "
     "not the published annotation of ScribbleKITTI"
@@ -188,28 +190,20 @@ def scribble_dataset(
     _check_folder(out, stamp)
     target = ScribbleKitti(out)
     missing = [i for i in scan_ids if not target.has_labels(i)]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with writable(out, _REMEDY):
         write_file(out / DRAWN_STAMP, json.dumps(stamp, indent=2) + "\n")
         _link_sequences(source, out)
-    except OSError as error:
-        raise _unwritable(out, error) from None
     drawing = DataLoader(_Drawing(source, target, missing, settings), None, num_workers=workers)
     done = len(scan_ids) - len(missing)
-    with Progress("scribble", len(scan_ids), "scans", initial=done) as progress:
-        try:
-            for failure in drawing:
-                if failure is not None:
-                    raise failure
-                progress.update()
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            reason = " ".join(str(error).split())[:200]
-            raise RangesegError(
-                f"a process that draws scribbles died ({reason}): free memory, or lower --workers, "
-                "and call again"
-            ) from None
+    remedy = "free memory, or lower --workers, and call again"
+    with (
+        naming_dead_loaders("a process that draws scribbles", remedy),
+        Progress("scribble", len(scan_ids), "scans", initial=done) as progress,
+    ):
+        for failure in drawing:
+            if failure is not None:
+                raise failure
+            progress.update()
     return len(scan_ids)
 
 
@@ -237,13 +231,11 @@ class _Drawing(Dataset["RangesegError | None"]):
             digest = hashlib.sha256(f"{self.settings.seed}:{scan_id}".encode()).digest()
             rng = np.random.default_rng(int.from_bytes(digest, "big"))
             scribbles = draw_scribbles(points, raw_labels, self.settings.fraction, rng)
+            path = self.target.paths(scan_id)[1]
+            with writable(path, _REMEDY):
+                write_file(path, scribbles.astype("<u4").tobytes())
         except RangesegError as error:
             return error
-        path = self.target.paths(scan_id)[1]
-        try:
-            write_file(path, scribbles.astype("<u4").tobytes())
-        except OSError as error:
-            return _unwritable(path, error)
         return None
 
 
@@ -256,13 +248,6 @@ def _link_sequences(source: SemanticKitti, out: Path) -> None:
                 if (there / name).is_dir() and not (here / name).exists():
                     here.mkdir(parents=True, exist_ok=True)
                     (here / name).symlink_to((there / name).resolve(), target_is_directory=True)
-
-
-def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"{path} cannot be written ({error.strerror or error}): make room for it and call again, "
-        "or choose another --out"
-    )
 
 
 def _check_folder(out: Path, stamp: dict[str, Any]) -> None:

@@ -17,10 +17,9 @@ from rangeseg.datasets.scan_files import (
     LabelType,
     check_label_file,
     count_points,
-    ignore_empty,
     measured,
-    read_labels,
     read_points,
+    read_train_labels,
     reason,
 )
 from rangeseg.datasets.split_files import scan_id_of
@@ -196,11 +195,10 @@ class SequenceFolder(ScanSource):
         if layout.ring_column is not None:
             ring = self._ring(values[:, layout.ring_column], points_path)
         points = measured(points, layout.intensity_max)
-        if not with_labels:
-            return Scan(scan_id, points, ring=ring)
-        raw_labels = read_labels(label_path, points_path, len(points), layout.label_type)
-        labels = self.info.label_map.to_train(raw_labels, where=str(label_path))
-        ignore_empty(points, labels)
+        labels = None
+        if with_labels:
+            label_type, label_map = layout.label_type, self.info.label_map
+            labels = read_train_labels(label_path, points_path, points, label_type, label_map)
         return Scan(scan_id, points, labels, ring)
 
     def prediction_file(self, scan_id: str, split: str) -> str:

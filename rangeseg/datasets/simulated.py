@@ -1,13 +1,14 @@
-"""The embedded data set: a procedural street that is made on first use."""
+"""The embedded data set: a procedural street, generated on request."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from rangeseg.datasets.base import DatasetInfo, Scan
+from rangeseg.datasets.base import DatasetInfo, ScanSource
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError
 from rangeseg.geometry.sensor import SIMULATED_32, Sensor
@@ -22,16 +23,10 @@ from rangeseg.simulation.styles import SPLITS
 class Simulated(SemanticKitti):
     """A simulated street in SemanticKITTI's layout, with labelled test sequences.
 
-    A root that is missing or empty is filled with the default settings when scans are first
-    listed or read; one that was begun is completed. Other settings: ``generate_dataset`` or
-    ``rangeseg-data simulate`` first.
+    Reading never generates: ``ensure_simulated`` does, or ``rangeseg-data simulate``.
 
     Args:
-        root: folder of the data set; like any other it is not looked at before it is needed,
-            apart from the number of beams that it names.
-
-    Raises:
-        DataError: on first use, if the folder holds something else or another version.
+        root: folder of the data set; only the number of beams is read from it here.
     """
 
     info: DatasetInfo = replace(
@@ -53,38 +48,55 @@ class Simulated(SemanticKitti):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self._ready = False
         beams = _beams_named_in(self.root)
         if beams is not None and beams != SIMULATED_32.beams:
             self.info = replace(type(self).info, sensor=_sensor(beams))
 
     def sequence_ids(self, sequence: str) -> list[str]:
-        """Sorted ids of all scans of one sequence; makes the data set on first use."""
-        self._prepare()
+        """Sorted ids of all scans of one sequence.
+
+        Raises:
+            DataError: see ``check_root``.
+        """
+        self.check_root()
         return super().sequence_ids(sequence)
 
-    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; makes the data set on first use."""
-        self._prepare()
-        return super().read_scan(scan_id, with_labels)
-
-    def check_files(self, scan_id: str, with_labels: bool = True) -> int:
-        """Check the sizes of a scan's files; makes the data set on first use."""
-        self._prepare()
-        return super().check_files(scan_id, with_labels)
-
     def check_root(self) -> None:
-        """Check that the root is ours; makes the data set on first use."""
-        self._prepare()
-        super().check_root()
+        """Check that the simulation is complete.
 
-    def _prepare(self) -> None:
-        if self._ready:
-            return
+        Raises:
+            DataError: it is missing or partly generated (the message gives the command), or the
+                folder holds another version or something else.
+        """
         stamp = read_stamp(self.root)
         if stamp is None or not stamp.complete:
-            generate_dataset(self.root, stamp.settings if stamp else SimulationSettings())
-        self._ready = True
+            found = "does not exist" if stamp is None else "is only partly generated"
+            remedy = f"rangeseg-data simulate {shlex.quote(str(self.root))}"
+            raise DataError(
+                f"the simulated data set {self.root} {found}: `{remedy}` generates "
+                f"{'it' if stamp is None else 'the rest'}",
+                kind="missing",
+            )
+        super().check_root()
+
+
+def ensure_simulated(source: ScanSource, workers: int | None = None) -> None:
+    """Generate what a simulated data set lacks; do nothing for any other.
+
+    One that is missing is generated with the default settings, a partial one with its own.
+
+    Args:
+        source: any data set.
+        workers: processes; all cores by default.
+
+    Raises:
+        DataError: the folder holds another version or something else, or cannot be written.
+    """
+    if isinstance(source, Simulated):
+        stamp = read_stamp(source.root)
+        if stamp is None or not stamp.complete:
+            settings = stamp.settings if stamp else SimulationSettings()
+            generate_dataset(source.root, settings, workers)
 
 
 def _beams_named_in(root: Path) -> int | None:

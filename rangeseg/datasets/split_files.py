@@ -1,4 +1,4 @@
-"""Labelled lists as others publish them: how they name scans, and which list is which."""
+"""Lists of labelled scans on the disk: read, written, checked, and the published ones."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rangeseg.errors import DataError
+from rangeseg.datasets.base import ScanSource
+from rangeseg.errors import ConfigError, DataError
+from rangeseg.system.files import writable, write_file
+
+_ONE_A_LINE = "write one SEQ/FRAME a line, e.g. 00/000123 (nuScenes: one sample token)"
 
 _GZIP = b"\x1f\x8b"
 _MOST_BYTES = 1 << 26  # of a list: all of nuScenes takes 1 MB, but a packed file may unpack to TB
@@ -38,31 +43,92 @@ _LASERMIX_UNIFORM = {
 }
 
 
-def read_text(path: Path) -> str:
-    """The text of a list, plain or packed by gzip, whatever the file is called.
+def read_split(path: Path) -> list[str]:
+    """Read a list of scans, one a line, in any of the forms that ``scan_id_of`` knows.
+
+    Blank lines and comments behind ``#`` are skipped; a gzip file is unpacked, whatever its name.
+
+    Returns:
+        The ids in the order of the file; ``check_split`` compares them with the data set.
 
     Raises:
-        DataError: the file is missing, damaged, or no text.
+        DataError: the file cannot be read, or a line is no id or has another form than those above.
     """
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == _GZIP
-        with gzip.open(path) if packed else path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
+    scan_ids: list[str] = []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        scan_id = scan_id_of(text)
+        if scan_id is None:
+            raise DataError(f"{path}:{number}: '{text[:60]}' is not a scan id: {_ONE_A_LINE}")
+        if scan_ids and is_token(scan_id) != is_token(scan_ids[0]):
             raise DataError(
-                f"{path} is longer than {_MOST_BYTES >> 20} MiB{' unpacked' if packed else ''}, "
-                "so it is no list of scans: give another file"
+                f"{path}:{number}: '{text[:60]}' after lines of {id_form(scan_ids[0])}: the list "
+                "mixes data sets: make one list for each"
             )
-        # utf-8-sig: Windows editors put a byte order mark in front of the first id.
-        return content.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: give the file that lists the scans") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        scan_ids.append(scan_id)
+    return scan_ids
+
+
+def write_split(path: Path, ids: Iterable[str], comment: str) -> None:
+    """Write a list that ``read_split`` reads; folders are made, a name in ``.gz`` is packed.
+
+    Args:
+        path: the new file.
+        ids: scan ids, written in this order.
+        comment: where the list comes from; its lines are written first, behind ``#``.
+
+    Raises:
+        ConfigError: the file exists or cannot be written.
+    """
+    if path.exists():
+        raise ConfigError(
+            f"{path} exists and is not overwritten: choose another name or remove it yourself"
+        )
+    lines = [f"# {line}" for line in comment.splitlines()] + list(ids)
+    content = ("\n".join(lines) + "\n").encode()
+    with writable(path, "make room, or choose another folder"):
+        write_file(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def check_split(labelled: Sequence[str], source: ScanSource, path: Path) -> None:
+    """Check that a list can be the labelled scans of a data set.
+
+    Args:
+        labelled: what ``read_split`` returned.
+        source: the data set.
+        path: the list's file, for the message.
+
+    Raises:
+        DataError: the list is empty, names a scan twice, belongs to another data set, or names a
+            scan that is not in the train split or has no labels.
+    """
+    if not labelled:
+        raise DataError(f"{path} lists no scan: {_ONE_A_LINE}")
+    twice = [scan_id for scan_id, count in Counter(labelled).items() if count > 1]
+    if twice:
+        raise DataError(f"{path} lists {_some(twice)} more than once: remove the repeated lines")
+    known = source.scan_ids("train")
+    if known and is_token(labelled[0]) != is_token(known[0]):
+        raise DataError(_other_kind(labelled, known[0], source, path))
+    train = set(known)
+    strangers = [scan_id for scan_id in labelled if scan_id not in train]
+    if strangers:
+        home = _splits_of(strangers, source)
+        named = [f"{i} (a scan of {home[i]})" if i in home else i for i in strangers]
+        name = published_name(labelled)
         raise DataError(
-            f"{path} cannot be read as a list of scans ({error}): give a text file, plain or "
-            "packed by gzip, or copy this one again"
-        ) from None
+            f"{path}{f' ({name})' if name else ''}: {len(strangers)} of {len(labelled)} scans "
+            f"are not in the train split ({len(train)} scans) of {source.root}: {_some(named)}: "
+            "use a list made for this data set, or copy the missing scans there"
+        )
+    without = [scan_id for scan_id in labelled if not source.needs_labels(scan_id)]
+    if without:
+        raise DataError(
+            f"{path}: {len(without)} of {len(labelled)} scans have no label file in {source.root}: "
+            f"{_some(without)}: label them, or take them out of the list"
+        )
 
 
 def scan_id_of(text: str) -> str | None:
@@ -97,5 +163,59 @@ def published_name(scan_ids: Iterable[str]) -> str | None:
 
 
 def fingerprint(scan_ids: Iterable[str]) -> str:
-    """What a list is recognised by: the sha256 of its sorted unique ids, a line each."""
+    """The sha256 of the sorted unique ids, one a line: it recognises a list in any order."""
     return hashlib.sha256("\n".join(sorted(set(scan_ids))).encode()).hexdigest()
+
+
+def _read_text(path: Path) -> str:
+    """The text of a list, plain or packed by gzip."""
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == _GZIP
+        with gzip.open(path) if packed else path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise DataError(
+                f"{path} is longer than {_MOST_BYTES >> 20} MiB{' unpacked' if packed else ''}, "
+                "so it is no list of scans: give another file"
+            )
+        # utf-8-sig: Windows editors put a byte order mark in front of the first id.
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: give the file that lists the scans") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read as a list of scans ({error}): give a text file, plain or "
+            "packed by gzip, or copy this one again"
+        ) from None
+
+
+def _other_kind(labelled: Sequence[str], known: str, source: ScanSource, path: Path) -> str:
+    """The message for a list whose ids have another form than those of the data set."""
+    name = published_name(labelled)
+    guess = "nuScenes" if is_token(labelled[0]) else "SemanticKITTI or a data set in its layout"
+    return (
+        f"{path} lists {id_form(labelled[0])} (first: {labelled[0]}), but scans of "
+        f"{source.info.name} are named like {known}: the list "
+        f"{f'is {name}' if name else f'seems to be for {guess}'}: use one made for this data set"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Up to three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _splits_of(scan_ids: Sequence[str], source: ScanSource) -> dict[str, str]:
+    """In which other split a scan is, as far as the other splits are on the disk."""
+    found: dict[str, str] = {}
+    for split in source.splits:
+        if split == "train":
+            continue
+        try:
+            present = set(source.scan_ids(split))
+        except DataError:
+            continue
+        found |= {scan_id: split for scan_id in scan_ids if scan_id in present}
+    return found

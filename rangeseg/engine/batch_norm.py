@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rangeseg.datasets.bad_scans import BadScans
+from rangeseg.datasets.bad_scans import BadScan, BadScans
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.batches import BadScan
 from rangeseg.engine.inference import Predictor
 from rangeseg.system.device import autocast
 from rangeseg.system.distributed import all_reduce_sum, world_size

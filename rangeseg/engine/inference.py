@@ -13,9 +13,8 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from rangeseg.datasets.bad_scans import BadScans
+from rangeseg.datasets.bad_scans import BadScan, BadScans
 from rangeseg.datasets.base import Scan, ScanSource
-from rangeseg.datasets.batches import BadScan
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.errors import DataError
 from rangeseg.geometry.backprojection import nearest_label, nearest_point, own_pixel

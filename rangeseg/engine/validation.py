@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.splits import evenly_spaced
 from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
@@ -110,12 +111,6 @@ def scans_to_validate(source: ScanSource, count: int) -> list[str]:
     except DataError:
         return []
     return evenly_spaced(scan_ids, count)
-
-
-def evenly_spaced(scan_ids: Sequence[str], count: int) -> list[str]:
-    """``count`` of the scans, evenly spaced, or all if there are fewer."""
-    count = min(count, len(scan_ids))
-    return [scan_ids[(2 * i + 1) * len(scan_ids) // (2 * count)] for i in range(count)]
 
 
 @contextmanager

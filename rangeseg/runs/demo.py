@@ -15,6 +15,7 @@ import torch
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.simulated import ensure_simulated
 from rangeseg.drawing.pipeline import draw_pipeline
 from rangeseg.drawing.sheets import save_picture
 from rangeseg.drawing.strips import range_panels
@@ -84,7 +85,7 @@ def run_demo(out: Path, steps: int | None = None) -> str:
         _check_steps(run, config.train.steps)
     if (out / "data" / "simulation.json").is_file():
         _log.info("data: %s is already there", out / "data")
-    Experiment(config).source.scan_ids(SPLIT)  # simulates on first use
+    ensure_simulated(Experiment(config).source)
     for run in finished:
         _log.info("%s: %s is already trained and evaluated", run.title, run.folder)
     if missing:

@@ -11,7 +11,7 @@ from torch import nn
 from rangeseg.datasets import open_dataset
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.datasets.split_files import fingerprint
-from rangeseg.datasets.splits import labelled_and_unlabelled
+from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
 from rangeseg.engine.checkpoint import Identity
 from rangeseg.engine.inference import Predictor
 from rangeseg.errors import ConfigError
@@ -65,13 +65,13 @@ class Experiment(Generic[AnyConfig]):
             DataError: the list does not fit the data set.
         """
         run = self.config.run
-        labels = labels or run.labels
-        labelled, unlabelled = labelled_and_unlabelled(self.source, labels, run.seed)
+        chosen = parse_labels(labels or run.labels)
+        labelled, unlabelled = labelled_and_unlabelled(self.source, chosen, run.seed)
         if not find_method(run.method).uses_unlabelled:
             return labelled, []
         if not unlabelled:
             raise ConfigError(
-                f"{run.method} learns from unlabelled scans, but --labels {labels} leaves none: "
+                f"{run.method} learns from unlabelled scans, but --labels {chosen} leaves none: "
                 "take fewer labels, or --method supervised"
             )
         return labelled, unlabelled

@@ -6,7 +6,8 @@ import re
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from rangeseg.datasets.splits import is_ratio, read_split, write_split
+from rangeseg.datasets.split_files import read_split, write_split
+from rangeseg.datasets.splits import parse_labels
 from rangeseg.engine.checkpoint import Identity, check_owner
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import RunConfig, load_run_config
@@ -20,7 +21,7 @@ def run_folder(config: RunConfig) -> Path:
     """``runs/<data set>/<method>/<labels>/seed<N>``; a plain labelled branch is named."""
     run = config.run
     plain = "_plain" if config.train.labelled == "plain" else ""
-    labels = run.labels.replace("%", "pct") if is_ratio(run.labels) else Path(run.labels).stem
+    labels = parse_labels(run.labels).folder
     return Path("runs") / config.dataset.name / (run.method + plain) / labels / f"seed{run.seed}"
 
 

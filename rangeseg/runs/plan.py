@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.splits import format_ratio, is_ratio, labelled_and_unlabelled, parse_ratio
+from rangeseg.datasets.simulated import ensure_simulated
+from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
 from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
@@ -39,12 +40,11 @@ def plan_run(config: Config, method: str, labels: str, seed: int) -> RunConfig:
     find_method(method)
     if not 0 <= seed < 1 << 32:
         raise ConfigError(f"--seed {seed}: give a whole number from 0 to {(1 << 32) - 1}")
-    if is_ratio(labels):
-        labels = format_ratio(parse_ratio(labels))  # 0.1 and 10% are the same budget
     values = config.model_dump()
     # A run must find its data from any working directory.
     values["dataset"]["root"] = config.dataset.root.resolve()
-    run = RunSettings(method=method, labels=labels, seed=seed)
+    # 0.1 and 10% are the same budget.
+    run = RunSettings(method=method, labels=str(parse_labels(labels)), seed=seed)
     return RunConfig.model_validate(values | {"run": run})
 
 
@@ -60,7 +60,7 @@ def plan_comparison(
     """Which runs a comparison needs, seed by seed, so that an early look compares like with like.
 
     The two supervised controls are always among them; where no scan is left unlabelled, they are
-    all there is. A data set that makes itself is made here, once for all runs.
+    all there is. A simulated data set is generated here, once for all runs.
 
     Args:
         path: the configuration of the data set.
@@ -92,11 +92,12 @@ def plan_comparison(
         for branch in ("plain", "strong")
     }
     source = Experiment(configs["strong"]).source
+    ensure_simulated(source)
     complete = _all_labelled(configs["strong"], source, labels)
 
     @cache
     def labelled(name: str, seed: int) -> list[str]:
-        return labelled_and_unlabelled(source, name, seed)[0]
+        return labelled_and_unlabelled(source, parse_labels(name), seed)[0]
 
     runs: dict[Path, PlannedRun] = {}
     for seed in range(max(counts)):
@@ -127,7 +128,9 @@ def _seeds_of_each(labels: Sequence[str], seeds: Sequence[int]) -> list[int]:
 def _all_labelled(config: Config, source: ScanSource, labels: Sequence[str]) -> set[str]:
     """Those of ``labels`` that leave no scan unlabelled; data and labels are checked on the way."""
     scans_to_evaluate(source, config.evaluate.split)
-    complete = {name for name in labels if not labelled_and_unlabelled(source, name, 0)[1]}
+    complete = {
+        name for name in labels if not labelled_and_unlabelled(source, parse_labels(name), 0)[1]
+    }
     for name in sorted(complete):
         logger.info("%s leaves no scan unlabelled: supervised training only", name)
     return complete

@@ -14,6 +14,8 @@ import torch
 from rangeseg.datasets.bad_scans import RECORD, BadScans
 from rangeseg.datasets.batches import TrainingScans
 from rangeseg.datasets.range_images import class_frequencies
+from rangeseg.datasets.simulated import ensure_simulated
+from rangeseg.datasets.splits import evenly_spaced
 from rangeseg.datasets.survey.statistics import field_of_view_warning
 from rangeseg.drawing.curves import draw_curves
 from rangeseg.drawing.strips import range_panels
@@ -22,7 +24,7 @@ from rangeseg.engine.checkpoint import PREVIOUS
 from rangeseg.engine.evaluation import scans_to_evaluate, skipped_by_all
 from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.trainer import train
-from rangeseg.engine.validation import SPLIT, Validation, evenly_spaced, scans_to_validate
+from rangeseg.engine.validation import SPLIT, Validation, scans_to_validate
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
@@ -63,7 +65,8 @@ def train_run(
     begun = on_rank_zero(lambda: is_begun(config, folder, resume))
     experiment = Experiment(config)
     source, seed = experiment.source, config.run.seed
-    # What is missing is said before the training; and the simulated street is made by one process.
+    on_rank_zero(lambda: ensure_simulated(source))
+    # What is missing is said before the training.
     on_rank_zero(lambda: scans_to_evaluate(source, config.evaluate.split))
     labelled, unlabelled = experiment.scans()
     identity = experiment.identity(labelled, unlabelled)

@@ -10,10 +10,8 @@ from typing import Any
 
 import torch
 
-from rangeseg.datasets import missing_data
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
-from rangeseg.datasets.split_files import fingerprint
-from rangeseg.datasets.splits import read_split
+from rangeseg.datasets.split_files import fingerprint, read_split
 from rangeseg.engine.checkpoint import CHECKPOINT, load_checkpoint
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import (
@@ -130,12 +128,13 @@ def load_run(
         dataset = config.dataset.model_copy(update={"on_bad_scan": on_bad_scan})
         config = config.model_copy(update={"dataset": dataset})
     experiment = Experiment(config)
-    missing = missing_data(experiment.source)  # the simulated data set would make itself anew
-    if missing:
+    try:
+        experiment.source.check_root()
+    except DataError as error:
         raise DataError(
-            f"{config.dataset.root}, the data of {folder}, {missing}: copy it back, or change "
-            f"dataset.root in {folder / CONFIG}"
-        )
+            f"the data of {folder}: {error}; if they lie elsewhere, change dataset.root in "
+            f"{folder / CONFIG}"
+        ) from None
     method, path = experiment.method(), folder / CHECKPOINT
     identity = experiment.identity(read_split(folder / LABELLED))
     step, _ = load_checkpoint(path, identity, method, device)

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from rangeseg.datasets import missing_data
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.export import STAMP
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.runs.config import AnyConfig, Config, load_config
+from rangeseg.runs.config import load_config
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import CONFIG, read_run_config
 from rangeseg.runs.trained import load_run
@@ -120,7 +119,7 @@ def open_views(
             f"data give a configuration and --set dataset.root={target}, for predictions of others "
             f"a configuration and --predictions {target}"
         )
-    experiment = open_existing(load_config(target, overrides))
+    experiment = Experiment(load_config(target, overrides))
     source, split = experiment.source, split or experiment.config.evaluate.split
     if predictions is not None:
         if not predictions.is_dir():
@@ -131,27 +130,6 @@ def open_views(
         return ScanView(source.read_scan(scan_id, source.has_labels(scan_id)))
 
     return ScanViews(source, experiment.images, str(target), source.scan_ids(split), read)
-
-
-def open_existing(config: AnyConfig) -> Experiment[AnyConfig]:
-    """The parts of a configuration whose data set must be there: looking never makes any.
-
-    Raises:
-        DataError: it is not.
-    """
-    experiment = Experiment(config)
-    missing = missing_data(experiment.source)
-    if missing:
-        raise DataError(
-            f"{config.dataset.root}, the data of {config.dataset.name}, {missing}: give its "
-            "place with --set dataset.root=DIR" + _simulated(config)
-        )
-    return experiment
-
-
-def _simulated(config: Config) -> str:
-    made = config.dataset.name == "simulated"
-    return ", or make it with rangeseg-data simulate" if made else ""
 
 
 def _of_run(
@@ -182,7 +160,7 @@ def _of_export(folder: Path, split: str | None, min_confidence: float) -> ScanVi
             f"{folder} was predicted by {run}, which is not there any more: give a configuration "
             f"of its data set and --predictions {folder}"
         )
-    experiment = open_existing(read_run_config(run))
+    experiment = Experiment(read_run_config(run))
     least = min_confidence if least is None else float(least)
     withheld = stamp["min_confidence"] is not None
     return _of_files(experiment, folder, split or exported, least, withheld)

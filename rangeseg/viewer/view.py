@@ -11,6 +11,7 @@ from rangeseg.drawing.sheets import save_picture
 from rangeseg.engine.checkpoint import CHECKPOINT
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import load_config
+from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import read_run_config
 from rangeseg.runs.plan import plan_run
 from rangeseg.system.device import choose_device
@@ -18,7 +19,7 @@ from rangeseg.viewer.batch import student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
 from rangeseg.viewer.modes import check_mode
 from rangeseg.viewer.save import save_scans
-from rangeseg.viewer.scans import open_existing, open_views
+from rangeseg.viewer.scans import open_views
 from rangeseg.viewer.window import show_window
 
 VIDEO_SCANS = 50
@@ -146,7 +147,7 @@ def view_batch(
         config = plan_run(
             load_config(request.target, request.overrides), method, labels or "10%", seed or 0
         )
-    experiment = open_existing(config)
+    experiment = Experiment(config)
     step = config.train.steps - 1  # whatever rises during a training has risen
     batch = student_batch(experiment, checkpoint, step, choose_device(request.device))
     predicts = not all(labelled for _, labelled in batch.scans)

@@ -25,7 +25,7 @@ from torch import nn
 from rangeseg.datasets.batches import StepSampler, TrainingScans
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.datasets.splits import labelled_and_unlabelled
+from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import ExportSettings, export_predictions
 from rangeseg.engine.inference import EvaluateSettings, Predictor
@@ -103,7 +103,7 @@ def measure(source: TwoSequences, out: Path) -> dict[str, float]:
     images = RangeImages(source.info, IMAGE)
     settings = EvaluateSettings()
     predictor = Predictor(Trivial(), images, settings, CLASSES, torch.device("cpu"), "float32")
-    labelled, unlabelled = labelled_and_unlabelled(source, "10%", 0)
+    labelled, unlabelled = labelled_and_unlabelled(source, parse_labels("10%"), 0)
     steps = len(unlabelled) // BATCH
     scans = TrainingScans(source, images, AugmentationSettings(), labelled, unlabelled)
     keys = [key for step in _steps(labelled, unlabelled, range(steps - 1)) for key in step]
@@ -136,7 +136,7 @@ def measure(source: TwoSequences, out: Path) -> dict[str, float]:
 
 
 def _draw(source: TwoSequences) -> tuple[list[str], list[str]]:
-    return labelled_and_unlabelled(source, "10%", 1)
+    return labelled_and_unlabelled(source, parse_labels("10%"), 1)
 
 
 def _steps(labelled: list[str], unlabelled: list[str], steps: range) -> StepSampler:

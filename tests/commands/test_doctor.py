@@ -35,7 +35,7 @@ def test_data_that_are_there_are_counted(simulated_root: Path, tmp_path: Path) -
     lines = list(examine(config))
     assert lines[-1] == f"{GOOD}mine.yaml: {simulated_root} (train 20, val 3 scans)"
     config.write_text(text.replace("root: data/simulated", f"root: {tmp_path / 'none'}"))
-    assert list(examine(config))[-1].endswith("none is not there: training makes it")
+    assert list(examine(config))[-1].endswith(f"simulate {tmp_path / 'none'}` generates it")
     config.write_text(text.replace("steps:", "stpes:"))
     assert "did you mean 'steps'" in list(examine(config))[-1]
 

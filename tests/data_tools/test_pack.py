@@ -86,7 +86,7 @@ def test_nothing_is_overwritten_or_made(root: Path, tmp_path: Path, capsys: Capt
     assert "kitti.pack exists and is not overwritten: choose another --out" in error_of(capsys)
     assert (tmp_path / "kitti.pack").read_text() == "mine"
     assert main(["pack", "simulated", str(tmp_path / "no"), "--out", str(tmp_path / "a.pack")]) == 3
-    assert "no is not there: there is nothing to pack" in error_of(capsys)
+    assert "no does not exist: `rangeseg-data simulate" in error_of(capsys)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["kitti", "kitti.pack"]
 
 
@@ -186,4 +186,4 @@ def test_the_road(
     capsys.readouterr()
     path.unlink()
     assert rangeseg(["evaluate", str(run)]) == 3
-    assert "street.pack, the data of" in error_of(capsys)
+    assert "street.pack does not exist" in error_of(capsys)

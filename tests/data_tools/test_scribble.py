@@ -170,15 +170,10 @@ def test_other_settings_are_refused(
     capsys.readouterr()
     assert scribble(root, tmp_path / "drawn", *more) == 2
     assert message in error_of(capsys)
-    assert files(tmp_path / "drawn") == before
-
-
-def test_another_source_is_refused(root: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert scribble(root, tmp_path / "drawn") == 0
-    root.rename(tmp_path / "moved")
-    capsys.readouterr()
+    root.rename(tmp_path / "moved")  # nor another source
     assert scribble(tmp_path / "moved", tmp_path / "drawn") == 2
     assert "was begun with root=" in error_of(capsys)
+    assert files(tmp_path / "drawn") == before
 
 
 @pytest.mark.parametrize("stamp", [None, "no JSON", "[]"])

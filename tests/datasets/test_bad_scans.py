@@ -5,9 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -37,20 +35,6 @@ def source(tmp_path: Path) -> SemanticKitti:
     source = SemanticKitti(write_root(tmp_path))
     source.paths(BAD)[0].write_bytes(bytes(10))
     return source
-
-
-@contextmanager
-def time_limit(seconds: int) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def fault(number: int) -> DataError:
@@ -132,7 +116,7 @@ class TestLedger:
         ]  # fmt: skip
         assert len([x for x in (tmp_path / RECORD).read_text().splitlines() if x]) == 2
 
-    @pytest.mark.parametrize("line", [b"\xff\xfe\x80", b"[]", b"7", b"null", b"{}", b"[" * 100_000])
+    @pytest.mark.parametrize("line", [b"\xff\xfe\x80", b"[]", b"7", b"null", b"{}"])
     def test_a_damaged_line_is_left_out(self, tmp_path: Path, line: bytes) -> None:
         first = BadScans("skip", 250)
         first.keep_in(tmp_path / RECORD)
@@ -170,10 +154,11 @@ def steps_of(
     scans, labelled, unlabelled = scans_of(source, bad_scans)
     sampler = StepSampler(labelled, unlabelled, 2, 3, steps)
     loader = training_loader(scans, sampler, workers, pin_memory=False)
-    return [
-        [{name: field.numpy() for name, field in fields.items()} for fields in step]
-        for step in read_steps(loader, bad_scans)
-    ]
+    with naming_dead_loaders():
+        return [
+            [{name: field.numpy() for name, field in fields.items()} for fields in step]
+            for step in read_steps(loader, bad_scans)
+        ]
 
 
 def assert_same(one: list, other: list) -> None:
@@ -239,57 +224,34 @@ class TestTraining:
         assert "unexpected ZeroDivisionError: surprise" in str(error.value)
         assert "\n" not in str(error.value)
 
-    def test_a_loader_process_that_dies(
+    def test_a_loader_process_that_is_killed_as_it_reads(
         self, source: SemanticKitti, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(RangeImages, "training_sample", lambda *_: os._exit(9))
+        def kill(*_: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr(RangeImages, "training_sample", kill)
         with pytest.raises(RangesegError, match=r"loads scans died .*train\.workers"):
             steps_of(source, BadScans("skip", 100), range(1), workers=1)
 
-    def test_a_loader_process_that_dies_while_the_training_computes(
-        self, source: SemanticKitti
-    ) -> None:
+    def test_one_that_is_killed_while_the_training_computes(self, source: SemanticKitti) -> None:
         bad_scans = BadScans("skip", 100)
         scans, labelled, unlabelled = scans_of(source, bad_scans)
         sampler = StepSampler(labelled, unlabelled, 2, 3, range(1000))
-        loader = training_loader(scans, sampler, 1, pin_memory=False)
+        loader = training_loader(scans, sampler, 2, pin_memory=False)
 
         def train() -> None:
             with naming_dead_loaders(), closing(read_steps(loader, bad_scans)) as steps:
                 next(steps)
-                (worker,) = multiprocessing.active_children()
-                worker.kill()
+                time.sleep(1)  # until both wait
+                multiprocessing.active_children()[0].kill()
                 time.sleep(30)
 
+        start = time.monotonic()
         with pytest.raises(RangesegError, match=r"loads scans died .*killed.*train\.workers"):
             train()
-
-    def test_one_that_is_killed_as_it_looks_whether_it_should_end(
-        self, source: SemanticKitti
-    ) -> None:
-        bad_scans = BadScans("skip", 100)
-        scans, labelled, unlabelled = scans_of(source, bad_scans)
-        sampler = StepSampler(labelled, unlabelled, 2, 3, range(1000))
-        loader = iter(training_loader(scans, sampler, 2, pin_memory=False))
-        steps = read_steps(loader, bad_scans)
-        next(steps)
-        lock = loader._workers_done_event._cond  # for ever its own, as if it had died with it
-        with ThreadPoolExecutor(1) as other:
-            other.submit(lock.acquire).result()
-        processes = multiprocessing.active_children()
-
-        def lose_one() -> None:
-            processes[0].kill()
-            time.sleep(30)
-
-        with pytest.raises(RuntimeError, match="killed"):
-            lose_one()
-        del loader
-        start = time.monotonic()
-        with time_limit(20):  # SIGALRM ends a wait for the lock
-            steps.close()
-        assert time.monotonic() - start < 10
-        assert not any(process.is_alive() for process in processes)
+        assert time.monotonic() - start < 15
+        assert not multiprocessing.active_children()  # the other one has ended too
 
     def test_another_fault_of_the_training_keeps_its_name(self) -> None:
         with pytest.raises(RuntimeError, match="out of memory"), naming_dead_loaders():

@@ -13,7 +13,7 @@ from rangeseg.cli import main
 from rangeseg.datasets.custom import Custom, Description
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
-from rangeseg.datasets.splits import labelled_and_unlabelled
+from rangeseg.datasets.splits import ListFile, labelled_and_unlabelled, parse_labels
 from rangeseg.engine.inference import EvaluateSettings, Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import ConfigError, DataError
@@ -246,14 +246,14 @@ def test_scans_without_labels_are_the_unlabelled_pool(tmp_path: Path) -> None:
     assert mine.labelled_ids("train") == marked
     assert mine.labelled_ids("val") == ["03/000000", "03/000001", "03/000002"]
     for seed in range(5):
-        labelled, unlabelled = labelled_and_unlabelled(mine, "50%", seed)
+        labelled, unlabelled = labelled_and_unlabelled(mine, parse_labels("50%"), seed)
         assert len(labelled) == 2  # of five
         assert set(labelled) < set(marked)
         assert sorted(labelled + unlabelled) == mine.scan_ids("train")
     for path in root.glob("sequences/*/labels/*"):
         path.unlink()
     with pytest.raises(DataError, match="the train split has none with labels"):
-        labelled_and_unlabelled(mine, "50%", 0)
+        labelled_and_unlabelled(mine, parse_labels("50%"), 0)
 
 
 def test_a_list_of_scans_without_labels_is_refused(tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_a_list_of_scans_without_labels_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("01/000000\n01/000001\n")
     with pytest.raises(DataError, match=r"list.txt: 1 of 2 scans have no label .*: 01/000001: lab"):
-        labelled_and_unlabelled(mine, str(path), 0)
+        labelled_and_unlabelled(mine, ListFile(path), 0)
     mine.paths("01/000001")[1].symlink_to(tmp_path / "gone")  # is a fault, not a scan without
-    assert labelled_and_unlabelled(mine, str(path), 0)[0] == ["01/000000", "01/000001"]
+    assert labelled_and_unlabelled(mine, ListFile(path), 0)[0] == ["01/000000", "01/000001"]
     with pytest.raises(DataError, match=r"000001\.label does not exist"):
         mine.read_scan("01/000001")
 

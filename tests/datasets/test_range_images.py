@@ -5,14 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch.utils.data._utils.pin_memory import pin_memory
 
 from rangeseg.datasets.base import Scan
 from rangeseg.datasets.batches import (
-    BadScan,
     LoadedSample,
-    LoadedStep,
     StepSampler,
     collate,
 )
@@ -141,27 +137,6 @@ def test_collate_keeps_the_kinds_apart_and_passes_an_error_on() -> None:
     assert unlabelled["image"].shape == (2, 8, 16, 128)
     error = DataError("damaged")
     assert collate([samples[0], error]) is error
-
-
-def test_every_field_of_a_step_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy from other memory would wait until the GPU has it."""
-    pinned: list[int] = []
-
-    def pin(tensor: torch.Tensor, *_: object) -> torch.Tensor:
-        pinned.append(tensor.data_ptr())
-        return tensor
-
-    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
-    image, labels = np.zeros((8, 16, 128), np.float32), np.zeros((16, 128), np.uint8)
-    unlabelled = {"image": image, "valid": labels.astype(bool)}
-    bad = [BadScan("00/000001", DataError("damaged"))]
-    samples = [LoadedSample(s, bad) for s in ({**unlabelled, "labels": labels}, unlabelled)]
-    step = pin_memory(collate(samples))  # type: ignore[arg-type]
-    assert isinstance(step, LoadedStep)
-    assert step.bad == bad + bad
-    fields = [field.data_ptr() for kind in step.fields for field in kind.values()]
-    assert sorted(pinned) == sorted(fields)
-    assert len(fields) == 5
 
 
 def test_class_frequencies_show_their_progress(

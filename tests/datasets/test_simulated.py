@@ -1,4 +1,4 @@
-"""Simulated: made on first use, refusals, its sensor, its statistics."""
+"""Simulated: generated on request, never by reading; its sensor, its statistics."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_tools.cli import main
+from rangeseg.cli import main as rangeseg
 from rangeseg.datasets import simulated
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import SemanticKitti
-from rangeseg.datasets.simulated import Simulated
-from rangeseg.errors import DataError
+from rangeseg.datasets.simulated import Simulated, ensure_simulated
+from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import make_range_image
 from rangeseg.geometry.projection import project_points
@@ -37,50 +39,94 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_nothing_is_made_before_it_is_needed(tmp_path: Path) -> None:
-    source = Simulated(tmp_path / "street")
+@pytest.mark.usefixtures("tiny_defaults")
+@pytest.mark.parametrize("there", [False, True])
+def test_reading_never_generates(there: bool, tmp_path: Path) -> None:
+    root = tmp_path / "my street"
+    if there:
+        root.mkdir()
+    source = Simulated(root)
     assert source.splits == ("train", "val", "test")
     assert source.info.sensor == SIMULATED_32
-    assert not (tmp_path / "street").exists()
+    for read in (
+        lambda: source.scan_ids("val"),
+        lambda: source.read_scan("08/000000"),
+        lambda: source.check_files("08/000000"),
+        source.check_root,
+    ):
+        with pytest.raises(
+            DataError,
+            match=rf"the simulated data set {root} does not exist: "
+            rf"`rangeseg-data simulate '{root}'` generates it$",
+        ):
+            read()
+    assert [path.name for path in tmp_path.rglob("*")] == (["my street"] if there else [])
 
-
-@pytest.mark.usefixtures("tiny_defaults")
-def test_a_missing_root_is_filled_on_first_use(tmp_path: Path) -> None:
-    root = tmp_path / "street"
-    source = Simulated(root)
+    ensure_simulated(source, workers=1)
     assert len(source.scan_ids("train")) == 10
     assert source.scan_ids("val") == ["08/000000", "08/000001"]
     assert source.scan_ids("test") == ["11/000000", "12/000000"]
     scan = source.read_scan("12/000000")
     assert scan.labels is not None
     assert (scan.labels != IGNORE).mean() > 0.9
-    assert len(Simulated(root).scan_ids("train")) == 10
 
 
-@pytest.mark.usefixtures("tiny_defaults")
-def test_reading_alone_fills_an_empty_root(tmp_path: Path) -> None:
-    assert len(Simulated(tmp_path).read_scan("00/000000").points) > 1000
-
-
-def test_an_incomplete_root_is_completed_with_its_own_settings(made: Path, tmp_path: Path) -> None:
+def test_a_partial_one_is_completed_with_its_own_settings(made: Path, tmp_path: Path) -> None:
     root = shutil.copytree(made, tmp_path / "street")
     stamp = json.loads((root / "simulation.json").read_text())
     (root / "simulation.json").write_text(json.dumps({**stamp, "complete": False}))
-    (root / "sequences/08/velodyne/000001.bin").unlink()
-    assert len(Simulated(root).scan_ids("val")) == 2
+    lost = root / "sequences/08/velodyne/000001.bin"
+    content = lost.read_bytes()
+    lost.unlink()
+    source = Simulated(root)
+    for read in (lambda: source.scan_ids("train"), lambda: source.read_scan("08/000001")):
+        with pytest.raises(
+            DataError, match=rf"only partly generated: `.* simulate {root}` generates the rest"
+        ):
+            read()
+    assert not lost.exists()
+    assert main(["simulate", str(root)]) == 0
+    assert len(source.scan_ids("val")) == 2
+    assert lost.read_bytes() == content
     assert json.loads((root / "simulation.json").read_text()) == stamp
+
+
+@pytest.mark.usefixtures("tiny_defaults")
+@pytest.mark.parametrize("command", ["train", "compare", "demo"])
+def test_who_generates(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr("rangeseg.runs.train.scans_to_evaluate", stop)
+    monkeypatch.setattr("rangeseg.runs.plan.scans_to_evaluate", stop)
+    monkeypatch.setattr("rangeseg.runs.demo.train_missing", stop)
+    config, root = Path(__file__).parents[2] / "configs" / "simulated.yaml", tmp_path / "data"
+    words = {
+        "train": [str(config), "--method", "supervised", "--labels", "10%"],
+        "compare": [str(config), "--labels", "10%"],
+        "demo": [],
+    }[command]
+    words += ["--set", f"dataset.root={root}"] if words else []
+    assert rangeseg([command, *words, "--out", str(tmp_path)]) == 2
+    assert len(Simulated(root).scan_ids("train")) == 10
+
+
+def test_another_data_set_is_left_alone(tmp_path: Path) -> None:
+    ensure_simulated(SemanticKitti(tmp_path / "kitti"))
+    assert not any(tmp_path.iterdir())
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "simulation.json").write_text(json.dumps({"version": 0, "settings": {}}))
     with pytest.raises(DataError, match=r"version 0, this is version 1.*choose another root"):
-        Simulated(tmp_path).scan_ids("val")
+        ensure_simulated(Simulated(tmp_path))
 
 
 def test_a_folder_of_something_else_is_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="nothing was touched; choose another root"):
-        Simulated(tmp_path).scan_ids("train")
+    for act in (ensure_simulated, Simulated.check_root):
+        with pytest.raises(DataError, match="nothing was touched; choose another root"):
+            act(Simulated(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

@@ -13,10 +13,10 @@ from rangeseg.cli import main
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.simulated import Simulated
-from rangeseg.datasets.splits import read_split
+from rangeseg.datasets.split_files import read_split
+from rangeseg.datasets.splits import evenly_spaced
 from rangeseg.engine.batch_norm import renew_statistics
 from rangeseg.engine.inference import EvaluateSettings, Predictor
-from rangeseg.engine.validation import evenly_spaced
 from rangeseg.errors import DataError
 from rangeseg.models import ModelSettings, build_network
 from rangeseg.runs.folder import LABELLED

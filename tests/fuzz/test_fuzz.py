@@ -23,7 +23,7 @@ from rangeseg.datasets.packed.write import pack_dataset
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.simulated import Simulated
-from rangeseg.datasets.splits import check_split, read_split
+from rangeseg.datasets.split_files import check_split, read_split
 from rangeseg.engine.checkpoint import Identity, fitting, load_checkpoint, save_checkpoint
 from rangeseg.engine.inference import EvaluateSettings, Predictor
 from rangeseg.engine.optimiser import Optimiser

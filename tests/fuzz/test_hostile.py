@@ -23,7 +23,7 @@ from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.scan_files import count_points, read_points
 from rangeseg.datasets.sequences import Layout
-from rangeseg.datasets.splits import read_split
+from rangeseg.datasets.split_files import read_split
 from rangeseg.engine.checkpoint import read_checkpoint
 from rangeseg.errors import CheckpointError, ConfigError, DataError
 from rangeseg.runs.config import load_config

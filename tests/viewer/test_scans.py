@@ -167,7 +167,7 @@ def test_places_that_are_nothing_to_look_at(kind: str, exported: Path, tmp_path:
 
 
 def test_looking_never_simulates(tmp_path: Path, small_config: list[str]) -> None:
-    with pytest.raises(DataError, match=r"is not there: give its place with --set dataset.root"):
+    with pytest.raises(DataError, match=r"none does not exist: `rangeseg-data simulate"):
         views_of(small_config[0], f"dataset.root={tmp_path / 'none'}")
     assert not (tmp_path / "none").exists()
 
@@ -182,19 +182,18 @@ def test_looking_does_not_go_on_with_a_simulation(
         stamp = json.loads((Path(simulated) / STAMP).read_text())
         (root / STAMP).write_text(json.dumps({**stamp, "complete": False}))
     before = sorted(root.iterdir())
-    with pytest.raises(
-        DataError, match=r"is only partly simulated: give .* rangeseg-data simulate"
-    ):
+    missing = "does not exist" if kind == "empty" else "is only partly generated"
+    with pytest.raises(DataError, match=f"{missing}: `rangeseg-data simulate"):
         views_of(small_config[0], f"dataset.root={root}")
     config = tmp_path / "mine.yaml"
     text = Path(small_config[0]).read_text()
     config.write_text(text.replace("root: data/simulated", f"root: {root}"))
-    assert list(examine(config))[-1].endswith("is only partly simulated: training makes it")
+    assert f"{missing}: `rangeseg-data simulate" in list(examine(config))[-1]
     moved = tmp_path / "run"
     shutil.copytree(run, moved)
     text = (moved / "config.yaml").read_text()
     (moved / "config.yaml").write_text(text.replace(simulated, str(root)))
-    with pytest.raises(DataError, match="is only partly simulated: copy it back"):
+    with pytest.raises(DataError, match=f"the data of {moved}: .*{missing}: .*change dataset.root"):
         views_of(moved)
     assert sorted(root.iterdir()) == before
 

@@ -13,9 +13,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import StringConstraints, ValidationError, model_validator
 
 from rangeseg.datasets.scan_files import reason
-from rangeseg.errors import ConfigError, DataError
+from rangeseg.errors import DataError
 from rangeseg.settings import Below, Settings
-from rangeseg.system.files import write_file
+from rangeseg.system.files import writable, write_file
 
 FORMAT: Literal[1] = 1
 
@@ -132,13 +132,9 @@ def write_index(index: Index, folder: Path) -> Path:
     path = index_path(folder, index.version)
     if index.data == folder.resolve():
         index = index.model_copy(update={"data": None})
-    try:
+    remedy = "name another folder for the index with --out DIR, and give that as dataset.root"
+    with writable(path, remedy):
         write_file(path, index.model_dump_json())
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror}): name another folder for the index with "
-            "--out DIR, and give that as dataset.root"
-        ) from None
     return path
 
 

@@ -24,10 +24,9 @@ from rangeseg.datasets.nuscenes.index import (
 from rangeseg.datasets.scan_files import (
     check_label_file,
     count_points,
-    ignore_empty,
     measured,
-    read_labels,
     read_points,
+    read_train_labels,
 )
 from rangeseg.errors import DataError, unknown_name
 from rangeseg.geometry.sensor import HDL_32E
@@ -217,12 +216,10 @@ class NuScenes(ScanSource):
         values = read_points(points_path, COLUMNS)
         points = measured(np.ascontiguousarray(values[:, :4]), intensity_max=255)
         ring = _ring(values[:, 4], points_path)
-        if not with_labels:
-            return Scan(scan_id, points, ring=ring)
-        label_path = _published(label_path, scan_id)
-        raw_labels = read_labels(label_path, points_path, len(points), "uint8")
-        labels = self.info.label_map.to_train(raw_labels, where=str(label_path))
-        ignore_empty(points, labels)
+        labels = None
+        if with_labels:
+            label_path, label_map = _published(label_path, scan_id), self.info.label_map
+            labels = read_train_labels(label_path, points_path, points, "uint8", label_map)
         return Scan(scan_id, points, labels, ring)
 
     def prediction_file(self, scan_id: str, split: str) -> str:

@@ -21,7 +21,7 @@ from rangeseg.datasets.nuscenes.index import (
     present_versions,
 )
 from rangeseg.datasets.scan_files import file_size, reason
-from rangeseg.errors import ConfigError, DataError, unknown_name
+from rangeseg.errors import ConfigError, DataError, one_line, unknown_name
 from rangeseg.system.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -126,12 +126,12 @@ def _explained(root: Path, version: str) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{error.filename} {reason(error)}: {again}") from None
     except AssertionError as error:
-        what = " ".join(str(error).split())
         raise DataError(
-            f"the tables and files of {version} in {root} do not go together ({what}): {again}"
+            f"the tables and files of {version} in {root} do not go together "
+            f"({one_line(error)}): {again}"
         ) from None
     except (LookupError, TypeError, ValueError) as error:
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        what = f"{type(error).__name__}: {one_line(error)}"
         raise DataError(f"the tables in {root / version} are damaged ({what}): {again}") from None
 
 

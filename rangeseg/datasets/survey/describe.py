@@ -15,8 +15,9 @@ import numpy as np
 from rangeseg.datasets.custom import MOST_CLASSES, SEQUENCE_NAME, Description
 from rangeseg.datasets.scan_files import file_size, npy_columns, read_labels, read_points
 from rangeseg.datasets.sequences import Layout, SequenceFolder
+from rangeseg.datasets.splits import evenly_spaced
 from rangeseg.datasets.survey.row_rules import MOST_BEAMS, find_ring
-from rangeseg.datasets.survey.statistics import ScanStatistics, evenly_spaced
+from rangeseg.datasets.survey.statistics import ScanStatistics
 from rangeseg.errors import DataError
 
 _MOST_COLUMNS = 16
@@ -101,18 +102,20 @@ def draft_description(root: Path, layout: Layout, most: int) -> Draft:
 
 def with_sensor(description: Description, scans: ScanStatistics) -> Description:
     """The description with the sensor, the ring and the intensities that scans show."""
-    down, up = scans.field_of_view_deg
     values = description.model_dump()
-    values["sensor"] = {
-        "beams": scans.beams,
-        "fov_up_deg": up,
-        "fov_down_deg": down,
-        "rows": scans.best.rule,
-        "min_range": scans.min_range,
-    }
+    values["sensor"] = suggested_sensor(scans)
     values["layout"]["intensity_max"] = scans.intensity_max(description.layout.intensity_max)
     values["layout"]["ring_zero"] = "lowest" if scans.ring_rises else "highest"
     return Description.model_validate(values)
+
+
+def suggested_sensor(scans: ScanStatistics) -> dict[str, Any]:
+    """The sensor that scans show, as a description states it."""
+    down, up = scans.field_of_view_deg
+    sensor: dict[str, Any] = {
+        "beams": scans.beams, "fov_up_deg": up, "fov_down_deg": down, "rows": scans.best.rule,
+    }  # fmt: skip
+    return sensor | ({"min_range": scans.min_range} if scans.min_range else {})
 
 
 def with_statistics(

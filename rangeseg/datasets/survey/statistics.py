@@ -125,12 +125,6 @@ class ImageStatistics:
     channels: Mapping[str, tuple[float, float]]
 
 
-def evenly_spaced(scan_ids: Sequence[str], most: int) -> list[str]:
-    """Up to ``most`` of the scans, from the first to the last."""
-    places = np.linspace(0, len(scan_ids) - 1, min(most, len(scan_ids)))
-    return [scan_ids[round(place)] for place in places]
-
-
 def measure_scans(
     source: ScanSource, scan_ids: Sequence[str], beams: int | None = None
 ) -> ScanStatistics:

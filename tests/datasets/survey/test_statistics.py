@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from rangeseg.datasets.custom import Custom, Description
-from rangeseg.datasets.simulated import Simulated
 from rangeseg.datasets.survey.statistics import (
     Finding,
     ScanStatistics,
-    evenly_spaced,
     field_of_view_warning,
     measure_images,
     measure_scans,
@@ -41,14 +39,6 @@ def own(root: Path, **changes: Any) -> Custom:
 def spinner(rule: RowRule = "inclination", **changes: Any) -> Sensor:
     sensor = Sensor("spinner", BEAMS, BEAMS, FIRINGS, FOV_UP + 1, FOV_DOWN - 1, rule)
     return replace(sensor, **changes)
-
-
-@pytest.mark.parametrize(
-    ("count", "most", "expected"),
-    [(5, 9, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (3, 1, [0]), (0, 3, []), (4, 2, [0, 3])],
-)
-def test_evenly_spaced(count: int, most: int, expected: list[int]) -> None:
-    assert evenly_spaced([str(i) for i in range(count)], most) == [str(i) for i in expected]
 
 
 def test_scans_are_measured(tmp_path: Path) -> None:
@@ -138,18 +128,6 @@ def test_images_against_naive_ones(rule: RowRule, tmp_path: Path) -> None:
         assert deviation == pytest.approx(np.std(values[channel]), abs=1e-5)
 
 
-def test_statistics_normalise_what_they_were_measured_on(tmp_path: Path) -> None:
-    source = own(write_root(tmp_path, scans=1))
-    measured = measure_images(source, ["01/000000"], [spinner("file_order")])
-    scan = source.read_scan("01/000000")
-    sensor = spinner("file_order")
-    projection = project_points(scan.points, sensor, beam_rows(scan.points, sensor))
-    image = make_range_image(scan.points, projection, ["range", "z"], measured.channels)
-    pixels = image[:, projection.valid]
-    np.testing.assert_allclose(pixels.mean(axis=1), 0, atol=1e-5)
-    np.testing.assert_allclose(pixels.std(axis=1), 1, atol=1e-5)
-
-
 def test_nothing_projected_is_refused(tmp_path: Path) -> None:
     source = own(write_root(tmp_path, scans=1))
     with pytest.raises(DataError, match="was projected: check min_range"):
@@ -185,13 +163,6 @@ class TestFieldOfViewWarning:
         points[points[:, 2] > 0, :3] = 0.0
         assert field_of_view_warning(points, spinner(fov_up_deg=0.0)) is None
         assert field_of_view_warning(np.zeros((9, 4), dtype=np.float32), spinner()) is None
-
-    def test_simulated_scans(self, simulated_root: Path) -> None:
-        source = Simulated(simulated_root)
-        sensor = replace(source.info.sensor, row_rule="inclination")
-        for scan_id in source.scan_ids("train")[::4]:
-            points = source.read_scan(scan_id).points
-            assert field_of_view_warning(points, sensor) is None
 
     @pytest.mark.real_data
     def test_real_scans(self, real_data: Path) -> None:

@@ -1,0 +1,140 @@
+"""The lists of labelled scans that ``rangeseg-data split`` draws, imports and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.split_files import check_split, published_name, read_split, write_split
+from rangeseg.datasets.splits import (
+    Ratio,
+    count_with_unlabelled_neighbour,
+    draw_sequences,
+    draw_uniform,
+    labelled_by_sequence,
+)
+from rangeseg.errors import ConfigError
+
+
+class NewList(NamedTuple):
+    """A list to be written: its ids, the comment in the file, and a line about it."""
+
+    ids: list[str]
+    comment: str
+    about: str
+
+
+def draw_lists(
+    source: ScanSource,
+    ratios: Iterable[Ratio],
+    out: Path,
+    seed: int,
+    strategy: str,
+    block: int | None,
+) -> dict[Path, NewList]:
+    """Draw a list per ratio, by the strategy ``uniform`` or ``sequence``; see ``draw_sequences``.
+
+    Raises:
+        DataError: the train split cannot be listed, or has no labels.
+    """
+    how = strategy if block is None else f"{strategy}_block{block}"
+    options = f"--strategy {strategy}" + ("" if block is None else f" --block {block}")
+    sequences = labelled_by_sequence(source)
+    lists = {}
+    for ratio in ratios:
+        if strategy == "sequence":
+            ids = draw_sequences(sequences, ratio.share, seed, block)
+        else:
+            ids = draw_uniform([i for s in sequences.values() for i in s], ratio.share, seed)
+        share = share_line(source, ids)
+        drawn_by = f"rangeseg-data split --labels {ratio} {options} --seed {seed}"
+        comment = f"{source.info.name}: {share}\ndrawn by: {drawn_by}"
+        path = out / f"{source.info.name}_{how}_{ratio.folder}_seed{seed}.txt"
+        lists[path] = NewList(ids, comment, share)
+    return lists
+
+
+def import_lists(
+    source: ScanSource, found: Mapping[Path, Sequence[str]], out: Path
+) -> dict[Path, NewList]:
+    """What ``read_lists`` returned, in our format.
+
+    Raises:
+        ConfigError: two files would get the same name.
+    """
+    lists: dict[Path, NewList] = {}
+    origins: dict[Path, Path] = {}
+    for file, ids in found.items():
+        target = out / f"{Path(file.name.removesuffix('.gz')).stem}.txt"
+        if target in origins:
+            raise ConfigError(
+                f"{origins[target]} and {file} would both become {target}: rename one of them"
+            )
+        origins[target] = file
+        share, origin = share_line(source, ids), origin_line(ids)
+        comment = f"{source.info.name}: {share}\nimported from {file.name}: {origin}"
+        lists[target] = NewList(sorted(ids), comment, f"{share}; {origin}")
+    return lists
+
+
+def read_lists(source: ScanSource, files: Iterable[Path]) -> dict[Path, list[str]]:
+    """Read lists and check that each fits the data set.
+
+    Raises:
+        DataError: one cannot be read, or does not fit.
+    """
+    lists = {}
+    for file in files:
+        lists[file] = read_split(file)
+        check_split(lists[file], source, file)
+    return lists
+
+
+def write_lists(lists: Mapping[Path, NewList]) -> list[Path]:
+    """Write all lists or none.
+
+    Returns:
+        Those that were there already, with the same scans: an interrupted call is completed.
+
+    Raises:
+        ConfigError: a file exists with other scans, or cannot be written.
+    """
+    present = [path for path in lists if path.exists()]
+    for path in present:
+        if read_split(path) != lists[path].ids:
+            raise ConfigError(
+                f"{path} exists with other scans and is not overwritten: choose another --out"
+            )
+    for path, new in lists.items():
+        if path not in present:
+            write_split(path, new.ids, new.comment)
+    return present
+
+
+def share_line(source: ScanSource, labelled: Sequence[str]) -> str:
+    """How many training scans a list labels, and how many of them border on unlabelled ones."""
+    total, candidates = len(source.scan_ids("train")), len(source.labelled_ids("train"))
+    few = "" if candidates == total else f", {candidates} have labels"
+    return (
+        f"{len(labelled)} of {total} training scans labelled ({len(labelled) / total:.2%}{few}), "
+        f"{count_with_unlabelled_neighbour(source, labelled)} with an unlabelled neighbour in time"
+    )
+
+
+def origin_line(labelled: Sequence[str]) -> str:
+    """Which published list these scans are."""
+    return published_name(labelled) or "no published list known here"
+
+
+def nesting_lines(lists: Mapping[Path, Sequence[str]]) -> list[str]:
+    """Which list is part of which, a line for every two; the shorter one comes first."""
+    by_length = sorted(lists, key=lambda path: len(lists[path]))
+    lines = []
+    for few, many in combinations(by_length, 2):
+        shared, count = len(set(lists[few]) & set(lists[many])), len(lists[few])
+        rest = "" if shared == count else f", which has {shared} of its {count} scans"
+        lines.append(f"{few} is {'not ' if rest else ''}nested in {many}{rest}")
+    return lines
