@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from rangeseg.cli import main
+from rangeseg.datasets.splits import parse_labels
 from rangeseg.methods import METHODS
 from rangeseg.runs.config import load_config
 from rangeseg.runs.folder import run_folder
@@ -105,7 +106,7 @@ def test_the_run_folder_names_what_was_asked(
 )  # fmt: skip
 def test_run_folders_of_every_budget(labels: str, name: str) -> None:
     config = load_config(Path(__file__).parents[1] / "configs" / "simulated.yaml")
-    folder = run_folder(plan_run(config, "cps", labels, 2))
+    folder = run_folder(plan_run(config, "cps", parse_labels(labels), 2))
     assert folder == Path("runs/simulated/cps") / name / "seed2"
 
 

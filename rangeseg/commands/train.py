@@ -41,6 +41,7 @@ def add_train(commands: Commands) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from rangeseg.commands.evaluate import print_result
+    from rangeseg.datasets.splits import parse_labels
     from rangeseg.runs.config import load_config
     from rangeseg.runs.folder import run_folder
     from rangeseg.runs.plan import plan_run
@@ -54,7 +55,8 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         with joined(arguments.device, "the same command with --resume goes on") as device:
             values = load_config(arguments.config, overrides)
-            config = plan_run(values, arguments.method, arguments.labels, arguments.seed)
+            labels = parse_labels(arguments.labels)
+            config = plan_run(values, arguments.method, labels, arguments.seed)
             folder = folder or run_folder(config)
             result = train_run(config, folder, device, arguments.resume)
     except KeyboardInterrupt as stop:

@@ -6,16 +6,24 @@ import difflib
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from rangeseg.datasets import DATASETS
 from rangeseg.datasets.bad_scans import OnBadScan
 from rangeseg.datasets.custom import Description
 from rangeseg.datasets.range_images import RangeImageSettings
+from rangeseg.datasets.splits import Labels, ListFile, Ratio, parse_labels
 from rangeseg.engine.inference import EvaluateSettings
 from rangeseg.engine.trainer import TrainSettings
 from rangeseg.errors import ConfigError, unknown_name
@@ -42,11 +50,22 @@ class DatasetSettings(Settings):
             raise ValueError("unknown home folder: write the path without ~") from None
 
 
+def _parsed_labels(value: Any) -> Labels:
+    if isinstance(value, Ratio | ListFile):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("write a ratio (10%) or the path of a list")
+    try:
+        return parse_labels(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
 class RunSettings(Settings):
     """Method, labels and seed of a run."""
 
     method: str
-    labels: str
+    labels: Annotated[Labels, PlainValidator(_parsed_labels), PlainSerializer(str)]
     seed: int = Field(ge=0)
 
 
@@ -256,8 +275,15 @@ def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...
     # A tuple is a list to whoever writes YAML.
     message = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     found = error["input"]
-    shown = "" if isinstance(found, dict) else f" (found {reprlib.repr(found)})"
+    shown = "" if isinstance(found, dict) else f" (found {_shown(found)})"
     return f"{place}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python prints no numbers of thousands of digits
+        return "a very long number"
 
 
 def _keys_beside(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

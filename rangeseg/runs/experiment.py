@@ -11,7 +11,7 @@ from torch import nn
 from rangeseg.datasets import open_dataset
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.datasets.split_files import fingerprint
-from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
+from rangeseg.datasets.splits import Labels, labelled_and_unlabelled
 from rangeseg.engine.checkpoint import Identity
 from rangeseg.engine.inference import Predictor
 from rangeseg.errors import ConfigError
@@ -48,13 +48,12 @@ class Experiment(Generic[AnyConfig]):
         self.images = RangeImages(self.source.info, config.range_image)
 
     def scans(
-        self: Experiment[RunConfig], labels: str | None = None
+        self: Experiment[RunConfig], labels: Labels | None = None
     ) -> tuple[list[str], list[str]]:
         """The labelled scans of a run, and the unlabelled ones that its method learns from.
 
         Args:
-            labels: a ratio or a list of scans in place of ``run.labels``, such as the list in the
-                run's folder.
+            labels: in place of ``run.labels``, such as the list in the run's folder.
 
         Returns:
             Sorted ids of both; no unlabelled ones for a method that does not use them.
@@ -65,13 +64,13 @@ class Experiment(Generic[AnyConfig]):
             DataError: the list does not fit the data set.
         """
         run = self.config.run
-        chosen = parse_labels(labels or run.labels)
-        labelled, unlabelled = labelled_and_unlabelled(self.source, chosen, run.seed)
+        labels = labels or run.labels
+        labelled, unlabelled = labelled_and_unlabelled(self.source, labels, run.seed)
         if not find_method(run.method).uses_unlabelled:
             return labelled, []
         if not unlabelled:
             raise ConfigError(
-                f"{run.method} learns from unlabelled scans, but --labels {chosen} leaves none: "
+                f"{run.method} learns from unlabelled scans, but --labels {labels} leaves none: "
                 "take fewer labels, or --method supervised"
             )
         return labelled, unlabelled

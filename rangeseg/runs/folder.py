@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from rangeseg.datasets.split_files import read_split, write_split
-from rangeseg.datasets.splits import parse_labels
+from rangeseg.datasets.splits import Labels
 from rangeseg.engine.checkpoint import Identity, check_owner
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import RunConfig, load_run_config
@@ -21,8 +21,13 @@ def run_folder(config: RunConfig) -> Path:
     """``runs/<data set>/<method>/<labels>/seed<N>``; a plain labelled branch is named."""
     run = config.run
     plain = "_plain" if config.train.labelled == "plain" else ""
-    labels = parse_labels(run.labels).folder
-    return Path("runs") / config.dataset.name / (run.method + plain) / labels / f"seed{run.seed}"
+    return (
+        Path("runs")
+        / config.dataset.name
+        / (run.method + plain)
+        / run.labels.folder
+        / f"seed{run.seed}"
+    )
 
 
 def result_path(folder: Path, split: str) -> Path:
@@ -126,7 +131,7 @@ def go_on(config: RunConfig, folder: Path, labelled: list[str], identity: Identi
         write_file(folder / CONFIG, config.resolved())
 
 
-def check_labelled(folder: Path, labels: str, labelled: list[str]) -> None:
+def check_labelled(folder: Path, labels: Labels, labelled: list[str]) -> None:
     """Check that a run was begun with the labelled scans that its labels give now.
 
     Args:

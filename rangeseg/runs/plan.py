@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.simulated import ensure_simulated
-from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
+from rangeseg.datasets.splits import Labels, labelled_and_unlabelled, parse_labels
 from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
@@ -25,17 +25,17 @@ OURS = ("train.labelled", "evaluate.split")
 logger = logging.getLogger(__name__)
 
 
-def plan_run(config: Config, method: str, labels: str, seed: int) -> RunConfig:
+def plan_run(config: Config, method: str, labels: Labels, seed: int) -> RunConfig:
     """The configuration of a run.
 
     Args:
         config: of the data set.
         method: a name in METHODS.
-        labels: a ratio or the path of a split file.
+        labels: the labelled scans.
         seed: of every random draw.
 
     Raises:
-        ConfigError: an unknown method, a wrong ratio or seed.
+        ConfigError: an unknown method, or a wrong seed.
     """
     find_method(method)
     if not 0 <= seed < 1 << 32:
@@ -43,8 +43,7 @@ def plan_run(config: Config, method: str, labels: str, seed: int) -> RunConfig:
     values = config.model_dump()
     # A run must find its data from any working directory.
     values["dataset"]["root"] = config.dataset.root.resolve()
-    # 0.1 and 10% are the same budget.
-    run = RunSettings(method=method, labels=str(parse_labels(labels)), seed=seed)
+    run = RunSettings(method=method, labels=labels, seed=seed)
     return RunConfig.model_validate(values | {"run": run})
 
 
@@ -85,6 +84,7 @@ def plan_comparison(
     chosen = list(METHODS) if "all" in methods else list(methods)
     rows = dict.fromkeys([*CONTROLS, *((method, "strong") for method in chosen)])
     learns = {method: find_method(method).uses_unlabelled for method, _ in rows}
+    budgets = [parse_labels(text) for text in labels]  # 0.1 and 10% are the same one
     counts = _seeds_of_each(labels, seeds)
     judged = [] if split is None else [f"evaluate.split={split}"]
     configs = {
@@ -93,19 +93,19 @@ def plan_comparison(
     }
     source = Experiment(configs["strong"]).source
     ensure_simulated(source)
-    complete = _all_labelled(configs["strong"], source, labels)
+    complete = _all_labelled(configs["strong"], source, budgets)
 
     @cache
-    def labelled(name: str, seed: int) -> list[str]:
-        return labelled_and_unlabelled(source, parse_labels(name), seed)[0]
+    def labelled(budget: Labels, seed: int) -> list[str]:
+        return labelled_and_unlabelled(source, budget, seed)[0]
 
     runs: dict[Path, PlannedRun] = {}
     for seed in range(max(counts)):
-        for name, count in zip(labels, counts, strict=True):
+        for budget, count in zip(budgets, counts, strict=True):
             for method, branch in rows:
-                if seed >= count or (learns[method] and name in complete):
+                if seed >= count or (learns[method] and budget in complete):
                     continue
-                config = plan_run(configs[branch], method, name, seed)
+                config = plan_run(configs[branch], method, budget, seed)
                 run = _planned(config, path, overrides, out, labelled)
                 if run.folder in runs:
                     raise ConfigError(
@@ -125,14 +125,12 @@ def _seeds_of_each(labels: Sequence[str], seeds: Sequence[int]) -> list[int]:
     return list(seeds) if len(seeds) == len(labels) else list(seeds) * len(labels)
 
 
-def _all_labelled(config: Config, source: ScanSource, labels: Sequence[str]) -> set[str]:
-    """Those of ``labels`` that leave no scan unlabelled; data and labels are checked on the way."""
+def _all_labelled(config: Config, source: ScanSource, budgets: Sequence[Labels]) -> set[Labels]:
+    """The budgets that leave no scan unlabelled; data and labels are checked on the way."""
     scans_to_evaluate(source, config.evaluate.split)
-    complete = {
-        name for name in labels if not labelled_and_unlabelled(source, parse_labels(name), 0)[1]
-    }
-    for name in sorted(complete):
-        logger.info("%s leaves no scan unlabelled: supervised training only", name)
+    complete = {b for b in budgets if not labelled_and_unlabelled(source, b, 0)[1]}
+    for budget in sorted(complete, key=str):
+        logger.info("%s leaves no scan unlabelled: supervised training only", budget)
     return complete
 
 
@@ -141,7 +139,7 @@ def _planned(
     path: Path,
     overrides: Sequence[str],
     out: Path,
-    labelled: Callable[[str, int], list[str]],
+    labelled: Callable[[Labels, int], list[str]],
 ) -> PlannedRun:
     run, branch, split = config.run, config.train.labelled, config.evaluate.split
     folder = out / run_folder(config).relative_to("runs")
@@ -151,7 +149,7 @@ def _planned(
         begun_split = begun.evaluate.split
         _check_same(begun, config, folder)
         check_labelled(folder, run.labels, labelled(run.labels, run.seed))
-    words = ["train", str(path), "--method", run.method, "--labels", run.labels]
+    words = ["train", str(path), "--method", run.method, "--labels", str(run.labels)]
     words += ["--seed", str(run.seed), "--out", str(folder), "--resume"]
     for setting in [*overrides, f"train.labelled={branch}", f"evaluate.split={begun_split}"]:
         words += ["--set", setting]

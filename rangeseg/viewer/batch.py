@@ -20,6 +20,7 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.batches import SampleKey, StepSampler, batch_seed
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, class_frequencies
+from rangeseg.datasets.splits import ListFile
 from rangeseg.engine.checkpoint import load_checkpoint
 from rangeseg.errors import ConfigError
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
@@ -81,7 +82,7 @@ def student_batch(
         raise ConfigError(f"a batch is shown by its ranges, and {', '.join(channels)} has none")
     run = config.run
     # A list that the run was given may be anywhere: its folder has a copy.
-    kept = None if checkpoint is None else str(checkpoint.parent / LABELLED)
+    kept = None if checkpoint is None else ListFile(checkpoint.parent / LABELLED)
     labelled, unlabelled = experiment.scans(kept)
     method = experiment.method(class_frequencies(source, labelled))
     if checkpoint is not None:

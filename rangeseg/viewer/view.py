@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+from rangeseg.datasets.splits import parse_labels
 from rangeseg.drawing.sheets import save_picture
 from rangeseg.engine.checkpoint import CHECKPOINT
 from rangeseg.errors import ConfigError
@@ -144,9 +145,8 @@ def view_batch(
     elif method is None:
         raise ConfigError("--batch with a configuration needs --method, e.g. --method cutmix_seg")
     else:
-        config = plan_run(
-            load_config(request.target, request.overrides), method, labels or "10%", seed or 0
-        )
+        values = load_config(request.target, request.overrides)
+        config = plan_run(values, method, parse_labels(labels or "10%"), seed or 0)
     experiment = Experiment(config)
     step = config.train.steps - 1  # whatever rises during a training has risen
     batch = student_batch(experiment, checkpoint, step, choose_device(request.device))

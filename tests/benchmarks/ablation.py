@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rangeseg.datasets.splits import parse_labels
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.methods.exchange_mix import ExchangeMix
@@ -159,7 +160,7 @@ def _miou(name: str, seed: int, arguments: argparse.Namespace) -> float:
         method, settings = VARIANTS[of][name]
         changed = [f"methods.{of}.{key}={value}" for key, value in settings.items()]
         config = load_config(arguments.config, [*arguments.overrides, *changed])
-        planned = plan_run(config, of, arguments.labels, seed)
+        planned = plan_run(config, of, parse_labels(arguments.labels), seed)
         METHODS[of] = method
         train_run(planned, folder, torch.device("cpu"), resume=True)
     miou: float = json.loads((folder / "result.json").read_text())["miou"]["point"]

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rangeseg.datasets.splits import parse_labels
 from rangeseg.engine.compiling import CompileMode, compiled
 from rangeseg.engine.optimiser import Optimiser
 from rangeseg.methods import METHODS
@@ -55,7 +56,7 @@ class Trainee:
         channels_last: bool = True,
         mode: CompileMode = "none",
     ) -> None:
-        config = plan_run(load_config(CONFIG, overrides), name, "10%", 0)
+        config = plan_run(load_config(CONFIG, overrides), name, parse_labels("10%"), 0)
         experiment = Experiment(config)
         classes = experiment.source.info.label_map.num_classes
         method = experiment.method()

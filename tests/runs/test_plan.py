@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rangeseg.cli import main
+from rangeseg.datasets.splits import parse_labels
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.methods import METHODS
 from rangeseg.runs.config import load_config
@@ -281,7 +282,7 @@ def test_runs_of_another_labelled_list_are_refused(tiny_config: list[str], tmp_p
     run.folder.mkdir(parents=True)
     config = plan_run(
         load_config(Path(tiny_config[0]), [*tiny_config[2::2], "train.labelled=plain"]),
-        "supervised", str(labelled), 0,
+        "supervised", parse_labels(str(labelled)), 0,
     )  # fmt: skip
     (run.folder / "config.yaml").write_text(config.resolved())
     shutil.copy(labelled, run.folder / "labelled.txt")

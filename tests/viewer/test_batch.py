@@ -11,6 +11,7 @@ import torch
 
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
+from rangeseg.datasets.splits import parse_labels
 from rangeseg.drawing.colours import UNSURE, label_colours, range_colours
 from rangeseg.drawing.sheets import enlarge
 from rangeseg.methods import METHODS
@@ -30,7 +31,7 @@ STILL = [
 
 def config_of(small_config: list[str], method: str, *more: str) -> RunConfig:
     path, *words = small_config
-    return plan_run(load_config(Path(path), [*words[1::2], *more]), method, "20%", 0)
+    return plan_run(load_config(Path(path), [*words[1::2], *more]), method, parse_labels("20%"), 0)
 
 
 def sample_depth(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
@@ -108,7 +109,7 @@ def test_a_run_shows_its_trained_networks(run: Path) -> None:
     config = load_run_config(run / "config.yaml")
     fresh = student_batch(Experiment(config), None, 3, CPU)
     # The list that it was trained on may be gone: its folder has a copy.
-    gone = config.run.model_copy(update={"labels": "lists/gone.txt"})
+    gone = config.run.model_copy(update={"labels": parse_labels("lists/gone.txt")})
     trained = student_batch(
         Experiment(config.model_copy(update={"run": gone})), run / "last.pt", 3, CPU
     )
