@@ -129,9 +129,7 @@ def test_every_network_sees_channels_last(
 
 @pytest.mark.filterwarnings("ignore")  # the compiler itself does what PyTorch warns of
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_no_step_after_the_first_compiles_again(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_step_after_the_first_compiles_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is drawn, a network is given the same shapes."""
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=_as_written))
