@@ -1,4 +1,4 @@
-"""``rangeseg view``: what was asked for, and which of the rooms answers."""
+"""``rangeseg view``: checks the request, then opens a window or writes pictures."""
 
 from __future__ import annotations
 
