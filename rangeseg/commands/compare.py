@@ -39,11 +39,11 @@ def add_compare(commands: Commands) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from rangeseg.errors import ConfigError
     from rangeseg.report.tables import check_report_files
     from rangeseg.runs.jobs import find_places, raise_failed, train_missing
     from rangeseg.runs.plan import plan_comparison
     from rangeseg.runs.trained import read_result
+    from rangeseg.system.files import writable
     from rangeseg.system.process import Interrupted
 
     check_report_files([arguments.html, arguments.csv])  # not after hours of training
@@ -52,12 +52,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         arguments.config, arguments.overrides, arguments.methods, arguments.labels,
         arguments.seeds, arguments.split, arguments.out,
     )  # fmt: skip
-    try:
+    with writable(arguments.out, "choose another --out"):
         arguments.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"--out {arguments.out} cannot be made ({error.strerror}): choose another folder"
-        ) from None
     try:
         failed = train_missing(runs, places)
     except Interrupted as stop:

@@ -1,1 +1,1 @@
-"""Training, inference, metrics, checkpoints, reports."""
+"""Training, validation, inference, evaluation, checkpoints and exports."""
