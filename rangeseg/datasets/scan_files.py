@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -21,8 +21,6 @@ FARTHEST = np.float32(1e6)
 
 _KNOWN, _IGNORED = np.uint8(0), np.uint8(IGNORE)
 _NO_SIZE, _SIZE, _INFINITE_SIZE = np.uint32(0), np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
-
-_npy: Any = np.lib.format  # whose functions have no types
 
 
 def file_size(path: Path) -> int | None:
@@ -62,7 +60,7 @@ def count_points(path: Path, columns: int) -> int:
             f"{path} does not exist: check the scan's id or copy the sequence again", kind="missing"
         )
     if path.suffix == ".npy":
-        count = _npy_layout(path, columns).shape[0]
+        count = _npy_shape(path, columns)[0]
     elif size % (4 * columns):
         raise DataError(
             f"{path} has {size} bytes, not a multiple of {4 * columns} "
@@ -88,17 +86,13 @@ def read_points(path: Path, columns: int) -> np.ndarray:
     Raises:
         DataError: the file is missing, truncated, empty or cannot be read.
     """
-    count = count_points(path, columns)
-    layout = _npy_layout(path, columns) if path.suffix == ".npy" else _Layout()
+    count_points(path, columns)
     try:
-        values = np.fromfile(path, layout.dtype, count * columns, offset=layout.start)
+        values = np.load(path) if path.suffix == ".npy" else np.fromfile(path, "<f4")
     except OSError as error:
         raise DataError(f"{path} {reason(error)}") from None
-    if len(values) != count * columns:
-        raise DataError(f"{path} became shorter as it was read: copy it again", kind="truncated")
     with np.errstate(all="ignore"):  # what float32 cannot hold is not a number or infinite
-        points = values.reshape((count, columns), order=layout.order)
-        return np.ascontiguousarray(points, dtype=np.float32)
+        return np.ascontiguousarray(values.reshape(-1, columns), dtype=np.float32)
 
 
 def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
@@ -156,7 +150,7 @@ def npy_columns(path: Path) -> int:
     Raises:
         DataError: the file is damaged, or does not hold points.
     """
-    return _npy_layout(path, None).shape[1]
+    return _npy_shape(path, None)[1]
 
 
 def check_label_file(path: Path, points_path: Path, points: int, label_type: LabelType) -> None:
@@ -196,12 +190,9 @@ def read_labels(path: Path, points_path: Path, points: int, label_type: LabelTyp
     """
     check_label_file(path, points_path, points, label_type)
     try:
-        labels = np.fromfile(path, np.dtype(label_type).newbyteorder("<"), points)
+        return np.fromfile(path, np.dtype(label_type).newbyteorder("<"))
     except OSError as error:
         raise DataError(f"{path} {reason(error)}") from None
-    if len(labels) != points:
-        raise DataError(f"{path} became shorter as it was read: copy it again", kind="truncated")
-    return labels
 
 
 def read_train_labels(
@@ -218,45 +209,25 @@ def read_train_labels(
     return labels
 
 
-class _Layout(NamedTuple):
-    """Where the values of a file begin, and what they are; by default those of a raw file."""
-
-    start: int = 0
-    dtype: np.dtype = np.dtype("<f4")
-    shape: tuple[int, ...] = ()
-    order: Literal["C", "F"] = "C"
-
-
-def _npy_layout(path: Path, columns: int | None) -> _Layout:
-    """The header of a ``.npy`` file of points (N, columns), checked against the file's size.
+def _npy_shape(path: Path, columns: int | None) -> tuple[int, int]:
+    """The shape of the points in a whole ``.npy`` file, (N, columns), by its header and size.
 
     Raises:
         DataError: the file is damaged, or does not hold points.
     """
     try:
-        with path.open("rb") as file:
-            version = _npy.read_magic(file)
-            read = _npy.read_array_header_1_0 if version == (1, 0) else _npy.read_array_header_2_0
-            shape, by_columns, dtype = read(file)
-            start = file.tell()
+        values = np.load(path, mmap_mode="r")  # checks the size and reads no value
+        shape: tuple[int, int] = values.shape
+        dtype = values.dtype
     except Exception as error:  # the header is a Python literal; its parser raises nearly anything
         raise DataError(
             f"{path} is not a whole .npy file of numbers ({one_line(error)}): write it again with "
             "numpy.save",
             kind="truncated",
         ) from None
-    fits = len(shape) == 2 and columns in (None, shape[1])
-    sizes = all(type(length) is int and length >= 0 for length in shape)
-    if not fits or not sizes or dtype.kind != "f":
+    if len(shape) != 2 or columns not in (None, shape[1]) or dtype.kind != "f":
         raise DataError(
             f"{path} holds {dtype} of shape {shape}, expected floats of shape "
             f"(N, {columns or 'columns'}): state the right number of columns, or write it again"
         )
-    promised, size = start + shape[0] * shape[1] * dtype.itemsize, file_size(path)
-    if promised != size:
-        raise DataError(
-            f"{path} is not a whole .npy file of numbers (its header promises {promised} bytes, "
-            f"it has {size}): write it again with numpy.save",
-            kind="truncated",
-        )
-    return _Layout(start, dtype, shape, "F" if by_columns else "C")
+    return shape

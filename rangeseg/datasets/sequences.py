@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -74,7 +75,90 @@ class Layout(Settings):
         return suffix
 
 
-class SequenceFolder(ScanSource):
+class FileSource(ScanSource):
+    """Scans of which each has a file of points and perhaps one of labels.
+
+    A subclass says where they are, and by its ``layout`` what they hold.
+    """
+
+    layout = Layout()
+
+    @abstractmethod
+    def paths(self, scan_id: str) -> tuple[Path, Path | None]:
+        """The point file and the label file of a scan; None where labels are not published.
+
+        Raises:
+            DataError: no such scan.
+        """
+
+    def check_files(self, scan_id: str, with_labels: bool = True) -> int:
+        """Check a scan's files by their size alone; see ``ScanSource``."""
+        points_path, _ = self.paths(scan_id)
+        with self._root_first():
+            points = count_points(points_path, self.layout.columns)
+        if with_labels:
+            label_path = self._label_path(scan_id)
+            check_label_file(label_path, points_path, points, self.layout.label_type)
+        return points
+
+    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
+        """Read one scan; see ``ScanSource``.
+
+        Raises:
+            DataError: see there, or a beam that the sensor does not have.
+        """
+        points_path, layout = self.paths(scan_id)[0], self.layout
+        with self._root_first():
+            values = read_points(points_path, layout.columns)
+        points = values if layout.columns == 4 else np.ascontiguousarray(values[:, :4])
+        ring = None
+        if layout.ring_column is not None:
+            ring = self._ring(values[:, layout.ring_column], points_path)
+        points = measured(points, layout.intensity_max)
+        labels = None
+        if with_labels:
+            label_path, label_map = self._label_path(scan_id), self.info.label_map
+            labels = read_train_labels(
+                label_path, points_path, points, layout.label_type, label_map
+            )
+        return Scan(scan_id, points, labels, ring)
+
+    def _label_path(self, scan_id: str) -> Path:
+        path = self.paths(scan_id)[1]
+        if path is None:
+            raise DataError(
+                f"the labels of scan {scan_id} are not published: predict it, but do not train or "
+                "evaluate on it",
+                kind="missing",
+            )
+        return path
+
+    def _ring(self, ring: np.ndarray, path: Path) -> np.ndarray:
+        """The beam (N,) int32, 0 the highest, of the file's column (N,)."""
+        beams, layout = self.info.sensor.beams, self.layout
+        ring = np.where(np.isfinite(ring), ring, 0)  # of a lost echo nothing may be a number
+        numbers = ring.astype(np.int32)
+        if ring.min() < 0 or ring.max() >= beams or (numbers != ring).any():
+            raise DataError(
+                f"{path} holds {ring.min():g} to {ring.max():g} in column {layout.ring_column}, "
+                f"where whole numbers from 0 to {beams - 1} should name the beams of sensor "
+                f"{self.info.sensor.name}: check that the scan is of this sensor (data set "
+                "'custom': layout.ring_column, layout.columns and sensor.beams)"
+            )
+        return numbers if layout.ring_zero == "highest" else beams - 1 - numbers
+
+    @contextmanager
+    def _root_first(self) -> Iterator[None]:
+        """A file may be missing because the whole root is wrong: then say that."""
+        try:
+            yield
+        except DataError as error:
+            if error.kind == "missing":
+                self.check_root()
+            raise
+
+
+class SequenceFolder(FileSource):
     """Scans in KITTI's layout, ids like ``08/000123``.
 
     ``root/sequences/SS/velodyne/FFFFFF.bin`` holds x, y, z, intensity as float32;
@@ -83,7 +167,6 @@ class SequenceFolder(ScanSource):
     """
 
     SPLITS: ClassVar[Mapping[str, tuple[str, ...]]]
-    layout = Layout()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -165,42 +248,6 @@ class SequenceFolder(ScanSource):
         present = set(self.sequence_ids(sequence))
         return [i for frame in frames if (i := f"{sequence}/{frame}") not in present]
 
-    def check_files(self, scan_id: str, with_labels: bool = True) -> int:
-        """Check a scan's files by their size alone; returns the number of points.
-
-        Raises:
-            DataError: a file is missing or truncated, holds no point, or has another number of
-                labels than points.
-        """
-        points_path, label_path = self.paths(scan_id)
-        with self._root_first():
-            points = count_points(points_path, self.layout.columns)
-        if with_labels:
-            check_label_file(label_path, points_path, points, self.layout.label_type)
-        return points
-
-    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; points that are NaN, (0, 0, 0) or nowhere are kept, but not their labels.
-
-        Raises:
-            DataError: a file is missing or truncated, holds no point, has another number of
-                labels than points, an unknown id, or a beam that the sensor does not have.
-        """
-        points_path, label_path = self.paths(scan_id)
-        layout = self.layout
-        with self._root_first():
-            values = read_points(points_path, layout.columns)
-        points = values if layout.columns == 4 else np.ascontiguousarray(values[:, :4])
-        ring = None
-        if layout.ring_column is not None:
-            ring = self._ring(values[:, layout.ring_column], points_path)
-        points = measured(points, layout.intensity_max)
-        labels = None
-        if with_labels:
-            label_type, label_map = layout.label_type, self.info.label_map
-            labels = read_train_labels(label_path, points_path, points, label_type, label_map)
-        return Scan(scan_id, points, labels, ring)
-
     def prediction_file(self, scan_id: str, split: str) -> str:
         """``sequences/SS/predictions/FFFFFF.label``, as SemanticKITTI's benchmark expects it."""
         sequence, _, frame = scan_id.partition("/")
@@ -241,29 +288,6 @@ class SequenceFolder(ScanSource):
             f"{self.root} has no folder sequences/ "
             f"(found: {', '.join(found[:5]) or 'nothing'}): {expected}"
         )
-
-    def _ring(self, ring: np.ndarray, path: Path) -> np.ndarray:
-        """The beam (N,) int32, 0 the highest, of the file's column (N,)."""
-        beams, layout = self.info.sensor.beams, self.layout
-        ring = np.where(np.isfinite(ring), ring, 0)  # of a lost echo nothing may be a number
-        if ring.min() < 0 or ring.max() >= beams or (ring % 1).any():
-            raise DataError(
-                f"{path} holds {ring.min():g} to {ring.max():g} in column {layout.ring_column}, "
-                f"where whole numbers from 0 to {beams - 1} should name the sensor's {beams} "
-                "beams: check layout.ring_column, layout.columns and sensor.beams"
-            )
-        numbers = ring.astype(np.int32)
-        return numbers if layout.ring_zero == "highest" else (beams - 1 - numbers)
-
-    @contextmanager
-    def _root_first(self) -> Iterator[None]:
-        """A file may be missing because the whole root is wrong: then say that."""
-        try:
-            yield
-        except DataError as error:
-            if error.kind == "missing":
-                self.check_root()
-            raise
 
     def _present(self) -> str:
         names = sorted(p.name for p in (self.root / "sequences").iterdir() if p.is_dir())

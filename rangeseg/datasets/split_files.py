@@ -8,6 +8,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
@@ -17,12 +18,9 @@ from rangeseg.system.files import writable, write_file
 _ONE_A_LINE = "write one SEQ/FRAME a line, e.g. 00/000123 (nuScenes: one sample token)"
 
 _GZIP = b"\x1f\x8b"
-_MOST_BYTES = 1 << 26  # of a list: all of nuScenes takes 1 MB, but a packed file may unpack to TB
 # A name does not start with a dot, so that neither . nor .. is one.
 _NAME = r"\w[\w.-]*"
-# What a line can hold: no path, no comment, no control character, nothing that UTF-8 cannot write.
-_IN_FRAME = r"[^\s/\\#\x00-\x1f\x7f\ud800-\udfff]"
-_FRAME = rf"((?!\.){_IN_FRAME}+)"
+_FRAME = r"((?!\.)[^\s/\\#\0]+)"  # no path, no comment
 _SUFFIX = r"\.(?:bin|label|npy)"
 _NO_SUFFIX = r"(?<!\.bin)(?<!\.label)(?<!\.npy)"  # faster than a lazy _FRAME
 _SHORT = re.compile(rf"({_NAME})/{_FRAME}(?:{_SUFFIX}|{_NO_SUFFIX})")
@@ -52,7 +50,7 @@ def read_split(path: Path) -> list[str]:
         The ids in the order of the file; ``check_split`` compares them with the data set.
 
     Raises:
-        DataError: the file cannot be read, or a line is no id or has another form than those above.
+        DataError: the file cannot be read, or a line is no id.
     """
     scan_ids: list[str] = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
@@ -62,11 +60,6 @@ def read_split(path: Path) -> list[str]:
         scan_id = scan_id_of(text)
         if scan_id is None:
             raise DataError(f"{path}:{number}: '{text[:60]}' is not a scan id: {_ONE_A_LINE}")
-        if scan_ids and is_token(scan_id) != is_token(scan_ids[0]):
-            raise DataError(
-                f"{path}:{number}: '{text[:60]}' after lines of {id_form(scan_ids[0])}: the list "
-                "mixes data sets: make one list for each"
-            )
         scan_ids.append(scan_id)
     return scan_ids
 
@@ -151,11 +144,6 @@ def is_token(scan_id: str) -> bool:
     return "/" not in scan_id
 
 
-def id_form(scan_id: str) -> str:
-    """What form an id has, for messages."""
-    return "nuScenes sample tokens" if is_token(scan_id) else "SEQ/FRAME"
-
-
 def published_name(scan_ids: Iterable[str]) -> str | None:
     """Which published list these scans are, in any order; None if none that is known here."""
     which = _LASERMIX_UNIFORM.get(fingerprint(scan_ids))
@@ -173,14 +161,8 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             packed = file.read(2) == _GZIP
         with gzip.open(path) if packed else path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise DataError(
-                f"{path} is longer than {_MOST_BYTES >> 20} MiB{' unpacked' if packed else ''}, "
-                "so it is no list of scans: give another file"
-            )
-        # utf-8-sig: Windows editors put a byte order mark in front of the first id.
-        return content.decode("utf-8-sig")
+            # utf-8-sig: Windows editors put a byte order mark in front of the first id.
+            return file.read().decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: give the file that lists the scans") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -193,9 +175,11 @@ def _read_text(path: Path) -> str:
 def _other_kind(labelled: Sequence[str], known: str, source: ScanSource, path: Path) -> str:
     """The message for a list whose ids have another form than those of the data set."""
     name = published_name(labelled)
-    guess = "nuScenes" if is_token(labelled[0]) else "SemanticKITTI or a data set in its layout"
+    form, guess = "SEQ/FRAME", "SemanticKITTI or a data set in its layout"
+    if is_token(labelled[0]):
+        form, guess = "nuScenes sample tokens", "nuScenes"
     return (
-        f"{path} lists {id_form(labelled[0])} (first: {labelled[0]}), but scans of "
+        f"{path} lists {form} (first: {labelled[0]}), but scans of "
         f"{source.info.name} are named like {known}: the list "
         f"{f'is {name}' if name else f'seems to be for {guess}'}: use one made for this data set"
     )
@@ -211,11 +195,7 @@ def _splits_of(scan_ids: Sequence[str], source: ScanSource) -> dict[str, str]:
     """In which other split a scan is, as far as the other splits are on the disk."""
     found: dict[str, str] = {}
     for split in source.splits:
-        if split == "train":
-            continue
-        try:
-            present = set(source.scan_ids(split))
-        except DataError:
-            continue
-        found |= {scan_id: split for scan_id in scan_ids if scan_id in present}
+        if split != "train":
+            with suppress(DataError):
+                found |= dict.fromkeys(set(source.scan_ids(split)).intersection(scan_ids), split)
     return found

@@ -1,6 +1,5 @@
 """Files of somebody who means harm: nothing runs, nothing is written elsewhere, memory stays."""
 
-import gzip
 import io
 import json
 import os
@@ -28,7 +27,7 @@ from rangeseg.engine.checkpoint import read_checkpoint
 from rangeseg.errors import CheckpointError, ConfigError, DataError
 from rangeseg.runs.config import load_config
 from tests.data_tools.kitti_layout import write_root
-from tests.fuzz.test_fuzz import CONFIGS, CPU, POINTS, TOKENS, kitti, nuscenes
+from tests.fuzz.test_fuzz import CONFIGS, CPU, POINTS, kitti, nuscenes
 
 
 class Bomb:
@@ -107,12 +106,6 @@ def test_a_list_leads_nowhere_else(line: str, tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_compressed_list_does_not_fill_the_memory(tmp_path: Path) -> None:
-    (tmp_path / "list.gz").write_bytes(gzip.compress(bytes(65 << 20), 1))
-    with pytest.raises(DataError, match=r"list\.gz is longer than 64 MiB unpacked"):
-        read_split(tmp_path / "list.gz")
-
-
 def change_scan(place: int, value: object) -> Callable[[dict[str, Any]], object]:
     return lambda index: index["scenes"]["scene-0061"]["scans"][0].__setitem__(place, value)
 
@@ -125,8 +118,6 @@ def change_scan(place: int, value: object) -> Callable[[dict[str, Any]], object]
         (change_scan(2, "/etc/passwd"), "is damaged"),
         (change_scan(3, "a/../../b"), "is damaged"),
         (lambda index: index.update(data="/nowhere"), "says that the data are in .*, which is no"),
-        (lambda index: index.update(version="v1.0-trainval"), "is of 'v1.0-trainval'"),
-        (change_scan(0, TOKENS[1]), "2 scans have 1 different tokens"),
     ],
 )
 def test_an_index_that_lies(
@@ -152,7 +143,7 @@ def header(shape: str, descr: str = "'<f4'") -> bytes:
         header("(99999999999, 4)"), header("(4611686018427387904, 4)"), header("(-1, 4)"),
         header("(True, 4)"), header("(" * 60), header("()"), header("'a'"),
         header("(2, 4)", "'|O'"), header("(2, 4)", "'x'"), header("(2, 4)", "[('a', '<f4')]"),
-        b"\x93NUMPY\x09\x00", header("(2, 4)") + bytes(31), header("(2, 4)") + bytes(33),
+        b"\x93NUMPY\x09\x00", header("(2, 4)") + bytes(31),
     ],
 )  # fmt: skip
 def test_npy_headers_that_lie(content: bytes, tmp_path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import reprlib
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import StringConstraints, ValidationError, model_validator
+from pydantic import StringConstraints, ValidationError
 
 from rangeseg.datasets.scan_files import reason
 from rangeseg.errors import DataError
@@ -71,14 +69,6 @@ class Index(Settings):
     data: Path | None
     scenes: dict[str, IndexedScene]
 
-    @model_validator(mode="after")
-    def _each_once(self) -> Index:
-        scans = [scan for scene in self.scenes.values() for scan in scene.scans]
-        for tokens in ({s.token for s in scans}, {s.lidar_token for s in scans}):
-            if len(tokens) < len(scans):
-                raise ValueError(f"{len(scans)} scans have {len(tokens)} different tokens")
-        return self
-
     @cached_property
     def scans(self) -> dict[str, IndexedScan]:
         """All scans by their token."""
@@ -109,11 +99,9 @@ def read_index(folder: Path, version: str) -> Index:
             f"{path} is damaged or not of format {FORMAT} ({place or 'JSON'}: {first['msg']}): "
             f"{_advice(folder, version)}"
         ) from None
-    if index.version != version:
-        raise DataError(f"{path} is of {reprlib.repr(index.version)}: {_advice(folder, version)}")
     if index.data is None:
         return index.model_copy(update={"data": folder})
-    if not os.path.isdir(index.data):  # pathlib's raises where the name is too long
+    if not index.data.is_dir():
         raise DataError(
             f"{path} says that the data are in {index.data}, which is no folder: copy them back, "
             f"or build the index again: {_command(Path('ROOT'), version)} --out {_quoted(folder)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
+from rangeseg.datasets.base import DatasetInfo
 from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.datasets.nuscenes.index import (
     VERSIONS,
@@ -21,18 +21,9 @@ from rangeseg.datasets.nuscenes.index import (
     missing_index,
     read_index,
 )
-from rangeseg.datasets.scan_files import (
-    check_label_file,
-    count_points,
-    measured,
-    read_points,
-    read_train_labels,
-)
+from rangeseg.datasets.sequences import FileSource, Layout
 from rangeseg.errors import DataError, unknown_name
 from rangeseg.geometry.sensor import HDL_32E
-
-COLUMNS = 5
-"""Values of a point in the file: x, y, z, intensity in 0..255, ring (0 the lowest beam)."""
 
 _CLASSES: dict[str, tuple[int, int, int]] = {
     "barrier": (112, 128, 144),
@@ -105,7 +96,7 @@ def _label_map() -> LabelMap:
     )
 
 
-class NuScenes(ScanSource):
+class NuScenes(FileSource):
     """nuScenes lidarseg; a scan is a key frame and its id the sample token.
 
     Needs an index, made once by ``rangeseg-data index nuscenes ROOT``. The splits train and val
@@ -131,6 +122,9 @@ class NuScenes(ScanSource):
             "height_step": (0.12, 0.28),
         },
         policy="nuscenes",
+    )
+    layout = Layout(
+        columns=5, intensity_max=255, ring_column=4, ring_zero="lowest", label_type="uint8"
     )
 
     def __init__(self, root: Path) -> None:
@@ -191,36 +185,6 @@ class NuScenes(ScanSource):
             DataError: it does not; the message gives the command that makes one.
         """
         self._all_indices()
-
-    def check_files(self, scan_id: str, with_labels: bool = True) -> int:
-        """Check a scan's files by their size alone; returns the number of points.
-
-        Raises:
-            DataError: a file is missing or truncated, holds no point, or has another number of
-                labels than points.
-        """
-        points_path, label_path = self.paths(scan_id)
-        points = count_points(points_path, COLUMNS)
-        if with_labels:
-            check_label_file(_published(label_path, scan_id), points_path, points, "uint8")
-        return points
-
-    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; points that are NaN, (0, 0, 0) or nowhere are kept, but not their labels.
-
-        Raises:
-            DataError: a file is missing or truncated, holds no point, has another number of
-                labels than points, an unknown id, or a beam that the sensor does not have.
-        """
-        points_path, label_path = self.paths(scan_id)
-        values = read_points(points_path, COLUMNS)
-        points = measured(np.ascontiguousarray(values[:, :4]), intensity_max=255)
-        ring = _ring(values[:, 4], points_path)
-        labels = None
-        if with_labels:
-            label_path, label_map = _published(label_path, scan_id), self.info.label_map
-            labels = read_train_labels(label_path, points_path, points, "uint8", label_map)
-        return Scan(scan_id, points, labels, ring)
 
     def prediction_file(self, scan_id: str, split: str) -> str:
         """``lidarseg/<split>/<token>_lidarseg.bin``: the devkit's split, the lidar's token.
@@ -286,24 +250,3 @@ class NuScenes(ScanSource):
 def _versions(split: str) -> list[str]:
     """The versions that can hold a split, the preferred one first."""
     return [version for version, splits in VERSIONS.items() if split in splits]
-
-
-def _published(label_path: Path | None, scan_id: str) -> Path:
-    if label_path is None:
-        raise DataError(
-            f"scan {scan_id} is of v1.0-test, whose labels are not published: predict it, but do "
-            "not train or evaluate on it",
-            kind="missing",
-        )
-    return label_path
-
-
-def _ring(values: np.ndarray, path: Path) -> np.ndarray:
-    """The beam (N,) int32, 0 the highest, of the file's ring (N,), which counts from the lowest."""
-    values = np.where(np.isfinite(values), values, np.inf)  # some NaN warn when compared
-    if values.min() < 0 or values.max() >= HDL_32E.beams:
-        raise DataError(
-            f"{path} names beams from {values.min():g} to {values.max():g}, but an HDL-32E has 0 "
-            "to 31: check that it is a scan of LIDAR_TOP"
-        )
-    return (HDL_32E.beams - 1 - values.astype(np.int32)).astype(np.int32)

@@ -20,7 +20,7 @@ from rangeseg.datasets.nuscenes.index import (
     expected_tables,
     present_versions,
 )
-from rangeseg.datasets.scan_files import file_size, reason
+from rangeseg.datasets.scan_files import file_size
 from rangeseg.errors import ConfigError, DataError, one_line, unknown_name
 from rangeseg.system.progress import Progress
 
@@ -123,16 +123,12 @@ def _explained(root: Path, version: str) -> Iterator[None]:
     again = f"unpack {archives.tables} into {root} again, and after it {archives.labels}"
     try:
         yield
-    except OSError as error:
-        raise DataError(f"{error.filename} {reason(error)}: {again}") from None
-    except AssertionError as error:
-        raise DataError(
-            f"the tables and files of {version} in {root} do not go together "
-            f"({one_line(error)}): {again}"
-        ) from None
-    except (LookupError, TypeError, ValueError) as error:
+    except (OSError, AssertionError, LookupError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {one_line(error)}"
-        raise DataError(f"the tables in {root / version} are damaged ({what}): {again}") from None
+        raise DataError(
+            f"the tables and files of {version} in {root} are incomplete or damaged ({what}): "
+            f"{again}"
+        ) from None
 
 
 def _scenes(tables: Any, version: str) -> dict[str, IndexedScene]:
@@ -153,26 +149,18 @@ def _scenes(tables: Any, version: str) -> dict[str, IndexedScene]:
                 f"{scene} is in no official split of {version}: check that its tables are the "
                 "official ones"
             )
-        scans.setdefault(scene, []).append(_scan(tables, sample, scene, version))
+        scans.setdefault(scene, []).append(_scan(tables, sample, version))
     return {
         scene: IndexedScene(split=split_of[scene], scans=tuple(scans[scene]))
         for scene in sorted(scans)
     }
 
 
-def _scan(tables: Any, sample: Mapping[str, Any], scene: str, version: str) -> IndexedScan:
-    where = f"sample {sample['token']} of {scene}"
-    again = f"unpack {_ARCHIVES[version].tables} again, and after it {_ARCHIVES[version].labels}"
-    lidar_token = sample["data"].get("LIDAR_TOP")
-    if lidar_token is None:
-        raise DataError(f"{where} has no key frame of LIDAR_TOP in sample_data.json: {again}")
-    labels = None
-    if version != "v1.0-test":
-        try:
-            labels = tables.get("lidarseg", lidar_token)["filename"]
-        except KeyError:
-            raise DataError(f"{where} has no record in lidarseg.json: {again}") from None
+def _scan(tables: Any, sample: Mapping[str, Any], version: str) -> IndexedScan:
+    lidar_token = sample["data"]["LIDAR_TOP"]
     points = tables.get("sample_data", lidar_token)["filename"]
+    published = version != "v1.0-test"
+    labels = tables.get("lidarseg", lidar_token)["filename"] if published else None
     return IndexedScan(sample["token"], lidar_token, points, labels, sample["timestamp"])
 
 
