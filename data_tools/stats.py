@@ -60,8 +60,8 @@ def _described(arguments: argparse.Namespace) -> int:
     """Measure a data set whose sensor is known."""
     from rangeseg.datasets.custom import Custom
     from rangeseg.datasets.survey.describe import rounded, suggested_sensor
-    from rangeseg.datasets.survey.measure import survey_scans
     from rangeseg.datasets.survey.report import class_lines, doubt_lines, image_lines, scan_lines
+    from rangeseg.datasets.survey.statistics import survey_scans
 
     source = open_source(arguments)
     sensor = source.info.sensor
@@ -91,7 +91,7 @@ def _described(arguments: argparse.Namespace) -> int:
 
 def _without_description(arguments: argparse.Namespace) -> int:
     """Measure a folder of which nothing is known, and print a configuration for it."""
-    from rangeseg.datasets.survey.measure import survey_folder
+    from rangeseg.datasets.survey.describe import survey_folder
     from rangeseg.datasets.survey.report import draft_lines, image_lines, scan_lines
 
     if arguments.split is not None:

@@ -164,8 +164,6 @@ def _label_map(description: Description) -> LabelMap:
         colours=tuple(c.colour for c in classes),
         raw_to_train=own | dict.fromkeys(description.ignored_ids, IGNORE),
         train_to_raw=tuple(c.ids[0] for c in classes),
-        raw_names={raw: c.name for c in classes for raw in c.ids}
-        | dict.fromkeys(description.ignored_ids, "ignored"),
     )
 
 

@@ -26,7 +26,6 @@ class LabelMap:
         colours: K colours as (red, green, blue) in 0..255.
         raw_to_train: raw id -> train id, or IGNORE. Every raw id that may occur stands here.
         train_to_raw: K raw ids, the one that a prediction of each class is written as.
-        raw_names: raw id -> name, for messages and statistics.
     """
 
     def __init__(
@@ -35,11 +34,10 @@ class LabelMap:
         colours: tuple[tuple[int, int, int], ...],
         raw_to_train: Mapping[int, int],
         train_to_raw: tuple[int, ...],
-        raw_names: Mapping[int, str],
     ) -> None:
         assert len(names) == len(colours) == len(train_to_raw) < _UNKNOWN
         self.names, self.colours = names, np.array(colours, dtype=np.uint8)
-        self.raw_to_train, self.raw_names = dict(raw_to_train), dict(raw_names)
+        self.raw_to_train = dict(raw_to_train)
         self._to_train = np.full(_TABLE_SIZE, _UNKNOWN, dtype=np.uint8)
         for raw, train in raw_to_train.items():
             self._to_train[raw] = train

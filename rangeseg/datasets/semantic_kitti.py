@@ -40,24 +40,24 @@ _CLASSES: dict[str, tuple[int, tuple[int, int, int]]] = {
     "traffic-sign": (81, (255, 0, 0)),
 }
 
-# Raw ids without a class of their own: official name, and the class they are merged into
-# (None: ignored). One scan does not tell whether a thing moves.
-_MERGED: dict[int, tuple[str, str | None]] = {
-    0: ("unlabeled", None),
-    1: ("outlier", None),
-    13: ("bus", "other-vehicle"),
-    16: ("on-rails", "other-vehicle"),
-    52: ("other-structure", None),
-    60: ("lane-marking", "road"),
-    99: ("other-object", None),
-    252: ("moving-car", "car"),
-    253: ("moving-bicyclist", "bicyclist"),
-    254: ("moving-person", "person"),
-    255: ("moving-motorcyclist", "motorcyclist"),
-    256: ("moving-on-rails", "other-vehicle"),
-    257: ("moving-bus", "other-vehicle"),
-    258: ("moving-truck", "truck"),
-    259: ("moving-other-vehicle", "other-vehicle"),
+# Raw ids without a class of their own: the class they are merged into (None: ignored) and their
+# official name. One scan does not tell whether a thing moves.
+_MERGED: dict[int, str | None] = {
+    0: None,  # unlabeled
+    1: None,  # outlier
+    13: "other-vehicle",  # bus
+    16: "other-vehicle",  # on-rails
+    52: None,  # other-structure
+    60: "road",  # lane-marking
+    99: None,  # other-object
+    252: "car",  # moving-car
+    253: "bicyclist",  # moving-bicyclist
+    254: "person",  # moving-person
+    255: "motorcyclist",  # moving-motorcyclist
+    256: "other-vehicle",  # moving-on-rails
+    257: "other-vehicle",  # moving-bus
+    258: "truck",  # moving-truck
+    259: "other-vehicle",  # moving-other-vehicle
 }
 
 
@@ -65,16 +65,13 @@ def _label_map() -> LabelMap:
     names = tuple(_CLASSES)
     own = {raw: index for index, (raw, _) in enumerate(_CLASSES.values())}
     merged = {
-        raw: IGNORE if target is None else names.index(target)
-        for raw, (_, target) in _MERGED.items()
+        raw: IGNORE if target is None else names.index(target) for raw, target in _MERGED.items()
     }
     return LabelMap(
         names=names,
         colours=tuple(colour for _, colour in _CLASSES.values()),
         raw_to_train=own | merged,
         train_to_raw=tuple(own),
-        raw_names={raw: names[index] for raw, index in own.items()}
-        | {raw: name for raw, (name, _) in _MERGED.items()},
     )
 
 

@@ -37,12 +37,6 @@ COLOURS_BGR = [
     [0, 200, 255], [50, 120, 255], [0, 175, 0], [0, 60, 135], [80, 240, 150], [150, 240, 255],
     [0, 0, 255],
 ]  # fmt: skip
-RAW_NAMES = {
-    0: "unlabeled", 1: "outlier", 10: "car", 13: "bus", 16: "on-rails", 52: "other-structure",
-    60: "lane-marking", 72: "terrain", 99: "other-object", 252: "moving-car",
-    253: "moving-bicyclist", 254: "moving-person", 255: "moving-motorcyclist",
-    256: "moving-on-rails", 257: "moving-bus", 258: "moving-truck", 259: "moving-other-vehicle",
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -74,10 +68,6 @@ class TestTables:
 
     def test_colours_are_red_green_blue(self) -> None:
         assert self.label_map.colours.tolist() == [bgr[::-1] for bgr in COLOURS_BGR]
-
-    def test_raw_names(self) -> None:
-        assert set(self.label_map.raw_names) == set(LEARNING_MAP)
-        assert {i: self.label_map.raw_names[i] for i in RAW_NAMES} == RAW_NAMES
 
     def test_what_is_known_without_reading(self) -> None:
         info = SemanticKitti.info

@@ -44,55 +44,53 @@ _CLASSES: dict[str, tuple[int, int, int]] = {
     "vegetation": (0, 175, 0),
 }
 
-# The 32 raw ids, 0 to 31: official name, and the class they belong to (None: ignored).
-_RAW: tuple[tuple[str, str | None], ...] = (
-    ("noise", None),
-    ("animal", None),
-    ("human.pedestrian.adult", "pedestrian"),
-    ("human.pedestrian.child", "pedestrian"),
-    ("human.pedestrian.construction_worker", "pedestrian"),
-    ("human.pedestrian.personal_mobility", None),
-    ("human.pedestrian.police_officer", "pedestrian"),
-    ("human.pedestrian.stroller", None),
-    ("human.pedestrian.wheelchair", None),
-    ("movable_object.barrier", "barrier"),
-    ("movable_object.debris", None),
-    ("movable_object.pushable_pullable", None),
-    ("movable_object.trafficcone", "traffic_cone"),
-    ("static_object.bicycle_rack", None),
-    ("vehicle.bicycle", "bicycle"),
-    ("vehicle.bus.bendy", "bus"),
-    ("vehicle.bus.rigid", "bus"),
-    ("vehicle.car", "car"),
-    ("vehicle.construction", "construction_vehicle"),
-    ("vehicle.emergency.ambulance", None),
-    ("vehicle.emergency.police", None),
-    ("vehicle.motorcycle", "motorcycle"),
-    ("vehicle.trailer", "trailer"),
-    ("vehicle.truck", "truck"),
-    ("flat.driveable_surface", "driveable_surface"),
-    ("flat.other", "other_flat"),
-    ("flat.sidewalk", "sidewalk"),
-    ("flat.terrain", "terrain"),
-    ("static.manmade", "manmade"),
-    ("static.other", None),
-    ("static.vegetation", "vegetation"),
-    ("vehicle.ego", None),
+# The class that each raw id, 0 to 31, belongs to (None: ignored), and its official name.
+_RAW: tuple[str | None, ...] = (
+    None,  # noise
+    None,  # animal
+    "pedestrian",  # human.pedestrian.adult
+    "pedestrian",  # human.pedestrian.child
+    "pedestrian",  # human.pedestrian.construction_worker
+    None,  # human.pedestrian.personal_mobility
+    "pedestrian",  # human.pedestrian.police_officer
+    None,  # human.pedestrian.stroller
+    None,  # human.pedestrian.wheelchair
+    "barrier",  # movable_object.barrier
+    None,  # movable_object.debris
+    None,  # movable_object.pushable_pullable
+    "traffic_cone",  # movable_object.trafficcone
+    None,  # static_object.bicycle_rack
+    "bicycle",  # vehicle.bicycle
+    "bus",  # vehicle.bus.bendy
+    "bus",  # vehicle.bus.rigid
+    "car",  # vehicle.car
+    "construction_vehicle",  # vehicle.construction
+    None,  # vehicle.emergency.ambulance
+    None,  # vehicle.emergency.police
+    "motorcycle",  # vehicle.motorcycle
+    "trailer",  # vehicle.trailer
+    "truck",  # vehicle.truck
+    "driveable_surface",  # flat.driveable_surface
+    "other_flat",  # flat.other
+    "sidewalk",  # flat.sidewalk
+    "terrain",  # flat.terrain
+    "manmade",  # static.manmade
+    None,  # static.other
+    "vegetation",  # static.vegetation
+    None,  # vehicle.ego
 )
 
 
 def _label_map() -> LabelMap:
     names = tuple(_CLASSES)
-    targets = [target for _, target in _RAW]
     return LabelMap(
         names=names,
         colours=tuple(_CLASSES.values()),
         raw_to_train={
             raw: IGNORE if target is None else names.index(target)
-            for raw, target in enumerate(targets)
+            for raw, target in enumerate(_RAW)
         },
-        train_to_raw=tuple(targets.index(name) for name in names),
-        raw_names={raw: name for raw, (name, _) in enumerate(_RAW)},
+        train_to_raw=tuple(_RAW.index(name) for name in names),
     )
 
 

@@ -12,14 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from rangeseg.datasets.custom import MOST_CLASSES, SEQUENCE_NAME, Description
+from rangeseg.datasets.custom import MOST_CLASSES, SEQUENCE_NAME, Custom, Description
 from rangeseg.datasets.scan_files import file_size, npy_columns, read_labels, read_points
 from rangeseg.datasets.sequences import Layout, SequenceFolder
 from rangeseg.datasets.splits import evenly_spaced
 from rangeseg.datasets.survey.row_rules import MOST_BEAMS, find_ring
-from rangeseg.datasets.survey.statistics import ScanStatistics
+from rangeseg.datasets.survey.statistics import (
+    ScanStatistics,
+    Survey,
+    allowed_sensors,
+    measure_images,
+    measure_scans,
+)
 from rangeseg.errors import DataError
 
+_COLUMNS_STEP = 128  # a suggested image is a multiple of this wide
 _MOST_COLUMNS = 16
 _VALUES = 200_000  # of a file, enough to see how often they repeat
 _ALIKE = 0.5  # least correlation of neighbouring points' values; above .8 in all scans tried
@@ -41,6 +48,34 @@ class Draft:
     sequences: Mapping[str, list[str]]
     left_out: Sequence[str]
     raw_ids: Mapping[int, int]
+
+
+def survey_folder(root: Path, layout: Layout, most: int) -> tuple[Draft, Survey, Description]:
+    """Measure a folder without a description.
+
+    Args:
+        root: the folder that holds ``sequences/``.
+        layout: where the files lie, as far as it is known.
+        most: how many scans are read, evenly spaced.
+
+    Returns:
+        The draft, the measurements, and the whole description.
+
+    Raises:
+        DataError: see ``draft_description``, ``measure_scans`` and ``measure_images``.
+    """
+    draft = draft_description(root, layout, most)
+    scan_ids = [scan_id for ids in draft.sequences.values() for scan_id in ids]
+    chosen = evenly_spaced(scan_ids, most)
+    scans = measure_scans(Custom(root, draft.description), chosen)
+    description = with_sensor(draft.description, scans)
+    source = Custom(root, description)
+    height, width = -(-scans.beams // 8) * 8, -(-scans.columns // _COLUMNS_STEP) * _COLUMNS_STEP
+    sensors = allowed_sensors(source.info.sensor.resized(height, width), scans, scans.best.rule)
+    images = measure_images(source, chosen, sensors)
+    survey = Survey(len(scan_ids), scans, sensors, images)
+    values = description.model_dump() | {"statistics": rounded(images.channels)}
+    return draft, survey, Description.model_validate(values)
 
 
 def draft_description(root: Path, layout: Layout, most: int) -> Draft:
@@ -116,14 +151,6 @@ def suggested_sensor(scans: ScanStatistics) -> dict[str, Any]:
         "beams": scans.beams, "fov_up_deg": up, "fov_down_deg": down, "rows": scans.best.rule,
     }  # fmt: skip
     return sensor | ({"min_range": scans.min_range} if scans.min_range else {})
-
-
-def with_statistics(
-    description: Description, channels: Mapping[str, tuple[float, float]]
-) -> Description:
-    """The description with the statistics of the channels, rounded."""
-    statistics = rounded(channels)
-    return Description.model_validate(description.model_dump() | {"statistics": statistics})
 
 
 def rounded(channels: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:

@@ -88,11 +88,6 @@ class TestTables:
         for name, colour in zip(self.label_map.names, self.label_map.colours, strict=True):
             assert tuple(colour) == mapper.coarse_colormap[name]
 
-    def test_raw_names(self) -> None:
-        from nuscenes.utils.color_map import get_colormap
-
-        assert list(self.label_map.raw_names.values()) == list(get_colormap())
-
     def test_what_is_known_without_reading(self) -> None:
         info = NuScenes.info
         assert (info.name, info.policy, info.sensor) == ("nuscenes", "nuscenes", HDL_32E)
