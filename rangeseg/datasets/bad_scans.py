@@ -112,8 +112,8 @@ class BadScans:
         for line in self._record.read_bytes().splitlines():
             try:
                 entry = json.loads(line)
-                recorded[str(entry["scan"])] = str(entry["error"])
-            except (ValueError, LookupError, TypeError):
+                recorded[entry["scan"]] = entry["error"]
+            except ValueError:
                 continue
         return recorded
 

@@ -62,7 +62,7 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
     Args:
         source: where the scans are.
         images: the projection.
-        augmentation: how strong.
+        augmentation: of each scan.
         labelled: ids of the labelled scans; any may stand in for a bad one.
         unlabelled: the same of the scans whose labels are never read.
         bad_scans: what is done about them, and where ``read_steps`` counts them.
@@ -118,15 +118,8 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
 
 
 def batch_seed(seed: int, batch: int) -> int:
-    """The seed of what is drawn for a batch in this process.
-
-    The generator of a CPU takes 32 bits: multiples of the golden section keep the processes far
-    apart in them.
-
-    Args:
-        seed: of the training.
-        batch: its number, from 0 on.
-    """
+    """The seed of what is drawn for a batch, numbered from 0, in this process."""
+    # A CPU's generator takes 32 bits: multiples of the golden section keep processes far apart.
     return seed * 1_000_003 + batch + rank() * 0x9E3779B1
 
 
@@ -280,10 +273,6 @@ def naming_dead_loaders(
     remedy: str = "free memory, or lower train.workers, and go on with --resume",
 ) -> Iterator[None]:
     """Report a dead loader process in one line, wherever the training is when PyTorch notices.
-
-    Args:
-        what: the process, for the message.
-        remedy: what to do.
 
     Raises:
         RangesegError: one died.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     ValidationError,
     ValidationInfo,
-    field_validator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -44,6 +44,7 @@ def _folder_name(name: object) -> object:
 
 
 SequenceName = Annotated[str, BeforeValidator(_folder_name)]
+Splits = dict[Literal["train", "val", "test"], tuple[SequenceName, ...]]
 
 
 class ClassDescription(Settings):
@@ -73,6 +74,115 @@ class SensorDescription(Settings):
         return self
 
 
+def _without(problems: Callable[[Any, ValidationInfo], Iterator[Problem]]) -> AfterValidator:
+    """Raise all problems of a field together, each with its place."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        errors = [
+            InitErrorDetails(
+                type=PydanticCustomError("value_error", "{problem}", {"problem": problem}),
+                loc=place,
+                input=found,
+            )
+            for place, problem, found in problems(value, info)
+        ]
+        if errors:
+            raise ValidationError.from_exception_data("description", errors)
+        return value
+
+    return AfterValidator(check)
+
+
+def _class_problems(
+    classes: tuple[ClassDescription, ...], info: ValidationInfo
+) -> Iterator[Problem]:
+    highest = _highest_id(info)
+    numbers: dict[str, int] = {}
+    owners: dict[int, str] = {}
+    if not 1 <= len(classes) <= MOST_CLASSES:
+        yield (), f"name 1 to {MOST_CLASSES} classes, not {len(classes)}", {}
+    for number, c in enumerate(classes):
+        if not c.name.strip():
+            yield (number, "name"), "a class needs a name", c.name
+        elif c.name in numbers:
+            yield (number, "name"), f"classes.{numbers[c.name]} has this name already", c.name
+        numbers.setdefault(c.name, number)
+        if not c.ids:
+            yield (number, "ids"), f"'{c.name}' needs the raw ids that belong to it", []
+        yield from _id_problems(c.ids, owners, f"'{c.name}'", highest, (number, "ids"))
+        for value in c.colour:
+            if not 0 <= value <= 255:
+                yield (number, "colour"), "red, green and blue run from 0 to 255", value
+
+
+def _ignored_problems(ids: tuple[int, ...], info: ValidationInfo) -> Iterator[Problem]:
+    owners = {raw: f"'{c.name}'" for c in info.data.get("classes", ()) for raw in c.ids}
+    yield from _id_problems(ids, owners, "ignored_ids", _highest_id(info), ())
+
+
+def _id_problems(
+    ids: tuple[int, ...],
+    owners: dict[int, str],
+    owner: str,
+    highest: int,
+    place: tuple[int | str, ...],
+) -> Iterator[Problem]:
+    """What is wrong with the raw ids of one owner; they are added to ``owners``."""
+    for raw in ids:
+        if not 0 <= raw <= highest:
+            yield place, f"raw ids run from 0 to {highest}", raw
+        elif raw in owners:
+            where = "twice" if owners[raw] == owner else f"and in {owners[raw]} as well"
+            yield (
+                place,
+                f"a raw id belongs to one class or is ignored; this one is here {where}",
+                raw,
+            )
+        owners.setdefault(raw, owner)
+
+
+def _highest_id(info: ValidationInfo) -> int:
+    """The highest class that the label files can hold."""
+    layout = info.data.get("layout")
+    return 255 if layout is not None and layout.label_type == "uint8" else (1 << 16) - 1
+
+
+def _sensor_problems(sensor: SensorDescription, info: ValidationInfo) -> Iterator[Problem]:
+    layout = info.data.get("layout")
+    if sensor.rows == "ring" and layout is not None and layout.ring_column is None:
+        problem = "rows by ring need layout.ring_column, the column that names the beam"
+        yield ("rows",), problem, sensor.rows
+
+
+def _split_problems(
+    splits: Mapping[str, tuple[str, ...]], info: ValidationInfo
+) -> Iterator[Problem]:
+    for split, purpose in (("train", "train"), ("val", "evaluate")):
+        if not splits.get(split):
+            yield (split,), f"name at least one sequence to {purpose} on", []
+    home: dict[str, str] = {}
+    for split, names in splits.items():
+        for name in names:
+            if name in home:
+                where = "twice" if home[name] == split else f"and in {home[name]} as well"
+                yield (
+                    (split,),
+                    f"a sequence stands once in one split; this one is here {where}",
+                    name,
+                )
+            home.setdefault(name, split)
+
+
+def _statistics_problems(
+    statistics: Mapping[str, tuple[float, float]], info: ValidationInfo
+) -> Iterator[Problem]:
+    for channel, (_, deviation) in statistics.items():
+        if channel not in CHANNELS:
+            yield (channel,), str(unknown_name("channel", channel, CHANNELS)), {}
+        elif deviation <= 0:
+            yield (channel, 1), "a standard deviation must be positive", deviation
+
+
 class Description(Settings):
     """What the other data sets know of themselves.
 
@@ -80,50 +190,13 @@ class Description(Settings):
     """
 
     layout: Layout = Layout()
-    classes: tuple[ClassDescription, ...]
-    ignored_ids: tuple[int, ...] = ()
-    sensor: SensorDescription
-    sequences: dict[Literal["train", "val", "test"], tuple[SequenceName, ...]]
-    statistics: dict[str, tuple[float, float]]  # channel: mean, standard deviation
+    classes: Annotated[tuple[ClassDescription, ...], _without(_class_problems)]
+    ignored_ids: Annotated[tuple[int, ...], _without(_ignored_problems)] = ()
+    sensor: Annotated[SensorDescription, _without(_sensor_problems)]
+    sequences: Annotated[Splits, _without(_split_problems)]
+    # Channel: mean, standard deviation.
+    statistics: Annotated[dict[str, tuple[float, float]], _without(_statistics_problems)]
     policy: MiouPolicy = "nuscenes"
-
-    @field_validator("classes")
-    @classmethod
-    def _told_apart(
-        cls, classes: tuple[ClassDescription, ...], info: ValidationInfo
-    ) -> tuple[ClassDescription, ...]:
-        _refuse(_class_problems(classes, _highest_id(info)))
-        return classes
-
-    @field_validator("ignored_ids")
-    @classmethod
-    def _of_no_class(cls, ids: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        owners = {raw: f"'{c.name}'" for c in info.data.get("classes", ()) for raw in c.ids}
-        _refuse(_id_problems(ids, owners, "ignored_ids", _highest_id(info), ()))
-        return ids
-
-    @field_validator("sensor")
-    @classmethod
-    def _has_a_ring(cls, sensor: SensorDescription, info: ValidationInfo) -> SensorDescription:
-        layout = info.data.get("layout")
-        if sensor.rows == "ring" and layout is not None and layout.ring_column is None:
-            problem = "rows by ring need layout.ring_column, the column that names the beam"
-            _refuse([(("rows",), problem, sensor.rows)])
-        return sensor
-
-    @field_validator("sequences")
-    @classmethod
-    def _in_one_split(cls, splits: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        _refuse(_split_problems(splits))
-        return splits
-
-    @field_validator("statistics")
-    @classmethod
-    def _of_channels(
-        cls, statistics: dict[str, tuple[float, float]]
-    ) -> dict[str, tuple[float, float]]:
-        _refuse(_statistics_problems(statistics))
-        return statistics
 
 
 class Custom(SequenceFolder):
@@ -165,91 +238,3 @@ def _label_map(description: Description) -> LabelMap:
         raw_to_train=own | dict.fromkeys(description.ignored_ids, IGNORE),
         train_to_raw=tuple(c.ids[0] for c in classes),
     )
-
-
-def _refuse(problems: Iterable[Problem]) -> None:
-    """Raise all problems of a field together, each with its place; nothing if there is none."""
-    errors = [
-        InitErrorDetails(
-            type=PydanticCustomError("value_error", "{problem}", {"problem": problem}),
-            loc=place,
-            input=found,
-        )
-        for place, problem, found in problems
-    ]
-    if errors:
-        raise ValidationError.from_exception_data("description", errors)
-
-
-def _highest_id(info: ValidationInfo) -> int:
-    """The highest class that the label files can hold."""
-    layout = info.data.get("layout")
-    return 255 if layout is not None and layout.label_type == "uint8" else (1 << 16) - 1
-
-
-def _class_problems(classes: tuple[ClassDescription, ...], highest: int) -> Iterator[Problem]:
-    numbers: dict[str, int] = {}
-    owners: dict[int, str] = {}
-    if not 1 <= len(classes) <= MOST_CLASSES:
-        yield (), f"name 1 to {MOST_CLASSES} classes, not {len(classes)}", {}
-    for number, c in enumerate(classes):
-        if not c.name.strip():
-            yield (number, "name"), "a class needs a name", c.name
-        elif c.name in numbers:
-            yield (number, "name"), f"classes.{numbers[c.name]} has this name already", c.name
-        numbers.setdefault(c.name, number)
-        if not c.ids:
-            yield (number, "ids"), f"'{c.name}' needs the raw ids that belong to it", []
-        yield from _id_problems(c.ids, owners, f"'{c.name}'", highest, (number, "ids"))
-        for value in c.colour:
-            if not 0 <= value <= 255:
-                yield (number, "colour"), "red, green and blue run from 0 to 255", value
-
-
-def _id_problems(
-    ids: tuple[int, ...],
-    owners: dict[int, str],
-    owner: str,
-    highest: int,
-    place: tuple[int | str, ...],
-) -> Iterator[Problem]:
-    """What is wrong with the raw ids of one owner; they are added to ``owners``."""
-    for raw in ids:
-        if not 0 <= raw <= highest:
-            yield place, f"raw ids run from 0 to {highest}", raw
-        elif raw in owners:
-            where = "twice" if owners[raw] == owner else f"and in {owners[raw]} as well"
-            yield (
-                place,
-                f"a raw id belongs to one class or is ignored; this one is here {where}",
-                raw,
-            )
-        owners.setdefault(raw, owner)
-
-
-def _split_problems(splits: Mapping[str, tuple[str, ...]]) -> Iterator[Problem]:
-    for split in ("train", "val"):
-        if not splits.get(split):
-            yield (split,), f"name at least one sequence to {_PURPOSE[split]} on", []
-    home: dict[str, str] = {}
-    for split, names in splits.items():
-        for name in names:
-            if name in home:
-                where = "twice" if home[name] == split else f"and in {home[name]} as well"
-                yield (
-                    (split,),
-                    f"a sequence stands once in one split; this one is here {where}",
-                    name,
-                )
-            home.setdefault(name, split)
-
-
-_PURPOSE = {"train": "train", "val": "evaluate"}
-
-
-def _statistics_problems(statistics: Mapping[str, tuple[float, float]]) -> Iterator[Problem]:
-    for channel, (_, deviation) in statistics.items():
-        if channel not in CHANNELS:
-            yield (channel,), str(unknown_name("channel", channel, CHANNELS)), {}
-        elif deviation <= 0:
-            yield (channel, 1), "a standard deviation must be positive", deviation

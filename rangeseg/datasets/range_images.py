@@ -50,12 +50,7 @@ class RangeImageSettings(Settings):
 
 
 class RangeImages:
-    """Turns scans of one data set into range images.
-
-    Args:
-        info: the data set: its sensor and its statistics.
-        settings: size, row rule, channels.
-    """
+    """Turns scans of one data set into range images, with its sensor and its statistics."""
 
     def __init__(self, info: DatasetInfo, settings: RangeImageSettings) -> None:
         self.settings = settings

@@ -60,7 +60,7 @@ def count_points(path: Path, columns: int) -> int:
             f"{path} does not exist: check the scan's id or copy the sequence again", kind="missing"
         )
     if path.suffix == ".npy":
-        count = _npy_shape(path, columns)[0]
+        count = npy_shape(path, columns)[0]
     elif size % (4 * columns):
         raise DataError(
             f"{path} has {size} bytes, not a multiple of {4 * columns} "
@@ -144,15 +144,6 @@ def ignore_empty(points: np.ndarray, labels: np.ndarray) -> None:
         labels[i] |= _KNOWN if known else _IGNORED  # whose bits are all set
 
 
-def npy_columns(path: Path) -> int:
-    """How many values each point of a ``.npy`` file has.
-
-    Raises:
-        DataError: the file is damaged, or does not hold points.
-    """
-    return _npy_shape(path, None)[1]
-
-
 def check_label_file(path: Path, points_path: Path, points: int, label_type: LabelType) -> None:
     """Check that a label file has one label for each of ``points`` points, by its size.
 
@@ -209,7 +200,7 @@ def read_train_labels(
     return labels
 
 
-def _npy_shape(path: Path, columns: int | None) -> tuple[int, int]:
+def npy_shape(path: Path, columns: int | None = None) -> tuple[int, int]:
     """The shape of the points in a whole ``.npy`` file, (N, columns), by its header and size.
 
     Raises:

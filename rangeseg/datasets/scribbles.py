@@ -47,14 +47,9 @@ _ENDS_TRIED = 8  # the further one of these from the start ends a stroke: few ar
 
 
 class ScribbleSettings(Settings):
-    """How scribbles are drawn.
+    """How scribbles are drawn; another seed, other strokes."""
 
-    Attributes:
-        fraction: share of the labelled points that keep their label.
-        seed: another seed, other strokes.
-    """
-
-    fraction: float = Field(default=0.08, gt=0, le=1)
+    fraction: float = Field(default=0.08, gt=0, le=1)  # of the labelled points keep their label
     seed: int = Field(default=0, ge=0)
 
 
@@ -118,13 +113,8 @@ def _on_strokes(places: np.ndarray, fraction: float, rng: np.random.Generator) -
     view: over the ground from above, along a wall, up a pole. From above only, a stroke along a
     wall would cover specks all over it.
 
-    Args:
-        places: (N,3) float64.
-        fraction: share of the points.
-        rng: draws the strokes.
-
     Returns:
-        Indices of max(1, floor(fraction · N)) points.
+        Indices of max(1, floor(fraction · N)) of the places (N,3).
     """
     quota = max(1, int(fraction * len(places)))
     if quota == 1:
@@ -168,7 +158,7 @@ def scribble_dataset(
     Args:
         source: with full labels, in SemanticKITTI's layout and ids.
         out: folder to write to: missing, empty, or begun with the same source and settings.
-        settings: how scribbles are drawn.
+        settings: of the drawing.
         workers: processes; 0 draws in this one.
 
     Returns:

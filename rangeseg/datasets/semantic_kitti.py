@@ -129,11 +129,7 @@ class ScribbleKitti(SemanticKitti):
             self.info = replace(type(self).info, name="scribble_kitti_drawn")
 
     def paths(self, scan_id: str) -> tuple[Path, Path]:
-        """The point file and the label file of a scan: scribbles in the training sequences.
-
-        Raises:
-            DataError: the id is not of the form ``SEQ/FRAME``.
-        """
+        """The point file and the label file of a scan: scribbles in the training sequences."""
         points_path, label_path = super().paths(scan_id)
         if scan_id.partition("/")[0] in self.SPLITS["train"]:
             return points_path, label_path.parents[1] / "scribbles" / label_path.name

@@ -102,11 +102,7 @@ class FileSource(ScanSource):
         return points
 
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; see ``ScanSource``.
-
-        Raises:
-            DataError: see there, or a beam that the sensor does not have.
-        """
+        """Read one scan; see ``ScanSource``. A beam beyond the sensor's is a fault too."""
         points_path, layout = self.paths(scan_id)[0], self.layout
         with self._root_first():
             values = read_points(points_path, layout.columns)
@@ -174,11 +170,7 @@ class SequenceFolder(FileSource):
         return tuple(self.SPLITS)
 
     def sequences(self, split: str) -> tuple[str, ...]:
-        """The sequences of a split, sorted.
-
-        Raises:
-            ConfigError: no such split.
-        """
+        """The sequences of a split, sorted; see ``ScanSource``."""
         if split not in self.splits:
             raise unknown_name("split", split, self.splits)
         return tuple(sorted(self.SPLITS[split]))
@@ -258,11 +250,7 @@ class SequenceFolder(FileSource):
         return self.info.label_map.to_raw(labels).astype(self.layout.label_type)
 
     def check_root(self) -> None:
-        """Check that the root is the folder above ``sequences/``.
-
-        Raises:
-            DataError: it is not; the message names the folder that was probably meant.
-        """
+        """Check that the root is the folder above ``sequences/``; name the one probably meant."""
         layout = self.layout
         expected = f"expected ROOT/sequences/00/{layout.points_folder}/000000{layout.points_suffix}"
         if not self.root.is_dir():

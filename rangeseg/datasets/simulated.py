@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +12,7 @@ from typing import ClassVar
 from rangeseg.datasets.base import DatasetInfo, ScanSource
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError
-from rangeseg.geometry.sensor import SIMULATED_32, Sensor
+from rangeseg.geometry.sensor import SIMULATED_32
 from rangeseg.simulation.generate import (
     SimulationSettings,
     generate_dataset,
@@ -48,16 +49,15 @@ class Simulated(SemanticKitti):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        beams = _beams_named_in(self.root)
-        if beams is not None and beams != SIMULATED_32.beams:
-            self.info = replace(type(self).info, sensor=_sensor(beams))
+        with suppress(DataError):  # is raised where the data are needed
+            stamp = read_stamp(self.root)
+            if stamp is not None and (beams := stamp.settings.beams) != SIMULATED_32.beams:
+                name = f"simulated-{beams}"
+                sensor = replace(SIMULATED_32, name=name, beams=beams, height=beams)
+                self.info = replace(type(self).info, sensor=sensor)
 
     def sequence_ids(self, sequence: str) -> list[str]:
-        """Sorted ids of all scans of one sequence.
-
-        Raises:
-            DataError: see ``check_root``.
-        """
+        """Sorted ids of all scans of one sequence."""
         self.check_root()
         return super().sequence_ids(sequence)
 
@@ -97,16 +97,3 @@ def ensure_simulated(source: ScanSource, workers: int | None = None) -> None:
         if stamp is None or not stamp.complete:
             settings = stamp.settings if stamp else SimulationSettings()
             generate_dataset(source.root, settings, workers)
-
-
-def _beams_named_in(root: Path) -> int | None:
-    """The number of beams in simulation.json; None if it cannot be read (yet)."""
-    try:
-        stamp = read_stamp(root)
-    except DataError:
-        return None
-    return None if stamp is None else stamp.settings.beams
-
-
-def _sensor(beams: int) -> Sensor:
-    return replace(SIMULATED_32, name=f"simulated-{beams}", beams=beams, height=beams)

@@ -67,10 +67,7 @@ def read_split(path: Path) -> list[str]:
 def write_split(path: Path, ids: Iterable[str], comment: str) -> None:
     """Write a list that ``read_split`` reads; folders are made, a name in ``.gz`` is packed.
 
-    Args:
-        path: the new file.
-        ids: scan ids, written in this order.
-        comment: where the list comes from; its lines are written first, behind ``#``.
+    The lines of the comment, where the list comes from, are written first, behind ``#``.
 
     Raises:
         ConfigError: the file exists or cannot be written.
@@ -86,12 +83,7 @@ def write_split(path: Path, ids: Iterable[str], comment: str) -> None:
 
 
 def check_split(labelled: Sequence[str], source: ScanSource, path: Path) -> None:
-    """Check that a list can be the labelled scans of a data set.
-
-    Args:
-        labelled: what ``read_split`` returned.
-        source: the data set.
-        path: the list's file, for the message.
+    """Check that a list, read from ``path``, can be the labelled scans of a data set.
 
     Raises:
         DataError: the list is empty, names a scan twice, belongs to another data set, or names a

@@ -83,15 +83,9 @@ def parse_ratio(text: str) -> Ratio:
 def labelled_and_unlabelled(
     source: ScanSource, labels: Labels, seed: int
 ) -> tuple[list[str], list[str]]:
-    """The labelled and the unlabelled scans of the train split.
+    """The sorted ids of the labelled scans, and those of all others of the train split.
 
-    Args:
-        source: the data set.
-        labels: what ``parse_labels`` returned.
-        seed: of the draw; a list does not depend on it.
-
-    Returns:
-        Sorted ids of the labelled scans, and of all others of the train split.
+    The seed is that of a draw; a list does not depend on it.
 
     Raises:
         ConfigError: there is no such list.
@@ -116,12 +110,8 @@ def draw_uniform(scan_ids: Sequence[str], ratio: Fraction, seed: int) -> list[st
 
     The scans are ordered by a hash of seed and id, and the first floor(ratio · N) are taken, at
     least one. So lists of one seed are nested (1 % ⊂ 10 % ⊂ 20 % ⊂ 50 %), do not depend on the
-    order of ``scan_ids``, and stay the same with every version of Python and NumPy.
-
-    Args:
-        scan_ids: N different ids.
-        ratio: in (0, 1].
-        seed: another seed, another list.
+    order of the N different ``scan_ids``, and stay the same with every version of Python and
+    NumPy.
 
     Returns:
         The drawn ids, sorted.
@@ -146,7 +136,7 @@ def draw_sequences(
     Args:
         sequences: name -> its scans in the order of time; N scans in all.
         ratio: in (0, 1].
-        seed: another seed, another list.
+        seed: of the draw.
         block: order stretches of this many successive scans instead of whole sequences, each
             named by its first scan; a sequence ends with what is left. Blocks of 1 are
             ``draw_uniform``.

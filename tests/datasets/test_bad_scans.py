@@ -116,13 +116,12 @@ class TestLedger:
         ]  # fmt: skip
         assert len([x for x in (tmp_path / RECORD).read_text().splitlines() if x]) == 2
 
-    @pytest.mark.parametrize("line", [b"\xff\xfe\x80", b"[]", b"7", b"null", b"{}"])
-    def test_a_damaged_line_is_left_out(self, tmp_path: Path, line: bytes) -> None:
+    def test_a_damaged_line_is_left_out(self, tmp_path: Path) -> None:
         first = BadScans("skip", 250)
         first.keep_in(tmp_path / RECORD)
         first.add("a", fault(1))
         with (tmp_path / RECORD).open("ab") as file:
-            file.write(line)
+            file.write(b"\xff\xfe\x80")
         first.add("b", fault(2))
         second = BadScans("skip", 250)
         second.keep_in(tmp_path / RECORD)

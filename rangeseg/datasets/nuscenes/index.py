@@ -127,12 +127,7 @@ def write_index(index: Index, folder: Path) -> Path:
 
 
 def missing_index(folder: Path, versions: Sequence[str]) -> DataError:
-    """The error for a folder without the index of any of these versions.
-
-    Args:
-        folder: given as the root.
-        versions: of which one was looked for, the preferred one first.
-    """
+    """The error for a folder without the index of any of these versions, the best one first."""
     names = " or ".join(index_path(folder, version).name for version in versions)
     present = [version for version in present_versions(folder) if version in versions]
     if present:

@@ -136,12 +136,7 @@ class NuScenes(FileSource):
         return "train", "val", "test"
 
     def sequences(self, split: str) -> tuple[str, ...]:
-        """The names of the scenes of a split, sorted.
-
-        Raises:
-            ConfigError: no such split.
-            DataError: there is no index that holds it, or it is damaged.
-        """
+        """The names of the scenes of a split, sorted; see ``ScanSource``."""
         if split not in self.splits:
             raise unknown_name("split", split, self.splits)
         index = self._index(split)
@@ -149,11 +144,7 @@ class NuScenes(FileSource):
         return tuple(name for name, scene in index.scenes.items() if scene.split == official)
 
     def sequence_ids(self, sequence: str) -> list[str]:
-        """Sample tokens of all scans of a scene, in the order of time.
-
-        Raises:
-            DataError: the scene is in no index, or there is none.
-        """
+        """Sample tokens of all scans of a scene, in the order of time."""
         for index in self._all_indices():
             if sequence in index.scenes:
                 return [scan.token for scan in index.scenes[sequence].scans]
@@ -162,11 +153,7 @@ class NuScenes(FileSource):
         )
 
     def paths(self, scan_id: str) -> tuple[Path, Path | None]:
-        """The point file and the label file of a scan; None where labels are not published.
-
-        Raises:
-            DataError: there is no index, or no such scan in it.
-        """
+        """The point file and the label file of a scan; None where labels are not published."""
         index, scan = self._find(scan_id)
         assert index.data is not None
         return index.data / scan.points, None if scan.labels is None else index.data / scan.labels
@@ -177,19 +164,11 @@ class NuScenes(FileSource):
         return label_path is not None and label_path.exists()
 
     def check_root(self) -> None:
-        """Check that the root holds an index, and the data are where it says.
-
-        Raises:
-            DataError: it does not; the message gives the command that makes one.
-        """
+        """Check that the root holds an index, and the data are where it says."""
         self._all_indices()
 
     def prediction_file(self, scan_id: str, split: str) -> str:
-        """``lidarseg/<split>/<token>_lidarseg.bin``: the devkit's split, the lidar's token.
-
-        Raises:
-            DataError: there is no index, or no such scan in it.
-        """
+        """``lidarseg/<split>/<token>_lidarseg.bin``: the devkit's split, the lidar's token."""
         lidar_token = self._find(scan_id)[1].lidar_token
         return f"lidarseg/{self._official(split)}/{lidar_token}_lidarseg.bin"
 

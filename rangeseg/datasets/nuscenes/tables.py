@@ -132,11 +132,7 @@ def _explained(root: Path, version: str) -> Iterator[None]:
 
 
 def _scenes(tables: Any, version: str) -> dict[str, IndexedScene]:
-    """The scans of each scene in the order of time.
-
-    Raises:
-        DataError: a record is missing, or a scene is in no official split.
-    """
+    """The scans of each scene in the order of time."""
     from nuscenes.utils.splits import create_splits_scenes
 
     official = create_splits_scenes()
@@ -165,11 +161,7 @@ def _scan(tables: Any, sample: Mapping[str, Any], version: str) -> IndexedScan:
 
 
 def _check_files(index: Index, root: Path) -> None:
-    """Check that every file of an index is there.
-
-    Raises:
-        DataError: some are not; it says how many, and what to download.
-    """
+    """Check that every file of an index is there."""
     missing, needed = [], set()
     archives = _ARCHIVES[index.version]
     with Progress(f"checking files of {index.version}", len(index.scans), "scans") as progress:

@@ -11,7 +11,6 @@ import numpy as np
 
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.scan_files import reason
 from rangeseg.datasets.survey.statistics import field_of_view_warning
 from rangeseg.errors import ConfigError, DataError, DataFault
 from rangeseg.system.progress import Progress
@@ -24,13 +23,7 @@ _OUTLIERS = 0.02
 
 @dataclass(frozen=True)
 class Problem:
-    """Something on which training or evaluation would fail.
-
-    Attributes:
-        message: what was found, where, and what to do.
-        kind: what sort of fault.
-        scan_id: the scan, None if it is about more than one.
-    """
+    """Something on which training or evaluation would fail, in one scan or (None) in many."""
 
     message: str
     kind: DataFault
@@ -41,15 +34,13 @@ class Problem:
 class Tally:
     """What was found in one scan or in many.
 
+    Only a deep check fills in the points that are NaN, empty or of a class.
+
     Attributes:
-        scans: how many there are.
-        labelled: how many have sound labels.
-        points: points of all sound scans.
-        nan_points: points of which a coordinate is not finite; counted by a deep check only.
-        empty_returns: points at (0, 0, 0); by a deep check only.
-        class_points: (256,) points per train id, ignored ones at 255; by a deep check only.
-        problems: what training or evaluation would fail on.
-        notes: one line each; worth knowing.
+        labelled: scans with sound labels.
+        points: of all sound scans.
+        empty_returns: points at (0, 0, 0).
+        class_points: (256,) points per train id, ignored ones at 255.
     """
 
     scans: int = 0
@@ -63,14 +54,8 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Add what was found elsewhere."""
-        self.scans += other.scans
-        self.labelled += other.labelled
-        self.points += other.points
-        self.nan_points += other.nan_points
-        self.empty_returns += other.empty_returns
-        self.class_points += other.class_points
-        self.problems += other.problems
-        self.notes += other.notes
+        for name in vars(self):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def count(self, kind: DataFault) -> int:
         """How many problems are of a kind."""
@@ -79,14 +64,7 @@ class Tally:
 
 @dataclass
 class Part:
-    """One sequence of a split, ``none`` if there is no sequence to speak of.
-
-    Attributes:
-        split: the split.
-        name: the sequence.
-        scan_ids: its scans in the order of time.
-        found: what the check found in them.
-    """
+    """One sequence of a split, and what was found in it; ``none`` if the split has none."""
 
     split: str
     name: str
@@ -282,8 +260,6 @@ def _check_scan(source: ScanSource, scan_id: str, deep: bool, required: bool) ->
             points = source.check_files(scan_id, with_labels)
     except DataError as error:
         found.problems.append(Problem(str(error), error.kind, scan_id))
-    except OSError as error:
-        found.problems.append(Problem(f"{scan_id} {reason(error)}", "other", scan_id))
     else:
         found.points, found.labelled = points, int(with_labels)
     return found

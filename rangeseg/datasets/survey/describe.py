@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rangeseg.datasets.custom import MOST_CLASSES, SEQUENCE_NAME, Custom, Description
-from rangeseg.datasets.scan_files import file_size, npy_columns, read_labels, read_points
+from rangeseg.datasets.scan_files import file_size, npy_shape, read_labels, read_points
 from rangeseg.datasets.sequences import Layout, SequenceFolder
 from rangeseg.datasets.splits import evenly_spaced
 from rangeseg.datasets.survey.row_rules import MOST_BEAMS, find_ring
@@ -39,8 +39,7 @@ class Draft:
 
     Attributes:
         description: complete, but for the sensor and the statistics.
-        sequences: name -> ids of its scans.
-        left_out: folders beside them that hold no scans.
+        left_out: folders beside the sequences that hold no scans.
         raw_ids: raw id -> points of the labelled scans that were read.
     """
 
@@ -51,12 +50,7 @@ class Draft:
 
 
 def survey_folder(root: Path, layout: Layout, most: int) -> tuple[Draft, Survey, Description]:
-    """Measure a folder without a description.
-
-    Args:
-        root: the folder that holds ``sequences/``.
-        layout: where the files lie, as far as it is known.
-        most: how many scans are read, evenly spaced.
+    """Measure up to ``most`` scans of a folder without a description; see ``draft_description``.
 
     Returns:
         The draft, the measurements, and the whole description.
@@ -226,7 +220,7 @@ def guess_columns(path: Path) -> int:
     Raises:
         DataError: the file cannot be read, or has no intensity.
     """
-    columns = npy_columns(path) if path.suffix == ".npy" else _repetition(path)
+    columns = npy_shape(path)[1] if path.suffix == ".npy" else _repetition(path)
     if columns == 3:
         raise DataError(
             f"{path} seems to hold x, y, z alone: add an intensity to each point, 0 if there is "

@@ -60,7 +60,7 @@ def draw_lists(
 def import_lists(
     source: ScanSource, found: Mapping[Path, Sequence[str]], out: Path
 ) -> dict[Path, NewList]:
-    """What ``read_lists`` returned, in our format.
+    """What ``read_lists`` returned, in the package's format.
 
     Raises:
         ConfigError: two files would get the same name.

@@ -12,12 +12,7 @@ from rangeseg.geometry.sensor import Sensor
 
 
 def scan_lines(survey: Survey, intensity_max: float | None) -> Iterator[str]:
-    """What the scans show before projection.
-
-    Args:
-        survey: the measurements.
-        intensity_max: of the layout; None where no description states one.
-    """
+    """What the scans show before projection; ``intensity_max`` of the layout, if it has one."""
     scans = survey.scans
     low, most, high = scans.intensity
     down, up = scans.field_of_view_deg

@@ -29,13 +29,7 @@ _DIP = 0.3  # a cluster stands out from the next by this share of its height
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known about one row rule.
-
-    Attributes:
-        rule: which.
-        beams: the number of beams it shows; None where the files do not allow the rule.
-        note: how it is known, or why it is not possible.
-    """
+    """How many beams a row rule shows, and how it is known; None, and why, if it cannot serve."""
 
     rule: RowRule
     beams: int | None

@@ -36,8 +36,6 @@ class ScanStatistics:
 
     Attributes:
         scans: how many were read; ``labelled`` of them with labels.
-        labelled: see scans.
-        points: of all scans.
         empty: points that are NaN or (0, 0, 0).
         near: other points nearer than NEAR_M.
         inclination_deg: at PERCENTILES, of the points from NEAR_M on.
@@ -85,11 +83,7 @@ class ScanStatistics:
         return NEAR_M if self.near > _OUTSIDE * self.points else 0.0
 
     def intensity_max(self, current: float = 1.0) -> float:
-        """What the intensities of the files should be divided by to fill 0..1.
-
-        Args:
-            current: what they were divided by.
-        """
+        """What to divide the files' intensities by to fill 0..1, now divided by ``current``."""
         most, highest = current * self.intensity[1], current * self.intensity[2]
         scale = next((s for s in _INTENSITY_SCALES if highest <= s), highest)
         if 0 < most < _DIM * scale:  # a few outliers, or another unit
@@ -132,9 +126,7 @@ class Survey:
 
     Attributes:
         total: how many scans there are; ``scans.scans`` of them were read.
-        scans: what they show before projection.
         sensors: the sensor with each row rule that the files allow, the one in use first.
-        images: what their range images show.
     """
 
     total: int
@@ -148,8 +140,8 @@ def survey_scans(source: ScanSource, scan_ids: Sequence[str], most: int, sensor:
 
     Args:
         source: the data set.
-        scan_ids: all scans in question.
-        most: how many are read, evenly spaced.
+        scan_ids: of all its scans; up to ``most``, evenly spaced, are read.
+        most: see scan_ids.
         sensor: with the size of the image.
 
     Raises:
@@ -167,8 +159,8 @@ def measure_scans(
     """Read scans, with their labels where there are some, and measure them.
 
     Args:
-        source: whose scans.
-        scan_ids: which.
+        source: the data set.
+        scan_ids: scans to read.
         beams: how many the sensor is known to have; None if that is to be found out.
 
     Raises:
@@ -216,12 +208,9 @@ def measure_scans(
 def measure_images(
     source: ScanSource, scan_ids: Sequence[str], sensors: Sequence[Sensor]
 ) -> ImageStatistics:
-    """Make range images of scans by several row rules.
+    """Make range images of scans by several row rules, each with its own sensor.
 
-    Args:
-        source: whose scans.
-        scan_ids: which.
-        sensors: one for each row rule; channels are measured with the first.
+    Channels are measured with the first of the sensors.
 
     Raises:
         DataError: a scan cannot be read, or no pixel is filled.

@@ -291,18 +291,6 @@ def test_a_split_without_sequences(tmp_path: Path) -> None:
     assert problem.message == "no sequence of the split val can be read: it has no sequence"
 
 
-def test_a_file_that_cannot_be_looked_at(tmp_path: Path) -> None:
-    class Unreadable(SemanticKitti):
-        def has_labels(self, scan_id: str) -> bool:
-            raise PermissionError(13, "Permission denied")
-
-    write_scan(write_root(tmp_path / "kitti"), "11/000000", None)
-    parts = check_dataset(Unreadable(tmp_path / "kitti"), ["test"])
-    assert counts(parts) == {"missing": 10, "other": 1}
-    (problem,) = [p for p in total(parts).problems if p.kind == "other"]
-    assert problem.message == "11/000000 cannot be read (Permission denied)"
-
-
 def test_interrupt_stops_at_once(tmp_path: Path) -> None:
     class Interrupted(SemanticKitti):
         asked = 0
