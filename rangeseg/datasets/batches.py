@@ -243,10 +243,6 @@ def _start_worker(worker: int) -> None:
 def read_steps(loader: Any, bad_scans: BadScans) -> Iterator[list[dict[str, torch.Tensor]]]:
     """The fields of each step; bad scans are counted as their step is taken.
 
-    Args:
-        loader: what ``training_loader`` returned.
-        bad_scans: those of its ``TrainingScans``.
-
     Raises:
         DataError: a scan cannot be read, or too many were skipped.
         RangesegError: another error of a loader process.

@@ -236,5 +236,4 @@ def _label_map(description: Description) -> LabelMap:
         names=tuple(c.name for c in classes),
         colours=tuple(c.colour for c in classes),
         raw_to_train=own | dict.fromkeys(description.ignored_ids, IGNORE),
-        train_to_raw=tuple(c.ids[0] for c in classes),
     )

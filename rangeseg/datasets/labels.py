@@ -24,8 +24,8 @@ class LabelMap:
     Args:
         names: K class names in the order of the train ids.
         colours: K colours as (red, green, blue) in 0..255.
-        raw_to_train: raw id -> train id, or IGNORE. Every raw id that may occur stands here.
-        train_to_raw: K raw ids, the one that a prediction of each class is written as.
+        raw_to_train: raw id -> train id, or IGNORE, for every raw id that may occur. The first of a
+            class is the one that predictions are written as.
     """
 
     def __init__(
@@ -33,9 +33,8 @@ class LabelMap:
         names: tuple[str, ...],
         colours: tuple[tuple[int, int, int], ...],
         raw_to_train: Mapping[int, int],
-        train_to_raw: tuple[int, ...],
     ) -> None:
-        assert len(names) == len(colours) == len(train_to_raw) < _UNKNOWN
+        assert len(names) == len(colours) < _UNKNOWN
         self.names, self.colours = names, np.array(colours, dtype=np.uint8)
         self.raw_to_train = dict(raw_to_train)
         self._to_train = np.full(_TABLE_SIZE, _UNKNOWN, dtype=np.uint8)
@@ -43,9 +42,9 @@ class LabelMap:
             self._to_train[raw] = train
         ignored = [raw for raw, train in raw_to_train.items() if train == IGNORE]
         self._to_raw = np.full(IGNORE + 1, _NO_RAW_ID, dtype=np.uint32)
-        self._to_raw[: len(names)] = train_to_raw
+        for raw, train in reversed(self.raw_to_train.items()):
+            self._to_raw[train] = raw
         self._to_raw[IGNORE] = min(ignored, default=_NO_RAW_ID)
-        assert [raw_to_train[raw] for raw in train_to_raw] == list(range(len(names)))
 
     @property
     def num_classes(self) -> int:

@@ -71,7 +71,6 @@ def _label_map() -> LabelMap:
         names=names,
         colours=tuple(colour for _, colour in _CLASSES.values()),
         raw_to_train=own | merged,
-        train_to_raw=tuple(own),
     )
 
 

@@ -16,7 +16,6 @@ def label_map() -> LabelMap:
         names=("tree", "wall"),
         colours=((0, 200, 0), (90, 80, 70)),
         raw_to_train={0: IGNORE, 7: 0, 300: 1, 301: 1},
-        train_to_raw=(7, 300),
     )
 
 

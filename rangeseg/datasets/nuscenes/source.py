@@ -90,7 +90,6 @@ def _label_map() -> LabelMap:
             raw: IGNORE if target is None else names.index(target)
             for raw, target in enumerate(_RAW)
         },
-        train_to_raw=tuple(_RAW.index(name) for name in names),
     )
 
 
