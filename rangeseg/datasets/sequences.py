@@ -133,14 +133,14 @@ class FileSource(ScanSource):
         """The beam (N,) int32, 0 the highest, of the file's column (N,)."""
         beams, layout = self.info.sensor.beams, self.layout
         ring = np.where(np.isfinite(ring), ring, 0)  # of a lost echo nothing may be a number
-        numbers = ring.astype(np.int32)
-        if ring.min() < 0 or ring.max() >= beams or (numbers != ring).any():
+        if ring.min() < 0 or ring.max() >= beams or (np.floor(ring) != ring).any():
             raise DataError(
                 f"{path} holds {ring.min():g} to {ring.max():g} in column {layout.ring_column}, "
                 f"where whole numbers from 0 to {beams - 1} should name the beams of sensor "
                 f"{self.info.sensor.name}: check that the scan is of this sensor (data set "
                 "'custom': layout.ring_column, layout.columns and sensor.beams)"
             )
+        numbers = ring.astype(np.int32)
         return numbers if layout.ring_zero == "highest" else beams - 1 - numbers
 
     @contextmanager
@@ -188,9 +188,10 @@ class SequenceFolder(FileSource):
             frames = _frames(folder, suffix)
         except OSError as error:
             self.check_root()
+            present = sorted(p.name for p in (self.root / "sequences").iterdir() if p.is_dir())
             raise DataError(
                 f"sequence {sequence} is missing: {folder} {reason(error)}; "
-                f"present: {self._present()}: download the sequence or copy it there",
+                f"present: {', '.join(present) or 'none'}: download the sequence or copy it there",
                 kind="missing",
             ) from None
         if not frames:
@@ -276,10 +277,6 @@ class SequenceFolder(FileSource):
             f"{self.root} has no folder sequences/ "
             f"(found: {', '.join(found[:5]) or 'nothing'}): {expected}"
         )
-
-    def _present(self) -> str:
-        names = sorted(p.name for p in (self.root / "sequences").iterdir() if p.is_dir())
-        return ", ".join(names) or "none"
 
 
 def _frames(folder: Path, suffix: str) -> list[str]:

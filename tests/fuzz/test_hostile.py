@@ -118,6 +118,7 @@ def change_scan(place: int, value: object) -> Callable[[dict[str, Any]], object]
         (change_scan(2, "/etc/passwd"), "is damaged"),
         (change_scan(3, "a/../../b"), "is damaged"),
         (lambda index: index.update(data="/nowhere"), "says that the data are in .*, which is no"),
+        (lambda index: index.update(version="v1.0-trainval"), "is of v1.0-trainval"),
     ],
 )
 def test_an_index_that_lies(

@@ -99,6 +99,8 @@ def read_index(folder: Path, version: str) -> Index:
             f"{path} is damaged or not of format {FORMAT} ({place or 'JSON'}: {first['msg']}): "
             f"{_advice(folder, version)}"
         ) from None
+    if index.version != version:
+        raise DataError(f"{path} is of {index.version:.100}: {_advice(folder, version)}")
     if index.data is None:
         return index.model_copy(update={"data": folder})
     if not index.data.is_dir():

@@ -7,6 +7,7 @@ Fong et al., Panoptic nuScenes, RA-L 2022. Ids, classes and colours are those of
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -124,11 +125,6 @@ class NuScenes(FileSource):
         columns=5, intensity_max=255, ring_column=4, ring_zero="lowest", label_type="uint8"
     )
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        # By version, as they were needed; None where there is none, so that it is looked for once.
-        self._indices: dict[str, Index | None] = {}
-
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits."""
@@ -138,13 +134,13 @@ class NuScenes(FileSource):
         """The names of the scenes of a split, sorted; see ``ScanSource``."""
         if split not in self.splits:
             raise unknown_name("split", split, self.splits)
-        index = self._index(split)
-        official = VERSIONS[index.version][split]
-        return tuple(name for name, scene in index.scenes.items() if scene.split == official)
+        scenes, official = self._index(split).scenes, self._official(split)
+        return tuple(name for name, scene in scenes.items() if scene.split == official)
 
     def sequence_ids(self, sequence: str) -> list[str]:
         """Sample tokens of all scans of a scene, in the order of time."""
-        for index in self._all_indices():
+        self.check_root()
+        for index in self._indices:
             if sequence in index.scenes:
                 return [scan.token for scan in index.scenes[sequence].scans]
         raise DataError(
@@ -164,7 +160,8 @@ class NuScenes(FileSource):
 
     def check_root(self) -> None:
         """Check that the root holds an index, and the data are where it says."""
-        self._all_indices()
+        if not self._indices:
+            raise missing_index(self.root, list(VERSIONS))
 
     def prediction_file(self, scan_id: str, split: str) -> str:
         """``lidarseg/<split>/<token>_lidarseg.bin``: the devkit's split, the lidar's token."""
@@ -190,39 +187,24 @@ class NuScenes(FileSource):
         return VERSIONS[self._index(split).version][split]
 
     def _find(self, scan_id: str) -> tuple[Index, IndexedScan]:
-        indices = self._all_indices()
-        for index in indices:
+        self.check_root()
+        for index in self._indices:
             if scan_id in index.scans:
                 return index, index.scans[scan_id]
         raise DataError(
-            f"'{scan_id}' is no sample token of {' or '.join(i.version for i in indices)} as "
+            f"'{scan_id}' is no sample token of {' or '.join(i.version for i in self._indices)} as "
             f"indexed in {self.root}: write one of 32 hexadecimal digits, and check the version"
         )
 
-    def _all_indices(self) -> list[Index]:
-        """The indices of all splits that have one, at least one."""
-        found = [index for split in ("train", "test") if (index := self._open(split)) is not None]
-        if not found:
-            raise missing_index(self.root, list(VERSIONS))
-        return found
-
     def _index(self, split: str) -> Index:
-        index = self._open(split)
-        if index is None:
-            raise missing_index(self.root, _versions(split))
-        return index
-
-    def _open(self, split: str) -> Index | None:
-        """The index that holds a split, read at its first use; None where there is none."""
-        for version in _versions(split):
-            if version not in self._indices:
-                there = index_path(self.root, version).exists()
-                self._indices[version] = read_index(self.root, version) if there else None
-            if (index := self._indices[version]) is not None:
+        """The index that holds a split."""
+        for index in self._indices:
+            if split in VERSIONS[index.version]:
                 return index
-        return None
+        raise missing_index(self.root, [v for v, splits in VERSIONS.items() if split in splits])
 
-
-def _versions(split: str) -> list[str]:
-    """The versions that can hold a split, the preferred one first."""
-    return [version for version, splits in VERSIONS.items() if split in splits]
+    @cached_property
+    def _indices(self) -> list[Index]:
+        """The indices that are there, read at their first use."""
+        there = [version for version in VERSIONS if index_path(self.root, version).exists()]
+        return [read_index(self.root, version) for version in there]
