@@ -218,18 +218,6 @@ class TestUsage:
         assert expected[dataset] in err
         assert not (tmp_path / "typo").exists()
 
-    @pytest.mark.parametrize("command", ["check", "stats", "pack", "split"])
-    def test_no_command_generates(self, command: str, tmp_path: Path, capsys: Capture) -> None:
-        (tmp_path / "empty").mkdir()
-        more = {
-            "pack": ["--out", str(tmp_path / "a.pack")],
-            "split": ["--labels", "10%", "--out", str(tmp_path / "lists")],
-        }
-        words = [command, "simulated", str(tmp_path / "empty"), *more.get(command, [])]
-        assert main(words) == 3
-        assert "empty does not exist: `rangeseg-data simulate" in capsys.readouterr().err
-        assert [path.name for path in tmp_path.iterdir()] == ["empty"]
-
     def test_unknown_names(self, root: Path, capsys: Capture) -> None:
         code, _, err = call(capsys, "semantic_kity", root)
         assert code == 2

@@ -245,12 +245,6 @@ class TestWrongRoot:
             assert code == 3
             assert "(found: lidarseg, maps, samples)" in err
 
-    def test_another_folder(self, tmp_path: Path, capsys: Capture) -> None:
-        for name in ("photos", "photos/summer"):
-            (tmp_path / name).mkdir()
-        assert "(found: summer)\n" in call(capsys, tmp_path / "photos")[2]
-        assert "(found: nothing)\n" in call(capsys, tmp_path / "photos/summer")[2]
-
     def test_absent_version(self, root: Path, capsys: Capture) -> None:
         code, _, err = call(capsys, root, "--version", "v1.0-trainval")
         assert code == 3

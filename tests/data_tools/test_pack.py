@@ -65,15 +65,6 @@ def test_what_is_said(root: Path, tmp_path: Path, capsys: Capture) -> None:
     assert (tmp_path / "again.pack").read_bytes() == content
 
 
-def test_one_split(root: Path, tmp_path: Path, capsys: Capture) -> None:
-    out = tmp_path / "val.pack"
-    assert pack(root, out, "--split", "val") == 0
-    assert "2 scans of 1 sequences (val)" in capsys.readouterr().out
-    assert main(["check", "semantic_kitti", str(out), "--split", "val"]) == 0
-    assert main(["split", "semantic_kitti", str(out), "--labels", "50%", "--out", "x"]) == 3
-    assert "sequence 00 is not in" in error_of(capsys)
-
-
 def test_a_split_that_is_missing(root: Path, tmp_path: Path, capsys: Capture) -> None:
     assert pack(root, tmp_path / "kitti.pack", "--split", "test") == 3
     assert "no sequence of the split test is there: sequence 11 is missing" in error_of(capsys)

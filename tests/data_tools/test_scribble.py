@@ -260,16 +260,6 @@ def test_a_training_on_drawn_scribbles(
         np.testing.assert_array_equal(labels_here, labels_there)
 
 
-def test_a_training_reads_the_scribbles(
-    drawn: Path, tiny_config: list[str], tmp_path: Path, capsys: Capture
-) -> None:
-    part = tmp_path / "part"
-    shutil.copytree(drawn, part, symlinks=True)
-    (part / "sequences/04/scribbles/000000.label").unlink()
-    assert train(part, tiny_config, tmp_path / "run", "supervised", "100%") == 3
-    assert "sequences/04/scribbles/000000.label does not exist" in error_of(capsys)
-
-
 def test_check_names_them(drawn: Path, capsys: Capture) -> None:
     words = ["check", "scribble_kitti", str(drawn), "--deep", "--split", "train", "val"]
     assert main(words) == 0

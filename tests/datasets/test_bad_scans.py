@@ -2,8 +2,6 @@
 
 import logging
 import multiprocessing
-import os
-import signal
 import time
 from contextlib import closing
 from pathlib import Path
@@ -133,10 +131,6 @@ class TestLedger:
         with pytest.raises(DataError, match=r"bad_scans\.jsonl cannot be written \(No such file"):
             bad_scans.add("a", fault(1))
 
-    def test_nothing_is_written_where_all_is_well(self, tmp_path: Path) -> None:
-        BadScans("skip", 100).keep_in(tmp_path / RECORD)
-        assert not (tmp_path / RECORD).exists()
-
 
 def scans_of(source: SemanticKitti, bad_scans: BadScans | None) -> tuple[TrainingScans, list, list]:
     labelled = source.scan_ids("train")[:6]
@@ -222,16 +216,6 @@ class TestTraining:
         assert "scan 0" in str(error.value)
         assert "unexpected ZeroDivisionError: surprise" in str(error.value)
         assert "\n" not in str(error.value)
-
-    def test_a_loader_process_that_is_killed_as_it_reads(
-        self, source: SemanticKitti, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def kill(*_: object) -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        monkeypatch.setattr(RangeImages, "training_sample", kill)
-        with pytest.raises(RangesegError, match=r"loads scans died .*train\.workers"):
-            steps_of(source, BadScans("skip", 100), range(1), workers=1)
 
     def test_one_that_is_killed_while_the_training_computes(self, source: SemanticKitti) -> None:
         bad_scans = BadScans("skip", 100)

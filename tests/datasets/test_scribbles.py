@@ -5,16 +5,15 @@ There is no published scribble at hand: all of these are drawn by rangeseg from 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.scribbles import ScribbleSettings, draw_scribbles, scribble_dataset
+from rangeseg.datasets.scribbles import draw_scribbles
 from rangeseg.datasets.semantic_kitti import ScribbleKitti, SemanticKitti
-from rangeseg.errors import ConfigError, DataError
+from rangeseg.errors import DataError
 from tests.data_tools.kitti_layout import write_root
 
 CAR, MOVING_CAR, BUILDING, TERRAIN, POLE = 10, 252, 50, 72, 80
@@ -78,13 +77,6 @@ class TestDrawing:
             share = (draw(self.points, self.raw, fraction) != 0).sum() / labelled.sum()
             assert share == pytest.approx(fraction, abs=0.001)
         np.testing.assert_array_equal(draw(self.points, self.raw, 1.0) != 0, labelled)
-
-    def test_the_generator_decides(self) -> None:
-        first = draw(self.points, self.raw, seed=3)
-        np.testing.assert_array_equal(first, draw(self.points, self.raw, seed=3))
-        assert ((first != 0) & (draw(self.points, self.raw, seed=4) != 0)).sum() < (
-            0.3 * (first != 0).sum()
-        )
 
     def test_a_pole_gets_a_stroke_along_its_height(self) -> None:
         points = box(np.random.default_rng(0), 1000, (5, 6, 1), (0.1, 0.1, 5))
@@ -159,29 +151,6 @@ class TestScribbleKitti:
             source.check_files("04/000001")
         assert source.read_scan("04/000001", with_labels=False).labels is None
         assert source.read_scan("08/000001").labels is not None
-
-    def test_drawn_scribbles_are_not_called_scribble_kitti(self, tmp_path: Path) -> None:
-        root = write_root(tmp_path / "kitti")
-        assert ScribbleKitti(root).info.name == "scribble_kitti"
-        scribble_dataset(SemanticKitti(root), tmp_path / "drawn", ScribbleSettings())
-        drawn = ScribbleKitti(tmp_path / "drawn")
-        assert drawn.info.name == "scribble_kitti_drawn"
-        assert drawn.info.label_map is SemanticKitti.info.label_map
-        assert ScribbleKitti.info.name == "scribble_kitti"
-        stamp = json.loads((tmp_path / "drawn/scribbles.json").read_text())
-        assert "not the published annotation" in stamp["what"]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_scribble_that_cannot_be_written(workers: int, tmp_path: Path) -> None:
-    source = SemanticKitti(write_root(tmp_path / "kitti"))
-    (tmp_path / "drawn" / "sequences" / "05").mkdir(parents=True)
-    (tmp_path / "drawn" / "sequences" / "05" / "scribbles").touch()
-    stamp = tmp_path / "drawn" / "scribbles.json"
-    scribble_dataset(source, tmp_path / "other", ScribbleSettings())
-    stamp.write_text((tmp_path / "other" / "scribbles.json").read_text())
-    with pytest.raises(ConfigError, match=r"05/scribbles/000000\.label cannot be written \(.*room"):
-        scribble_dataset(source, tmp_path / "drawn", ScribbleSettings(), workers)
 
 
 @pytest.mark.real_data

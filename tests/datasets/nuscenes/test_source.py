@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import shutil
 import sys
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 
 from rangeseg.datasets import open_dataset
-from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.nuscenes.index import write_index
 from rangeseg.datasets.nuscenes.source import NuScenes
@@ -128,25 +126,6 @@ class TestListing:
         shared = source.sequence_ids("scene-0061")[0]
         assert "v1.0-trainval" in str(source.paths(shared)[1])
 
-    def test_a_test_version_beside_it(self, root: Path) -> None:
-        indexed(root, "v1.0-test", ["scene-0078", "scene-0077"])
-        source = NuScenes(root)
-        assert source.sequences("test") == ("scene-0077", "scene-0078")
-        scan_id = source.scan_ids("test")[-1]
-        assert not source.has_labels(scan_id)
-        assert source.check_files(scan_id, with_labels=False) == FIRINGS * BEAMS
-        assert len(source.read_scan(scan_id, with_labels=False).points) == FIRINGS * BEAMS
-        assert source.has_labels(source.scan_ids("train")[0])
-
-    def test_only_a_test_version(self, test_root: Path) -> None:
-        source = NuScenes(test_root)
-        source.check_root()
-        assert len(source.scan_ids("test")) == 150
-        with pytest.raises(
-            DataError, match=r"and no tables to build it from: expected v1\.0-train"
-        ):
-            source.scan_ids("train")
-
     def test_unknown_names(self, mini_root: Path) -> None:
         source = NuScenes(mini_root)
         with pytest.raises(ConfigError, match=r"unknown split 'vall'.*did you mean 'val'"):
@@ -184,20 +163,6 @@ class TestReading:
             np.testing.assert_array_equal(scan.labels, np.where(classes == 0, IGNORE, classes - 1))
             assert source.check_files(sample["token"]) == len(scan.points)
 
-    def test_points_without_a_position_have_no_label(self, root: Path) -> None:
-        source = NuScenes(root)
-        scan_id = source.scan_ids("val")[0]
-        points_path, label_path = source.paths(scan_id)
-        assert label_path is not None
-        values = np.fromfile(points_path, dtype=np.float32).reshape(-1, 5)
-        values[0, :3], values[1, 1] = 0, np.nan
-        values.tofile(points_path)
-        np.full(len(values), 24, dtype=np.uint8).tofile(label_path)
-        labels = source.read_scan(scan_id).labels
-        assert labels is not None
-        assert labels[:2].tolist() == [IGNORE] * 2
-        assert (labels[2:] != IGNORE).all()
-
     def test_ring_counts_from_the_highest_beam(self, mini_root: Path) -> None:
         source = NuScenes(mini_root)
         scan = source.read_scan(source.scan_ids("val")[0])
@@ -217,16 +182,6 @@ class TestReading:
         assert 0.7 < far.mean() < 0.95
         np.testing.assert_array_equal(projection.row >= 0, far)
         np.testing.assert_array_equal(projection.row[far], scan.ring[far])  # type: ignore[index]
-
-    def test_a_source_can_be_sent_to_a_worker(self, mini_root: Path) -> None:
-        fresh, used = NuScenes(mini_root), NuScenes(mini_root)
-        scan_id = used.scan_ids("train")[0]
-        used.read_scan(scan_id)
-        for source in (fresh, used):
-            sent: ScanSource = pickle.loads(pickle.dumps(source))
-            np.testing.assert_array_equal(
-                sent.read_scan(scan_id).points, used.read_scan(scan_id).points
-            )
 
     def test_the_index_is_read_once_and_only_when_needed(self, root: Path) -> None:
         source = NuScenes(root)
@@ -264,29 +219,12 @@ def set_ring(root: Path, ring: float) -> None:
     values.tofile(points_of(root))
 
 
-# What is done to a sound root, and what is said about the first scan of scene-0103. The first four
-# show in file sizes.
+# What is done to a sound root, and what is said about the first scan of scene-0103. Faults that
+# every data set may have are in `survey/test_check.py`.
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (
-        lambda root: cut(points_of(root), 4),
-        r"scene-0103\S*\.pcd\.bin has 10236 bytes, not a multiple of 20 \(5 float32 per point\): "
-        "the file is truncated",
-    ),
-    "no points": (
-        lambda root: points_of(root).unlink(),
-        r"scene-0103\S*\.pcd\.bin does not exist",
-    ),
-    "no labels": (
-        lambda root: labels_of(root).unlink(),
-        r"_lidarseg\.bin does not exist but scene-0103\S*\.pcd\.bin does",
-    ),
     "mismatch": (
         lambda root: cut(labels_of(root), 1),
         r"_lidarseg\.bin has 511 labels but scene-0103\S*\.pcd\.bin has 512 points",
-    ),
-    "unknown id": (
-        lambda root: labels_of(root).write_bytes(bytes([32] * 512)),
-        r"_lidarseg\.bin: unknown raw id 32 \(512 points\); the data set defines 32 ids from 0",
     ),
     "ring": (
         lambda root: set_ring(root, 32),
@@ -303,9 +241,6 @@ def test_bad_files(fault: str, root: Path) -> None:
     scan_id = source.sequence_ids("scene-0103")[0]
     with pytest.raises(DataError, match=message):
         source.read_scan(scan_id)
-    if list(FAULTS).index(fault) < 4:
-        with pytest.raises(DataError, match=message):
-            source.check_files(scan_id)
 
 
 def test_test_scans_have_no_labels(test_root: Path) -> None:
@@ -356,14 +291,9 @@ class TestBadIndex:
         ("change", "message"),
         [
             (lambda text: text[:-100], r"damaged or not of format 1 \(JSON: Invalid JSON: EOF"),
-            (lambda text: "[]", r"damaged .*\(JSON: Input should be an object"),
             (
                 lambda text: json.dumps(json.loads(text) | {"format": 2}),
                 r"not of format 1 \(format: Input should be 1\)",
-            ),
-            (
-                lambda text: text[:-1] + ',"more":1}',
-                r"\(more: Extra inputs are not permitted\)",
             ),
             (
                 lambda text: re.sub(r",1\d{15}\]", "]", text, count=1),
@@ -376,12 +306,6 @@ class TestBadIndex:
         path.write_text(change(path.read_text()))
         command = rf"rangeseg-data index nuscenes {re.escape(str(root))} --version v1\.0-mini"
         with pytest.raises(DataError, match=rf"{message}.*: build it with: {command}"):
-            NuScenes(root).scan_ids("train")
-
-    def test_unreadable(self, root: Path) -> None:
-        (root / INDEX).unlink()
-        (root / INDEX).mkdir()
-        with pytest.raises(DataError, match=r"cannot be read \(Is a directory\): build it with"):
             NuScenes(root).scan_ids("train")
 
 

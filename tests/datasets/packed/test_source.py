@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from torch.utils.data import DataLoader
 
 from rangeseg.datasets import DATASETS, open_dataset
 from rangeseg.datasets.base import ScanSource
@@ -194,24 +192,3 @@ def test_training_samples_are_those_of_the_folder(simulated_root: Path, tmp_path
             assert isinstance(loaded, LoadedSample)
             samples.append(loaded.sample)
         np.testing.assert_equal(samples[1], samples[0])
-
-
-def test_loader_processes(kitti: Path) -> None:
-    source = pickle.loads(pickle.dumps(open_dataset("semantic_kitti", kitti)))
-    scan_ids = source.scan_ids("train")
-    expected = [source.read_scan(scan_id).points for scan_id in scan_ids]
-    loader = DataLoader(Scans(source, scan_ids), batch_size=None, num_workers=2)
-    np.testing.assert_array_equal(list(loader), expected)
-
-
-class Scans:
-    """A map-style data set."""
-
-    def __init__(self, source: ScanSource, scan_ids: list[str]) -> None:
-        self.source, self.scan_ids = source, scan_ids
-
-    def __len__(self) -> int:
-        return len(self.scan_ids)
-
-    def __getitem__(self, place: int) -> np.ndarray:
-        return self.source.read_scan(self.scan_ids[place]).points

@@ -53,13 +53,6 @@ def test_what_repeats_nothing_has_four_columns(tmp_path: Path) -> None:
     assert guess_columns(write_points(tmp_path, "01/1", np.zeros((1, 4)))) == 4
 
 
-def test_a_sequence_with_a_name_that_no_list_can_hold_is_not_left_out(tmp_path: Path) -> None:
-    root = write_root(tmp_path, scans=1)
-    write_points(root, "02/frame (1)", turn()[0])
-    with pytest.raises(DataError, match=r"sequence 02: 1 of 2 files .* 'frame \(1\)\.bin'"):
-        draft_description(root, Layout(), most=100)
-
-
 def test_a_folder_is_described(tmp_path: Path) -> None:
     root = write_root(tmp_path)
     (root / "sequences" / "calibration").mkdir()
