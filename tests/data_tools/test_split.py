@@ -261,6 +261,7 @@ class TestUsage:
 class TestPublishedLists:
     RATIOS = (1, 10, 20, 50)
 
+    @pytest.mark.slow
     def test_semantic_kitti(self, real_data: Path, tmp_path: Path, capsys: Capture) -> None:
         folder = real_data / "splits" / "lasermix_uniform"
         lists = [folder / f"semantickitti_{ratio}pct.txt" for ratio in self.RATIOS]

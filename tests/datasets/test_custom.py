@@ -361,6 +361,7 @@ def test_pandaset_there_and_back(real_data: Path) -> None:
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_pandaset_from_training_to_result(real_data: Path, tmp_path: Path) -> None:
     words = ["train", str(EXAMPLE), "--method", "cps", "--labels", "50%"]
     settings = [

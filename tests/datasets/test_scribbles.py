@@ -154,6 +154,7 @@ class TestScribbleKitti:
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_real_scans(real_data: Path) -> None:
     source = SemanticKitti(real_data / "semantickitti_mini")
     counts = np.zeros((2, IGNORE + 1), dtype=np.int64)

@@ -149,6 +149,7 @@ def test_classes_are_semantic_kittis() -> None:
     assert sorted(Simulated.SPLITS["train"]) == sorted(SemanticKitti.SPLITS["train"])
 
 
+@pytest.mark.slow
 def test_statistics_describe_the_training_split(tmp_path: Path) -> None:
     settings = SimulationSettings(train_scans=20, val_scans=1, test_scans=2)
     generate_dataset(tmp_path, settings, workers=1)

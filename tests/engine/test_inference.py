@@ -193,17 +193,6 @@ def test_a_scan_that_cannot_be_projected_is_named_and_can_be_skipped(
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_batch_of_nothing_but_bad_scans(
-    damaged: Callable[[int], Recorded], batch_size: int
-) -> None:
-    source = damaged(0)
-    predictor = predictor_of(source, 2, batch_size)
-    bad_scans = BadScans("skip", 200)
-    assert not list(predictor.predict(source, source.scan_ids("train")[:1], bad_scans=bad_scans))
-    assert len(bad_scans.skipped) == 1
-
-
-@pytest.mark.parametrize("batch_size", [1, 3])
 def test_closed_early_it_leaves_nothing_behind(source: Recorded, batch_size: int) -> None:
     scan_ids = source.scan_ids("train")
     predictions = predictor_of(source, 3, batch_size).predict(source, scan_ids)
@@ -253,63 +242,6 @@ def test_an_error_in_the_network(source: Recorded, threads: int, batch_size: int
         found.extend(ids_of(predictor.predict(source, scan_ids)))
     assert found == scan_ids[: 2 * batch_size]
     assert not running()
-
-
-def test_an_unexpected_error_of_a_scan_comes_behind_the_batches_before(
-    source: Recorded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predictor = predictor_of(source, 3, 1)
-    scan_ids = source.scan_ids("train")[:SCANS]
-    project = predictor.images.project
-
-    def fail(scan: Scan) -> object:
-        if scan.scan_id == scan_ids[2]:
-            raise ZeroDivisionError
-        return project(scan)
-
-    monkeypatch.setattr(predictor.images, "project", fail)
-    predictions = predictor.predict(source, scan_ids)
-    assert [next(predictions).scan.scan_id for _ in range(2)] == scan_ids[:2]
-    with pytest.raises(ZeroDivisionError):
-        next(predictions)
-    assert not running()
-
-
-class Waiting(nn.Module):
-    """Its second batch is through only once other work has been done beside it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-        self.begun, self.read, self.returned = (threading.Event() for _ in range(3))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        if self.calls == 2:
-            self.begun.set()
-            assert self.read.wait(20), "the next scan is not read meanwhile"
-            assert self.returned.wait(20), "the scan before does not go back to its points"
-        return image[:, :1].repeat(1, CLASSES, 1, 1)
-
-
-def test_the_network_does_not_stop_the_others(source: Recorded) -> None:
-    network = Waiting()
-    predictor = predictor_of(source, 1, 1, network=network)
-    scan_ids = source.scan_ids("train")[:SCANS]
-    read, back_project = source.read_scan, predictor._back_project
-
-    def reading(scan_id: str, with_labels: bool = True) -> Scan:
-        if scan_id == scan_ids[2]:
-            network.read.set()
-        return read(scan_id, with_labels)
-
-    def returning(*arguments: np.ndarray) -> np.ndarray:
-        assert network.begun.wait(20), "a scan goes back to its points before the next is seen"
-        network.returned.set()
-        return back_project(*arguments)
-
-    source.read_scan, predictor._back_project = reading, returning
-    assert len(list(predictor.predict(source, scan_ids))) == SCANS
 
 
 def test_evaluations_agree_and_say_how_fast_they_were(source: Recorded) -> None:

@@ -68,15 +68,6 @@ def test_a_training_that_waits_and_computes(clock: Clock) -> None:
     assert throughput.read() == {"data_wait": 0.0, "scans_per_second": 80.0}
 
 
-def test_a_pause_is_no_part_of_the_training(clock: Clock) -> None:
-    throughput = Throughput()
-    for _ in throughput.fetch(steps(clock, 5, 0.01), CPU):
-        with throughput.paused():
-            clock.sleep(0.05)
-    assert throughput.seconds == pytest.approx(0.05)
-    assert throughput.read() == {"data_wait": 1.0, "scans_per_second": 400.0}
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_that_is_busy_does_not_wait() -> None:

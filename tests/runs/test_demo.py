@@ -78,16 +78,6 @@ def test_no_step_is_refused(tmp_path: Path) -> None:
         demo.run_demo(tmp_path, 0)
 
 
-@pytest.mark.parametrize("name", ["a #1: 'x' {y}", "schön\U0001f600", "~"])
-def test_odd_folders(
-    name: str, tmp_path: Path, asked: list[Config], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    finished(Path(name), demo.STEPS)
-    demo.run_demo(Path(name))
-    assert asked[0].dataset.root == tmp_path / name / "data"
-
-
 @pytest.mark.parametrize(
     "folder",
     ["checkout/configs", "checkout/share/rangeseg/configs", "system/share/rangeseg/configs",

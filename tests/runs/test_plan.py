@@ -257,23 +257,6 @@ def test_a_log_that_cannot_be_written_ends_its_run_alone(
     assert (tmp_path / "saved").is_file()
 
 
-class MadeMeanwhile(PlannedRun):
-    """Missing when it is first asked about, there when its turn comes."""
-
-    def next_words(self) -> tuple[str, ...] | None:
-        asked = self.folder / "asked"
-        there = asked.is_file()
-        asked.parent.mkdir(exist_ok=True)
-        asked.touch()
-        return None if there else self.train
-
-
-def test_a_run_that_somebody_else_has_made_meanwhile_is_not_started(tmp_path: Path) -> None:
-    run = MadeMeanwhile("cps, 1%, seed 0", tmp_path / "seed0", "val", "val", tmp_path, ("train",))
-    assert train_missing([run], find_places("cpu", 1)) == {}
-    assert not run.log.exists()
-
-
 def test_runs_of_another_labelled_list_are_refused(tiny_config: list[str], tmp_path: Path) -> None:
     """They would stand beside runs of the list as it is now."""
     labelled = tmp_path / "list.txt"

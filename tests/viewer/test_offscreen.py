@@ -56,15 +56,6 @@ def test_the_camera_stays_whatever_the_scan(points: np.ndarray, no_display: None
 
 
 @pytest.mark.usefixtures("drawing")
-def test_a_process_that_dies_is_a_line_not_a_crash(points: np.ndarray, no_display: None) -> None:
-    with OffscreenRenderer(64, 48, 2.0, EMPTY) as renderer:
-        renderer._process.kill()
-        renderer._process.wait()
-        with pytest.raises(FaultyLibraries, match=r"ended with -9.*apt-get install"):
-            renderer.draw(points, np.zeros((len(points), 3), dtype=np.uint8))
-
-
-@pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("__EGL_VENDOR_LIBRARY_DIRS", "/nowhere"), ("LIBGL_DRIVERS_PATH", "/nowhere")],

@@ -166,12 +166,6 @@ def test_places_that_are_nothing_to_look_at(kind: str, exported: Path, tmp_path:
         views_of(folder if kind != "no file" else tmp_path / "none.yaml")
 
 
-def test_looking_never_simulates(tmp_path: Path, small_config: list[str]) -> None:
-    with pytest.raises(DataError, match=r"none does not exist: `rangeseg-data simulate"):
-        views_of(small_config[0], f"dataset.root={tmp_path / 'none'}")
-    assert not (tmp_path / "none").exists()
-
-
 @pytest.mark.parametrize("kind", ["empty", "stopped"])
 def test_looking_does_not_go_on_with_a_simulation(
     kind: str, tmp_path: Path, small_config: list[str], run: Path

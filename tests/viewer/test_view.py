@@ -142,7 +142,6 @@ def test_strips_and_batches_need_no_open3d(
         (["--min-confidence", "2"], "--min-confidence 2.0: give 0 to 1"),
         (["--batch"], "--batch makes a picture: say where with --save batch.png"),
         (["--batch", "--method", "cps", "--save", "a.png"], "a run has its own"),
-        (["--batch", "--seed", "0", "--save", "a.png"], "a run has its own"),
         (["--batch", "--mode", "error", "--save", "a.png"], "a batch is always shown whole"),
         (["--batch", "--panel", "--save", "a.png"], "--panel is for scans: a batch is always"),
         (["--batch", "--count", "2", "--save", "a.png"], "--count is for scans: a batch is"),
@@ -152,7 +151,6 @@ def test_strips_and_batches_need_no_open3d(
         (["--panel", "--mode", "error", "--save", "a.png"], "--mode is for points: strips show"),
         (["--panel", "--side-by-side", "--save", "a.png"], "--side-by-side is for points: strips"),
         (["--point-size", "0", "--save", "a.png"], "--point-size 0.0: give pixels, more than 0"),
-        (["--point-size", "nan", "--save", "a.png"], "--point-size nan: give pixels, more than 0"),
         (["--mode", "depth", "--save", "a.png"], "unknown colour mode 'depth'"),
         (["--set", "model.width=4"], "--set and --predictions go with a configuration"),
     ],
@@ -209,14 +207,6 @@ def test_what_predicts_nothing_is_not_said_to_predict_nonsense(
         words = ["view", *small_config, "--method", method, "--batch"]
         assert main([*words, "--save", str(tmp_path / "a.png")]) == 0
     assert ["mean nothing" in title for title in titles] == [False, True]
-
-
-def test_a_batch_of_a_configuration_needs_a_method(
-    small_config: list[str], tmp_path: Path, capsys: Capture
-) -> None:
-    out = str(tmp_path / "a.png")
-    assert main(["view", *small_config, "--batch", "--save", out]) == 2
-    assert "needs --method, e.g. --method cutmix_seg" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("drawing", "no_display")
