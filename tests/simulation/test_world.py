@@ -105,7 +105,7 @@ def test_ground_points_lie_on_the_next_scans_ground(world: World, reading: Readi
 
 def test_moving_things_keep_their_instances_and_move(world: World) -> None:
     moving = {}
-    for frame in (3, 4):
+    for frame in (3, 4, 6):  # some leave the scene meanwhile and others enter
         scene = world.scene(frame)
         labels = scene.primitives.label
         under_way = np.isin(labels & 0xFFFF, [int(raw) for raw in MOVING.values()])
@@ -114,9 +114,14 @@ def test_moving_things_keep_their_instances_and_move(world: World) -> None:
             int(label): places[labels[under_way] == label].mean(0)
             for label in np.unique(labels[under_way])
         }
-    shared = moving[3].keys() & moving[4].keys()
-    assert shared
-    assert all(np.linalg.norm(moving[3][key] - moving[4][key]) > 0.3 for key in shared)
+    first, second, last = moving.values()
+    assert first.keys() != last.keys()
+    shared = first.keys() & second.keys() & last.keys()
+    assert len(shared) > 2
+    for key in shared:
+        step = (second[key] - first[key])[0]
+        assert abs(step) > 0.3
+        assert (last[key] - first[key])[0] == pytest.approx(3 * step, rel=0.05)  # its own speed
 
 
 def test_the_ground_is_there_and_below_the_sensor(reading: Reading) -> None:
