@@ -88,6 +88,7 @@ def test_it_runs_as_written_for_a_while() -> None:
     assert "encode" not in vars(tiny)
 
 
+@pytest.mark.slow
 def test_whole_scans_on_the_way_and_at_the_end_are_not_compiled(
     tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ def test_seconds_do_not_count_validations(tmp_path: Path, clock: Clock) -> None:
     assert training_seconds(tmp_path) == 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
 def test_tensorboard_shows_validations_and_a_picture(
     tiny_config: list[str], tmp_path: Path

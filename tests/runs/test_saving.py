@@ -89,7 +89,10 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     "settings",
     [
         ["train.workers=1", "train.accumulate=2"],
-        ["train.save_every=99", "train.save_minutes=1e-9", "train.log_every=4"],
+        pytest.param(
+            ["train.save_every=99", "train.save_minutes=1e-9", "train.log_every=4"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_stopped_training_goes_on(

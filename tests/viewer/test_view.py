@@ -104,6 +104,7 @@ def test_ignored_points_are_left_out(run: Path, tmp_path: Path) -> None:
     assert known == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawing", "no_display")
 def test_a_film(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "film.gif"
