@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
-from rangeseg.errors import ConfigError
+from rangeseg.errors import ConfigError, one_line
 
 
 class Settings(BaseModel):
@@ -87,7 +87,7 @@ def parse_yaml(text: str, where: str) -> Any:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     except Exception as error:  # a date such as 2026-13-45 is a ValueError, and so on
-        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{where} is not YAML: {one_line(error)}") from None
 
 
 class _Loader(yaml.SafeLoader):

@@ -26,7 +26,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from rangeseg.runs.trained import evaluate_run
     from rangeseg.system.distributed import joined
 
-    with joined(arguments.device, "the same command evaluates it anew") as device:
+    with joined(arguments.device, "the same command evaluates it again") as device:
         result = evaluate_run(arguments.run_folder, arguments.split, device, arguments.on_bad_scan)
     print_result(result, arguments.run_folder)
     return 0

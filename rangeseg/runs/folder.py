@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rangeseg.datasets.split_files import read_split, write_split
@@ -11,7 +11,7 @@ from rangeseg.datasets.splits import Labels
 from rangeseg.engine.checkpoint import Identity, check_owner
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import RunConfig, load_run_config
-from rangeseg.system.files import LOCK, PARTIAL, sole_user, writable, write_file
+from rangeseg.system.files import LOCK, PARTIAL, writable, write_file
 
 CONFIG = "config.yaml"
 LABELLED = "labelled.txt"
@@ -21,13 +21,8 @@ def run_folder(config: RunConfig) -> Path:
     """``runs/<data set>/<method>/<labels>/seed<N>``; a plain labelled branch is named."""
     run = config.run
     plain = "_plain" if config.train.labelled == "plain" else ""
-    return (
-        Path("runs")
-        / config.dataset.name
-        / (run.method + plain)
-        / run.labels.folder
-        / f"seed{run.seed}"
-    )
+    method, seed = run.method + plain, f"seed{run.seed}"
+    return Path("runs") / config.dataset.name / method / run.labels.folder / seed
 
 
 def result_path(folder: Path, split: str) -> Path:
@@ -92,15 +87,6 @@ def _is_our_list(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return re.fullmatch(rb"# labelled: .+, seed \d+\n", file.readline(1 << 13)) is not None
-
-
-def hold(folder: Path, held: ExitStack) -> None:
-    """Make the folder and keep other trainings out of it until ``held`` is closed.
-
-    Raises:
-        ConfigError: another process trains there, or the folder cannot be made.
-    """
-    held.enter_context(sole_user(folder, "trains"))
 
 
 def begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:

@@ -28,10 +28,11 @@ from rangeseg.engine.validation import SPLIT, Validation, scans_to_validate
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
-from rangeseg.runs.folder import begin, go_on, hold, is_begun, run_folder
+from rangeseg.runs.folder import begin, go_on, is_begun, run_folder
 from rangeseg.runs.trained import evaluate_trained
 from rangeseg.system.device import has_bfloat16, resolved
 from rangeseg.system.distributed import check_batch_size, on_rank_zero
+from rangeseg.system.files import sole_user
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def train_run(
             renew_statistics(predictor(), source, chosen, bad_scans)
 
     with ExitStack() as held:
-        on_rank_zero(lambda: hold(folder, held))
+        on_rank_zero(lambda: held.enter_context(sole_user(folder, "trains")))
         if begun:
             on_rank_zero(lambda: go_on(config, folder, labelled, identity))
         else:

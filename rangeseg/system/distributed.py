@@ -105,6 +105,13 @@ def end_with_parent() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def world_size() -> int:
+    """How many processes train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
+
+
 def rank() -> int:
     """The number of this process among those that work together; 0 speaks and writes files."""
     return torch.distributed.get_rank() if world_size() > 1 else 0
@@ -143,55 +150,6 @@ def all_reduce_max(*values: int) -> list[int]:
     return largest.tolist()
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Check that the scans of a step can be shared among the processes.
-
-    Raises:
-        ConfigError: they cannot.
-    """
-    processes = world_size()
-    if batch_size % processes or batch_size // processes < 2:
-        raise ConfigError(
-            f"train.batch_size={batch_size} is what all {processes} processes together take in a "
-            f"step: make it a multiple of {processes}, and at least {2 * processes}, so that each "
-            "scan has one to be mixed with"
-        )
-
-
-def wrap_ddp(method: nn.Module) -> nn.Module:
-    """A method whose backward averages the gradients of all processes.
-
-    Buffers are left alone: they come out the same everywhere, see ``methods.distributed``.
-    """
-    if world_size() == 1:
-        return method
-    # A hint on speed that comes from 1x1 kernels, whose strides can be written in two ways.
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    with warnings.catch_warnings():  # of another name that older releases do not know
-        warnings.simplefilter("ignore", FutureWarning)
-        return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
-
-
-def averaging(model: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """The context of a forward and its backward, one of several before a step.
-
-    Args:
-        model: what ``wrap_ddp`` returned.
-        now: whether the gradients of all processes, and those kept before, are averaged; else
-            they are kept, and nothing is sent.
-    """
-    if now or not isinstance(model, nn.parallel.DistributedDataParallel):
-        return nullcontext()
-    return model.no_sync()
-
-
-def world_size() -> int:
-    """How many processes train together."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size()
-    return 1
-
-
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """The sum over all processes, in place; the tensor itself where there is only one."""
     if world_size() > 1:
@@ -215,3 +173,45 @@ def shared_divisor(own: Tensor) -> Tensor:
     if world_size() == 1:
         return own
     return all_reduce_sum(own.detach().to(torch.float64)).to(own.dtype) / world_size()
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Check that the scans of a step can be shared among the processes.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    processes = world_size()
+    if batch_size % processes or batch_size // processes < 2:
+        raise ConfigError(
+            f"train.batch_size={batch_size} is what all {processes} processes together take in a "
+            f"step: make it a multiple of {processes}, and at least {2 * processes}, so that each "
+            "scan has one to be mixed with"
+        )
+
+
+def wrap_ddp(method: nn.Module) -> nn.Module:
+    """A method whose backward averages the gradients of all processes.
+
+    Buffers are left alone: methods sum what they keep in them over all processes.
+    """
+    if world_size() == 1:
+        return method
+    # A hint on speed that comes from 1x1 kernels, whose strides can be written in two ways.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    with warnings.catch_warnings():  # of another name that older releases do not know
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
+
+
+def averaging(model: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """The context of a forward and its backward, one of several before a step.
+
+    Args:
+        model: what ``wrap_ddp`` returned.
+        now: whether the gradients of all processes, and those kept before, are averaged; else
+            they are kept, and nothing is sent.
+    """
+    if now or not isinstance(model, nn.parallel.DistributedDataParallel):
+        return nullcontext()
+    return model.no_sync()
