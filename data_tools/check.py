@@ -42,7 +42,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check a data set; exit code 3 if training or evaluation would fail."""
-    from rangeseg.datasets.survey.check import Part, Problem, Tally, check_document, check_lines
+    from rangeseg.datasets.survey.check import Part, Problem, Tally
+    from rangeseg.datasets.survey.report import check_document, check_lines
 
     source = open_source(arguments)
     try:

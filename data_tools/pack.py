@@ -34,12 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     from rangeseg.datasets import DATASETS
     from rangeseg.datasets.packed.codec import COORDINATE_ERROR_M
     from rangeseg.datasets.packed.source import Packed
-    from rangeseg.datasets.packed.write import Packable, pack_dataset
+    from rangeseg.datasets.packed.write import pack_dataset
+    from rangeseg.datasets.sequences import FileSource
 
     source = open_source(arguments)
     if isinstance(source, Packed):
         raise ConfigError(f"{source.root} is packed already: copy it, or pack the original data")
-    assert isinstance(source, Packable)
+    assert isinstance(source, FileSource)
     name = next(name for name, kind in DATASETS.items() if type(source) is kind)
     packing = pack_dataset(source, name, arguments.out, arguments.split)
     print(

@@ -59,9 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _described(arguments: argparse.Namespace) -> int:
     """Measure a data set whose sensor is known."""
     from rangeseg.datasets.custom import Custom
-    from rangeseg.datasets.survey.describe import rounded, suggested_sensor
+    from rangeseg.datasets.survey.describe import rounded, suggested_sensor, survey_scans
     from rangeseg.datasets.survey.report import class_lines, doubt_lines, image_lines, scan_lines
-    from rangeseg.datasets.survey.statistics import survey_scans
 
     source = open_source(arguments)
     sensor = source.info.sensor

@@ -9,16 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.datasets.packed.codec import encode_scan
 from rangeseg.datasets.packed.index import FOOTER, MAGIC, PackedScan, PackedSplit, PackIndex
 from rangeseg.datasets.packed.source import meaning
-from rangeseg.datasets.sequences import SequenceFolder
+from rangeseg.datasets.sequences import FileSource
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.system.files import writable, writing
 from rangeseg.system.progress import Progress
-
-Packable = SequenceFolder | NuScenes
 
 
 @dataclass
@@ -52,7 +49,7 @@ class Packing:
 
 
 def pack_dataset(
-    source: Packable, name: str, path: Path, splits: Sequence[str] | None = None
+    source: FileSource, name: str, path: Path, splits: Sequence[str] | None = None
 ) -> Packing:
     """Write a data set into one file, whole or not at all.
 
@@ -78,7 +75,7 @@ def pack_dataset(
     return packing
 
 
-def _plan(source: Packable, splits: Sequence[str] | None) -> Packing:
+def _plan(source: FileSource, splits: Sequence[str] | None) -> Packing:
     """List the sequences to pack and what is missing."""
     packing = Packing()
     for split in dict.fromkeys(splits or source.splits):
@@ -128,7 +125,7 @@ class _Counted:
         self.size += len(content)
 
 
-def _write(file: _Counted, source: Packable, name: str, packing: Packing) -> None:
+def _write(file: _Counted, source: FileSource, name: str, packing: Packing) -> None:
     """Write all scans and the index, and count them."""
     split_of = {s: split for split, found in packing.splits.items() for s in found.sequences}
     file.write(MAGIC)
@@ -155,7 +152,7 @@ def _write(file: _Counted, source: Packable, name: str, packing: Packing) -> Non
 
 
 def _write_scan(
-    file: _Counted, source: Packable, scan_id: str, split: str, packing: Packing
+    file: _Counted, source: FileSource, scan_id: str, split: str, packing: Packing
 ) -> PackedScan:
     labelled, needed = source.has_labels(scan_id), source.needs_labels(scan_id)
     scan = source.read_scan(scan_id, labelled)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, get_args
 
 import numpy as np
 
@@ -15,8 +14,6 @@ from rangeseg.datasets.survey.statistics import field_of_view_warning
 from rangeseg.errors import ConfigError, DataError, DataFault
 from rangeseg.system.progress import Progress
 
-_SHOWN = 10  # problems, and notes
-_FAULTS: tuple[DataFault, ...] = get_args(DataFault)
 _OUTLIERS = 0.02
 """Share of intensities beyond 0..1 that is in order: a scale need not fit the brightest echoes."""
 
@@ -124,55 +121,6 @@ def check_dataset(
     if deep:
         _check_field_of_view(source, parts)
     return parts
-
-
-def check_document(source: ScanSource, parts: Sequence[Part], deep: bool) -> dict[str, Any]:
-    """All that a check found, for JSON; what only a deep check counts is null in another one."""
-    total = _total(parts)
-    return {
-        "ok": not total.problems,
-        "dataset": source.info.name,
-        "root": str(source.root),
-        "deep": deep,
-        "totals": _counts(total, deep),
-        "sequences": [
-            {"split": part.split, "sequence": part.name, **_counts(part.found, deep)}
-            for part in parts
-        ],
-        "class_points": _class_points(source, parts) if deep else None,
-        "problems": [
-            {
-                "split": part.split, "sequence": part.name, "scan": problem.scan_id,
-                "kind": problem.kind, "message": problem.message,
-            }
-            for part in parts for problem in part.found.problems
-        ],
-        "notes": [
-            {"split": part.split, "sequence": part.name, "message": note}
-            for part in parts for note in part.found.notes
-        ],
-    }  # fmt: skip
-
-
-def check_lines(source: ScanSource, parts: Sequence[Part], deep: bool) -> Iterator[str]:
-    """A table of the sequences, one of the classes after a deep check, the first problems."""
-    total = _total(parts)
-    yield from _count_lines(parts, total, deep)
-    if deep:
-        # In per cent of the points of each split.
-        splits = _class_points(source, parts)
-        names = (*source.info.label_map.names, "(ignored)")
-        width = max(map(len, ("% of points", *names))) + 1
-        yield f"{'% of points':<{width}}" + "".join(f"{split:>10}" for split in splits)
-        for name in names:
-            shares = (100 * p[name] / max(1, sum(p.values())) for p in splits.values())
-            yield f"{name:<{width}}" + "".join(f"{share:>10.3f}" for share in shares)
-    problems = [problem.message for problem in total.problems]
-    for kind, found in (("note", total.notes), ("problem", problems)):
-        yield from (f"{kind}: {line}" for line in found[:_SHOWN])
-        if len(found) > _SHOWN:
-            yield f"{kind}: ... {len(found) - _SHOWN} more"
-    yield f"problems: {len(problems) or 'none'}"
 
 
 def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
@@ -284,47 +232,3 @@ def _look_inside(scan: Scan, found: Tally) -> None:
         found.class_points += np.bincount(scan.labels, minlength=IGNORE + 1)
         if len(intensity) and (scan.labels == IGNORE).all():
             found.notes.append(f"{scan.scan_id} has only ignored labels: it teaches nothing")
-
-
-def _total(parts: Sequence[Part]) -> Tally:
-    total = Tally()
-    for part in parts:
-        total.add(part.found)
-    return total
-
-
-def _counts(found: Tally, deep: bool) -> dict[str, int | None]:
-    return {
-        "scans": found.scans,
-        "labelled": found.labelled,
-        "points": found.points,
-        **{kind: found.count(kind) for kind in _FAULTS},
-        "nan_points": found.nan_points if deep else None,
-        "empty_returns": found.empty_returns if deep else None,
-    }
-
-
-def _class_points(source: ScanSource, parts: Sequence[Part]) -> dict[str, dict[str, int]]:
-    """Split -> class -> points."""
-    splits: dict[str, Tally] = {}
-    for part in parts:
-        splits.setdefault(part.split, Tally()).add(part.found)
-    named = [*enumerate(source.info.label_map.names), (IGNORE, "(ignored)")]
-    return {
-        split: {name: int(tally.class_points[index]) for index, name in named}
-        for split, tally in splits.items()
-    }
-
-
-def _count_lines(parts: Sequence[Part], total: Tally, deep: bool) -> Iterator[str]:
-    """A line for every sequence; a column is as wide as its widest cell."""
-    counted = [_counts(part.found, deep) for part in parts] + [_counts(total, deep)]
-    columns = [name for name, number in counted[-1].items() if number is not None]
-    rows = [["split", "sequence", *columns]]
-    places = [(part.split, part.name) for part in parts] + [("total", "")]
-    for place, counts in zip(places, counted, strict=True):
-        rows.append([*place, *(f"{counts[name]:,}" for name in columns)])
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        yield "  ".join(f"{c:<{w}}" if i < 2 else f"{c:>{w}}" for i, (c, w) in enumerate(cells))

@@ -12,19 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import MOST_CLASSES, SEQUENCE_NAME, Custom, Description
 from rangeseg.datasets.scan_files import file_size, npy_shape, read_labels, read_points
 from rangeseg.datasets.sequences import Layout, SequenceFolder
 from rangeseg.datasets.splits import evenly_spaced
 from rangeseg.datasets.survey.row_rules import MOST_BEAMS, find_ring
 from rangeseg.datasets.survey.statistics import (
+    ImageStatistics,
     ScanStatistics,
-    Survey,
-    allowed_sensors,
     measure_images,
     measure_scans,
 )
 from rangeseg.errors import DataError
+from rangeseg.geometry.sensor import RowRule, Sensor
 
 _COLUMNS_STEP = 128  # a suggested image is a multiple of this wide
 _MOST_COLUMNS = 16
@@ -49,6 +50,39 @@ class Draft:
     raw_ids: Mapping[int, int]
 
 
+@dataclass(frozen=True)
+class Survey:
+    """Measurements of the scans of a split or folder.
+
+    Attributes:
+        total: how many scans there are; ``scans.scans`` of them were read.
+        sensors: the sensor with each row rule that the files allow, the one in use first.
+    """
+
+    total: int
+    scans: ScanStatistics
+    sensors: list[Sensor]
+    images: ImageStatistics
+
+
+def survey_scans(source: ScanSource, scan_ids: Sequence[str], most: int, sensor: Sensor) -> Survey:
+    """Measure scans of a data set whose sensor is known.
+
+    Args:
+        source: the data set.
+        scan_ids: of all its scans; up to ``most``, evenly spaced, are read.
+        most: see scan_ids.
+        sensor: with the size of the image.
+
+    Raises:
+        DataError: see ``measure_scans`` and ``measure_images``.
+    """
+    chosen = evenly_spaced(scan_ids, most)
+    scans = measure_scans(source, chosen, sensor.beams)
+    sensors = _allowed_sensors(sensor, scans, sensor.row_rule)
+    return Survey(len(scan_ids), scans, sensors, measure_images(source, chosen, sensors))
+
+
 def survey_folder(root: Path, layout: Layout, most: int) -> tuple[Draft, Survey, Description]:
     """Measure up to ``most`` scans of a folder without a description; see ``draft_description``.
 
@@ -65,11 +99,20 @@ def survey_folder(root: Path, layout: Layout, most: int) -> tuple[Draft, Survey,
     description = with_sensor(draft.description, scans)
     source = Custom(root, description)
     height, width = -(-scans.beams // 8) * 8, -(-scans.columns // _COLUMNS_STEP) * _COLUMNS_STEP
-    sensors = allowed_sensors(source.info.sensor.resized(height, width), scans, scans.best.rule)
+    sensors = _allowed_sensors(source.info.sensor.resized(height, width), scans, scans.best.rule)
     images = measure_images(source, chosen, sensors)
     survey = Survey(len(scan_ids), scans, sensors, images)
     values = description.model_dump() | {"statistics": rounded(images.channels)}
     return draft, survey, Description.model_validate(values)
+
+
+def _allowed_sensors(sensor: Sensor, scans: ScanStatistics, used: RowRule) -> list[Sensor]:
+    """The sensor with each row rule that the files allow it, the one in use first."""
+    rules = [f.rule for f in scans.findings if f.beams == sensor.beams]
+    rules += [] if "inclination" in rules else ["inclination"]
+    first = used if used in rules else "inclination"
+    ordered = [first, *(rule for rule in rules if rule != first)]
+    return [sensor.resized(sensor.height, sensor.width, rule) for rule in ordered]
 
 
 def draft_description(root: Path, layout: Layout, most: int) -> Draft:

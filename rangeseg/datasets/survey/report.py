@@ -1,14 +1,70 @@
-"""The text of ``rangeseg-data stats``, line by line."""
+"""What ``rangeseg-data check`` and ``stats`` print, line by line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, get_args
 
+from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.survey.describe import Draft
+from rangeseg.datasets.survey.check import Part, Tally
+from rangeseg.datasets.survey.describe import Draft, Survey
 from rangeseg.datasets.survey.row_rules import NEAR_M
-from rangeseg.datasets.survey.statistics import HIDDEN_M, PERCENTILES, ScanStatistics, Survey
+from rangeseg.datasets.survey.statistics import HIDDEN_M, PERCENTILES, ScanStatistics
+from rangeseg.errors import DataFault
 from rangeseg.geometry.sensor import Sensor
+
+_SHOWN = 10  # problems, and notes
+_FAULTS: tuple[DataFault, ...] = get_args(DataFault)
+
+
+def check_document(source: ScanSource, parts: Sequence[Part], deep: bool) -> dict[str, Any]:
+    """All that a check found, for JSON; what only a deep check counts is null in another one."""
+    total = _total(parts)
+    return {
+        "ok": not total.problems,
+        "dataset": source.info.name,
+        "root": str(source.root),
+        "deep": deep,
+        "totals": _counts(total, deep),
+        "sequences": [
+            {"split": part.split, "sequence": part.name, **_counts(part.found, deep)}
+            for part in parts
+        ],
+        "class_points": _class_points(source, parts) if deep else None,
+        "problems": [
+            {
+                "split": part.split, "sequence": part.name, "scan": problem.scan_id,
+                "kind": problem.kind, "message": problem.message,
+            }
+            for part in parts for problem in part.found.problems
+        ],
+        "notes": [
+            {"split": part.split, "sequence": part.name, "message": note}
+            for part in parts for note in part.found.notes
+        ],
+    }  # fmt: skip
+
+
+def check_lines(source: ScanSource, parts: Sequence[Part], deep: bool) -> Iterator[str]:
+    """A table of the sequences, one of the classes after a deep check, the first problems."""
+    total = _total(parts)
+    yield from _count_lines(parts, total, deep)
+    if deep:
+        # In per cent of the points of each split.
+        splits = _class_points(source, parts)
+        names = (*source.info.label_map.names, "(ignored)")
+        width = max(map(len, ("% of points", *names))) + 1
+        yield f"{'% of points':<{width}}" + "".join(f"{split:>10}" for split in splits)
+        for name in names:
+            shares = (100 * p[name] / max(1, sum(p.values())) for p in splits.values())
+            yield f"{name:<{width}}" + "".join(f"{share:>10.3f}" for share in shares)
+    problems = [problem.message for problem in total.problems]
+    for kind, found in (("note", total.notes), ("problem", problems)):
+        yield from (f"{kind}: {line}" for line in found[:_SHOWN])
+        if len(found) > _SHOWN:
+            yield f"{kind}: ... {len(found) - _SHOWN} more"
+    yield f"problems: {len(problems) or 'none'}"
 
 
 def scan_lines(survey: Survey, intensity_max: float | None) -> Iterator[str]:
@@ -96,3 +152,47 @@ def draft_lines(draft: Draft) -> Iterator[str]:
         yield f"no label files {layout.labels_folder}/FRAME{layout.labels_suffix}: the one class"
         yield "below stands for those you will name"
     yield ""
+
+
+def _total(parts: Sequence[Part]) -> Tally:
+    total = Tally()
+    for part in parts:
+        total.add(part.found)
+    return total
+
+
+def _counts(found: Tally, deep: bool) -> dict[str, int | None]:
+    return {
+        "scans": found.scans,
+        "labelled": found.labelled,
+        "points": found.points,
+        **{kind: found.count(kind) for kind in _FAULTS},
+        "nan_points": found.nan_points if deep else None,
+        "empty_returns": found.empty_returns if deep else None,
+    }
+
+
+def _class_points(source: ScanSource, parts: Sequence[Part]) -> dict[str, dict[str, int]]:
+    """Split -> class -> points."""
+    splits: dict[str, Tally] = {}
+    for part in parts:
+        splits.setdefault(part.split, Tally()).add(part.found)
+    named = [*enumerate(source.info.label_map.names), (IGNORE, "(ignored)")]
+    return {
+        split: {name: int(tally.class_points[index]) for index, name in named}
+        for split, tally in splits.items()
+    }
+
+
+def _count_lines(parts: Sequence[Part], total: Tally, deep: bool) -> Iterator[str]:
+    """A line for every sequence; a column is as wide as its widest cell."""
+    counted = [_counts(part.found, deep) for part in parts] + [_counts(total, deep)]
+    columns = [name for name, number in counted[-1].items() if number is not None]
+    rows = [["split", "sequence", *columns]]
+    places = [(part.split, part.name) for part in parts] + [("total", "")]
+    for place, counts in zip(places, counted, strict=True):
+        rows.append([*place, *(f"{counts[name]:,}" for name in columns)])
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        yield "  ".join(f"{c:<{w}}" if i < 2 else f"{c:>{w}}" for i, (c, w) in enumerate(cells))

@@ -9,7 +9,6 @@ import numpy as np
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.splits import evenly_spaced
 from rangeseg.datasets.survey.row_rules import NEAR_M, Finding, RowRules, inclinations
 from rangeseg.errors import DataError
 from rangeseg.geometry.beams import beam_rows
@@ -120,39 +119,6 @@ class ImageStatistics:
     channels: Mapping[str, tuple[float, float]]
 
 
-@dataclass(frozen=True)
-class Survey:
-    """Measurements of the scans of a split or folder.
-
-    Attributes:
-        total: how many scans there are; ``scans.scans`` of them were read.
-        sensors: the sensor with each row rule that the files allow, the one in use first.
-    """
-
-    total: int
-    scans: ScanStatistics
-    sensors: list[Sensor]
-    images: ImageStatistics
-
-
-def survey_scans(source: ScanSource, scan_ids: Sequence[str], most: int, sensor: Sensor) -> Survey:
-    """Measure scans of a data set whose sensor is known.
-
-    Args:
-        source: the data set.
-        scan_ids: of all its scans; up to ``most``, evenly spaced, are read.
-        most: see scan_ids.
-        sensor: with the size of the image.
-
-    Raises:
-        DataError: see ``measure_scans`` and ``measure_images``.
-    """
-    chosen = evenly_spaced(scan_ids, most)
-    scans = measure_scans(source, chosen, sensor.beams)
-    sensors = allowed_sensors(sensor, scans, sensor.row_rule)
-    return Survey(len(scan_ids), scans, sensors, measure_images(source, chosen, sensors))
-
-
 def measure_scans(
     source: ScanSource, scan_ids: Sequence[str], beams: int | None = None
 ) -> ScanStatistics:
@@ -250,15 +216,6 @@ def measure_images(
             if channel != "valid"
         },
     )
-
-
-def allowed_sensors(sensor: Sensor, scans: ScanStatistics, used: RowRule) -> list[Sensor]:
-    """The sensor with each row rule that the files allow it, the one in use first."""
-    rules = [f.rule for f in scans.findings if f.beams == sensor.beams]
-    rules += [] if "inclination" in rules else ["inclination"]
-    first = used if used in rules else "inclination"
-    ordered = [first, *(rule for rule in rules if rule != first)]
-    return [sensor.resized(sensor.height, sensor.width, rule) for rule in ordered]
 
 
 def field_of_view_warning(points: np.ndarray, sensor: Sensor) -> str | None:

@@ -14,8 +14,9 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.batches import LoadedSample, SampleKey, TrainingScans
 from rangeseg.datasets.custom import Description
 from rangeseg.datasets.packed.source import Packed
-from rangeseg.datasets.packed.write import Packable, pack_dataset
+from rangeseg.datasets.packed.write import pack_dataset
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
+from rangeseg.datasets.sequences import FileSource
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.simulation.generate import SimulationSettings, generate_dataset
@@ -30,7 +31,7 @@ DESCRIPTION = Description.model_validate(own_scans.DESCRIPTION)
 def pack(source: ScanSource, path: Path, description: Description | None = None) -> Packed:
     """A data set, packed and opened by its name."""
     name = next(name for name, kind in DATASETS.items() if type(source) is kind)
-    assert isinstance(source, Packable)
+    assert isinstance(source, FileSource)
     pack_dataset(source, name, path)
     packed = open_dataset(name, path, description)
     assert isinstance(packed, Packed)
