@@ -164,16 +164,18 @@ def test_neighbours_are_loaded_once_and_outside_the_caller() -> None:
 
 
 def test_an_item_that_is_asked_for_does_not_wait_for_unwanted_ones() -> None:
-    free, loaded = threading.Event(), []
+    begun, free, loaded = threading.Event(), threading.Event(), []
 
     def load(number: int) -> int:
         if number == 6:
+            begun.set()
             assert free.wait(10)
         loaded.append(number)
         return number
 
     ahead = LoadAhead(load, 30)
     ahead.get(5)  # then comes 6, which takes long, then 4
+    assert begun.wait(10)  # not yet begun, 6 would be dropped like 4
     threading.Timer(0.1, free.set).start()
     assert ahead.get(20) == 20
     assert loaded[:3] == [5, 6, 20]
