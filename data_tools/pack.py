@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Pack a data set and print what was packed."""
-    from rangeseg.datasets import DATASETS
+    from rangeseg.datasets import key_of
     from rangeseg.datasets.packed.codec import COORDINATE_ERROR_M
     from rangeseg.datasets.packed.source import Packed
     from rangeseg.datasets.packed.write import pack_dataset
@@ -41,8 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(source, Packed):
         raise ConfigError(f"{source.root} is packed already: copy it, or pack the original data")
     assert isinstance(source, FileSource)
-    name = next(name for name, kind in DATASETS.items() if type(source) is kind)
-    packing = pack_dataset(source, name, arguments.out, arguments.split)
+    packing = pack_dataset(source, key_of(source), arguments.out, arguments.split)
     print(
         f"{arguments.out}: {packing.scans} scans of {len(packing.sequences)} sequences "
         f"({', '.join(packing.splits)}), {packing.labelled} with labels, {packing.points:,} points"

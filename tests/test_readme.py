@@ -19,7 +19,9 @@ from rangeseg.cli import build_parser as rangeseg_parser
 from rangeseg.cli import main as rangeseg
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method
-from rangeseg.report.comparison import CONTROLS, KINDS, Row, mean_std, paired_gain, row_name
+from rangeseg.report.comparison import KINDS
+from rangeseg.report.gains import mean_std, paired_gain
+from rangeseg.report.rows import CONTROLS, Row, row_name
 from rangeseg.runs.config import load_config
 from tests.datasets.nuscenes_format import write_nuscenes
 
@@ -112,7 +114,8 @@ def rows_of(results: str) -> list[str]:
     lines = (ROOT / "tests" / "benchmarks" / results).read_text().splitlines()
     runs: dict[tuple[str, Row], list[dict[str, str]]] = {}
     for run in csv.DictReader(lines):
-        runs.setdefault((run["labels"], (run["method"], run["labelled"])), []).append(run)
+        row = Row(run["method"], run["labelled"])
+        runs.setdefault((run["labels"], row), []).append(run)
 
     def miou(labels: str, row: Row, kind: str) -> dict[int, float]:
         return {int(run["seed"]): float(run[f"miou_{kind}"]) for run in runs[labels, row]}

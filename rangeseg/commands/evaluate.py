@@ -39,6 +39,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         result: what ``result.json`` holds.
         folder: of the run.
     """
+    from rangeseg.report.rows import propagation_text
     from rangeseg.report.tables import markdown_table
     from rangeseg.runs.folder import result_path
 
@@ -50,4 +51,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         f"\nmIoU on {protocol['split']} ({result['scans']} scans{skipped}): "
         f"point {miou['point']:.2f}, raw point {miou['point_raw']:.2f}, pixel {miou['pixel']:.2f}"
     )
+    if (propagation := protocol["propagation"]) is not None:
+        carried = f"{propagation['scans']} scans were given labels"
+        print(f"propagation: {propagation_text(propagation)}, {carried}")
     print(f"result: {result_path(folder, protocol['split'])}")

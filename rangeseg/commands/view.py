@@ -18,19 +18,24 @@ def add_view(commands: Commands) -> None:
     """
     view = add_command(
         commands, "view", _view,
-        "look at scans, predictions, errors and training batches: a window, or pictures",
+        "look at scans, predictions, propagated labels and training batches: a window, or pictures",
         "rangeseg view runs/simulated/cutmix_seg/1pct/seed0\n"
         "  rangeseg view predictions --mode error --save errors.png\n"
+        "  rangeseg view propagated --side-by-side\n"
         "  rangeseg view configs/simulated.yaml --method cutmix_seg --batch --save batch.png\n"
-        "\nkeys of the window: n b scans, 1-7 colours, s side by side, i l p h q (h explains)",
+        "\nkeys of the window: n b scans, 1-9 colours, s side by side, i l p h q (h explains)",
     )  # fmt: skip
     view.add_argument(
-        "target", metavar="RUN|PREDICTIONS|CONFIG", type=Path,
-        help="the folder of a run, a folder that `predict` wrote, or a YAML file, see configs/",
+        "target", metavar="RUN|PREDICTIONS|PROPAGATED|CONFIG", type=Path,
+        help="the folder of a run, a folder that `predict` or `rangeseg-data propagate` wrote, "
+        "or a YAML file, see configs/",
     )  # fmt: skip
 
     scans = view.add_argument_group("which scans")
-    scans.add_argument("--split", help="default: that of the run, the predictions, the file")
+    scans.add_argument(
+        "--split",
+        help="default: that of the run, the predictions, the file; of propagated labels all scans",
+    )
     scans.add_argument(
         "--scan", metavar="ID", nargs="+", default=[], help="only these, as 08/000123"
     )
@@ -49,10 +54,14 @@ def add_view(commands: Commands) -> None:
     looks = view.add_argument_group("how they look")
     looks.add_argument(
         "--mode",
-        help="truth, prediction, error, intensity, range, confidence or coverage (by "
-        "pseudo-labels); default: prediction if there is one, else truth",
+        help="truth, prediction, error, intensity, range, confidence, coverage (by "
+        "pseudo-labels), propagated or propagated_error (labels carried along the poses); "
+        "default: prediction if there is one, else propagated, else truth",
     )
-    looks.add_argument("--side-by-side", action="store_true", help="truth beside prediction")
+    looks.add_argument(
+        "--side-by-side", action="store_true",
+        help="truth beside prediction, or beside propagated labels",
+    )  # fmt: skip
     looks.add_argument("--panel", action="store_true", help="strips of range images, with --save")
     looks.add_argument("--hide-ignored", action="store_true", help="no points of ignored classes")
     looks.add_argument("--point-size", type=float, default=2.0, help="pixels (%(default)s)")

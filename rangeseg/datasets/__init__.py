@@ -38,6 +38,13 @@ def open_dataset(name: str, root: Path, description: Description | None = None) 
     return Packed(root, name, source) if os.path.isfile(root) else source
 
 
+def key_of(source: ScanSource) -> str:
+    """The key in DATASETS that a data set was opened by."""
+    if isinstance(source, Packed):
+        return source.name
+    return next(name for name, kind in DATASETS.items() if type(source) is kind)
+
+
 def _open_folder(name: str, root: Path, description: Description | None) -> ScanSource:
     if name not in DATASETS:
         raise unknown_name("data set", name, list(DATASETS))

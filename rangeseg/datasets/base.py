@@ -45,6 +45,7 @@ class DatasetInfo:
         statistics: channel -> (mean, standard deviation) over the filled pixels of the train split.
         policy: how a class that is absent from truth and prediction enters the mean IoU:
             ``semantickitti`` counts it as 0, ``nuscenes`` leaves it out.
+        movable: names of the classes whose things may move between two scans.
     """
 
     name: str
@@ -52,6 +53,7 @@ class DatasetInfo:
     sensor: Sensor
     statistics: Mapping[str, tuple[float, float]]
     policy: MiouPolicy
+    movable: frozenset[str] = frozenset()
 
 
 class ScanSource(ABC):
@@ -120,6 +122,25 @@ class ScanSource(ABC):
         return []
 
     @abstractmethod
+    def poses(self, sequence: str) -> dict[str, np.ndarray]:
+        """The pose (4,4) float64 of the LiDAR in each scan of a sequence, as far as known.
+
+        A pose takes points from the LiDAR's frame to one that all scans of the sequence share.
+        They are as the files have them; ``motion.poses`` checks them.
+
+        Raises:
+            DataError: there are none (kind ``missing``), or the files are damaged.
+        """
+
+    @abstractmethod
+    def times(self, sequence: str) -> dict[str, float]:
+        """The time of each scan of a sequence in seconds, as far as known.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+
+    @abstractmethod
     def check_root(self) -> None:
         """Check that the root is such a data set.
 
@@ -153,6 +174,10 @@ class ScanSource(ABC):
             DataError: a file is missing or truncated, holds no point, has another number of
                 labels than points, or an unknown id.
         """
+
+    @abstractmethod
+    def label_file(self, scan_id: str) -> str:
+        """Where the data set keeps the labels of a scan, relative to its folder."""
 
     @abstractmethod
     def prediction_file(self, scan_id: str, split: str) -> str:

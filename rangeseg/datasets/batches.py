@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from rangeseg.datasets.bad_scans import BadScan, BadScans
-from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.range_images import RangeImages, Sample
 from rangeseg.errors import DataError, RangesegError, one_line
 from rangeseg.geometry.augmentation import AugmentationSettings
@@ -65,6 +66,8 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
         augmentation: of each scan.
         labelled: ids of the labelled scans; any may stand in for a bad one.
         unlabelled: the same of the scans whose labels are never read.
+        propagated: scan id -> labels (N,) of unlabelled scans that were given some; IGNORE where
+            they are unknown.
         bad_scans: what is done about them, and where ``read_steps`` counts them.
     """
 
@@ -76,7 +79,9 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
         labelled: Sequence[str] = (),
         unlabelled: Sequence[str] = (),
         bad_scans: BadScans | None = None,
+        propagated: Mapping[str, np.ndarray] | None = None,
     ) -> None:
+        self.propagated = propagated or {}
         self.source, self.images, self.augmentation = source, images, augmentation
         self.labelled, self.unlabelled = list(labelled), list(unlabelled)
         self.bad_scans = bad_scans or BadScans("fail", len(labelled) + len(unlabelled))
@@ -90,7 +95,7 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
         bad: list[BadScan] = []
         for scan_id in self._candidates(key):
             try:
-                scan = self.source.read_scan(scan_id, with_labels=key.labelled)
+                scan = read_training_scan(self.source, self.propagated, scan_id, key.labelled)
                 rng = np.random.default_rng(key.seed)
                 sample = self.images.training_sample(scan, rng, self.augmentation, key.window)
                 return LoadedSample(sample, bad)
@@ -117,6 +122,32 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
             yield others[place]
 
 
+def read_training_scan(
+    source: ScanSource, propagated: Mapping[str, np.ndarray], scan_id: str, labelled: bool
+) -> Scan:
+    """A scan with its own labels, with those that it was given, or without any.
+
+    Args:
+        source: where the scans are.
+        propagated: scan id -> labels (N,) of scans whose own are never read.
+        scan_id: which scan.
+        labelled: whether it has labels in the training.
+
+    Raises:
+        DataError: it cannot be read, or was given labels for another number of points.
+    """
+    if not labelled or scan_id not in propagated:
+        return source.read_scan(scan_id, with_labels=labelled)
+    scan, labels = source.read_scan(scan_id, with_labels=False), propagated[scan_id]
+    if len(labels) != len(scan.points):
+        raise DataError(
+            f"scan {scan_id} has {len(scan.points)} points but {len(labels)} propagated labels: "
+            "the scan was replaced; remove the propagated labels, and they are made again",
+            kind="mismatch",
+        )
+    return replace(scan, labels=labels)
+
+
 def batch_seed(seed: int, batch: int) -> int:
     """The seed of what is drawn for a batch, numbered from 0, in this process."""
     # A CPU's generator takes 32 bits: multiples of the golden section keep processes far apart.
@@ -125,6 +156,8 @@ def batch_seed(seed: int, batch: int) -> int:
 
 # NumPy pads a seed with zeros, so (1, 2) and (1, 2, 0) are one stream: a word tells them apart.
 _SHUFFLE, _AUGMENT, _WINDOW, _SUBSTITUTE = 0, 1, 2, 3
+
+_LABELLED, _UNLABELLED, _PROPAGATED = 0, 1, 2
 
 _SUBSTITUTES_TRIED = 20
 """More than enough where few scans are bad; a short list of bad ones must come to an end."""
@@ -144,6 +177,8 @@ class StepSampler(Sampler[list[SampleKey]]):
         steps: first and one past the last step.
         part: number of this process and how many there are; each gets its part of every batch,
             the same scans, seen alike, as one process alone.
+        propagated: ids of unlabelled scans that were given labels.
+        share: of the labelled scans of the steps that are propagated; they are spread evenly.
     """
 
     def __init__(
@@ -154,8 +189,11 @@ class StepSampler(Sampler[list[SampleKey]]):
         seed: int,
         steps: range,
         part: tuple[int, int] = (0, 1),
+        propagated: Sequence[str] = (),
+        share: float = 0.0,
     ) -> None:
-        self.lists = (labelled, unlabelled)
+        self.lists = (labelled, unlabelled, list(propagated))
+        self.share = share if propagated else 0.0
         self.batch_size, self.seed, self.steps = batch_size, seed, steps
         number, parts = part
         self.slots = range(number * batch_size // parts, (number + 1) * batch_size // parts)
@@ -168,20 +206,36 @@ class StepSampler(Sampler[list[SampleKey]]):
         for step in self.steps:
             keys = []
             window = float(np.random.default_rng((self.seed, _WINDOW, step)).random())
-            for kind, ids in enumerate(self.lists):
-                if not ids:
+            for kind in (_LABELLED, _UNLABELLED):
+                if not self.lists[kind]:
                     continue
                 for slot in self.slots:
-                    epoch, place = divmod(step * self.batch_size + slot, len(ids))
-                    if (kind, epoch) not in orders:
-                        for old in [k for k in orders if k[0] == kind and k[1] < epoch - 1]:
+                    taken, number = self._place(kind, step * self.batch_size + slot)
+                    ids = self.lists[taken]
+                    epoch, place = divmod(number, len(ids))
+                    if (taken, epoch) not in orders:
+                        for old in [k for k in orders if k[0] == taken and k[1] < epoch - 1]:
                             del orders[old]
-                        rng = np.random.default_rng((self.seed, _SHUFFLE, kind, epoch))
-                        orders[kind, epoch] = rng.permutation(len(ids))
-                    scan_id = ids[orders[kind, epoch][place]]
+                        rng = np.random.default_rng((self.seed, _SHUFFLE, taken, epoch))
+                        orders[taken, epoch] = rng.permutation(len(ids))
+                    scan_id = ids[orders[taken, epoch][place]]
                     seed = (self.seed, _AUGMENT, kind, step, slot)
-                    keys.append(SampleKey(kind == 0, scan_id, seed, window))
+                    keys.append(SampleKey(kind == _LABELLED, scan_id, seed, window))
             yield keys
+
+    def _place(self, kind: int, number: int) -> tuple[int, int]:
+        """From which list a scan is taken, and how many were taken from it before.
+
+        Args:
+            kind: _LABELLED or _UNLABELLED.
+            number: of the scan among all of its kind in the training.
+        """
+        propagated = math.floor(number * self.share)
+        if kind == _UNLABELLED:
+            return kind, number
+        if math.floor((number + 1) * self.share) > propagated:
+            return _PROPAGATED, propagated
+        return kind, number - propagated
 
 
 def collate(samples: list[LoadedSample | RangesegError]) -> LoadedStep | RangesegError:

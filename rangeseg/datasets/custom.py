@@ -53,6 +53,7 @@ class ClassDescription(Settings):
     name: str
     ids: tuple[int, ...]  # raw ids; predictions are written as the first
     colour: tuple[int, int, int]  # red, green, blue
+    movable: bool = False  # whether its things may move between two scans, as cars do
 
 
 class SensorDescription(Settings):
@@ -209,7 +210,7 @@ class Custom(SequenceFolder):
 
     def __init__(self, root: Path, description: Description) -> None:
         super().__init__(root)
-        self.layout = description.layout
+        self.description, self.layout = description, description.layout
         self.SPLITS = {str(k): v for k, v in description.sequences.items()}  # type: ignore[misc]
         sensor = description.sensor
         self.info = DatasetInfo(
@@ -222,6 +223,7 @@ class Custom(SequenceFolder):
             ),
             statistics=description.statistics,
             policy=description.policy,
+            movable=frozenset(c.name for c in description.classes if c.movable),
         )  # fmt: skip
 
     def needs_labels(self, scan_id: str) -> bool:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rangeseg.datasets.batches import naming_dead_loaders
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.pose_files import CALIBRATION, POSES, TIMES
 from rangeseg.datasets.semantic_kitti import DRAWN_STAMP, ScribbleKitti, SemanticKitti
 from rangeseg.errors import ConfigError, RangesegError
 from rangeseg.settings import Settings
@@ -230,7 +231,7 @@ class _Drawing(Dataset["RangesegError | None"]):
 
 
 def _link_sequences(source: SemanticKitti, out: Path) -> None:
-    """Link points and labels of every sequence that the source has."""
+    """Link points, labels and poses of every sequence that the source has."""
     for split in source.splits:
         for sequence in source.sequences(split):
             there, here = (root / "sequences" / sequence for root in (source.root, out))
@@ -238,6 +239,9 @@ def _link_sequences(source: SemanticKitti, out: Path) -> None:
                 if (there / name).is_dir() and not (here / name).exists():
                     here.mkdir(parents=True, exist_ok=True)
                     (here / name).symlink_to((there / name).resolve(), target_is_directory=True)
+            for name in (POSES, CALIBRATION, TIMES):
+                if here.is_dir() and (there / name).is_file() and not (here / name).exists():
+                    (here / name).symlink_to((there / name).resolve())
 
 
 def _check_folder(out: Path, stamp: dict[str, Any]) -> None:

@@ -101,7 +101,9 @@ class SemanticKitti(SequenceFolder):
             "height_step": (0.0, 0.3),
         },
         policy="semantickitti",
+        movable=frozenset(tuple(_CLASSES)[:8]),
     )
+    CAMERA_POSES = True
     SPLITS: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
         "val": ("08",),

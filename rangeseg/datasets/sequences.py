@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.datasets.pose_files import read_sequence_poses, read_times
 from rangeseg.datasets.scan_files import (
     LabelType,
     check_label_file,
@@ -163,6 +164,8 @@ class SequenceFolder(FileSource):
     """
 
     SPLITS: ClassVar[Mapping[str, tuple[str, ...]]]
+    CAMERA_POSES: ClassVar[bool] = False
+    """Whether ``poses.txt`` must be of the camera, as KITTI's are."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -240,6 +243,19 @@ class SequenceFolder(FileSource):
             return []  # no labels at all
         present = set(self.sequence_ids(sequence))
         return [i for frame in frames if (i := f"{sequence}/{frame}") not in present]
+
+    def poses(self, sequence: str) -> dict[str, np.ndarray]:
+        """The LiDAR's pose in each scan, of ``poses.txt`` and ``calib.txt``; see ``ScanSource``."""
+        folder = self.root / "sequences" / sequence
+        return read_sequence_poses(folder, self.sequence_ids(sequence), self.CAMERA_POSES)
+
+    def times(self, sequence: str) -> dict[str, float]:
+        """The time of each scan, of ``times.txt``; see ``ScanSource``."""
+        return read_times(self.root / "sequences" / sequence, self.sequence_ids(sequence))
+
+    def label_file(self, scan_id: str) -> str:
+        """``sequences/SS/labels/FFFFFF.label``."""
+        return self.paths(scan_id)[1].relative_to(self.root).as_posix()
 
     def prediction_file(self, scan_id: str, split: str) -> str:
         """``sequences/SS/predictions/FFFFFF.label``, as SemanticKITTI's benchmark expects it."""

@@ -11,6 +11,7 @@ from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.drawing.colours import (
     EMPTY,
     RIGHT,
+    UNSURE,
     class_legend,
     confidence_colours,
     intensity_colours,
@@ -32,8 +33,9 @@ def range_panels(
     label_map: LabelMap,
     predictions: Mapping[str, np.ndarray],
     confidence: np.ndarray | None = None,
+    propagated: tuple[str, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Draw range, intensity, truth, predictions with their errors, and confidence, if known.
+    """Draw range, intensity, and if known: truth, labels and predictions with errors, confidence.
 
     Args:
         title: of the picture.
@@ -42,6 +44,7 @@ def range_panels(
         label_map: names and colours of the classes.
         predictions: title of a strip -> (N,) uint8 classes of the points, IGNORE where withheld.
         confidence: (N,) float32 probabilities of the prediction.
+        propagated: title of a strip, and (N,) uint8 labels from other scans, IGNORE where unknown.
 
     Returns:
         (H,W,3) uint8.
@@ -57,6 +60,10 @@ def range_panels(
     ]  # fmt: skip
     if truth is not None:
         panels.append(Panel("truth", label_colours(truth, valid, colours)))
+    given = None
+    if propagated is not None:
+        given = to_image(propagated[1], index, IGNORE)
+        panels += _given_panels(propagated[0], given, truth, valid, colours)
     for name, image in found.items():
         panels.append(Panel(name, label_colours(image, valid, colours)))
         if truth is not None:
@@ -65,11 +72,31 @@ def range_panels(
     if confidence is not None:
         certain = confidence_colours(to_image(confidence, index, 0.0), valid)
         panels.append(Panel("confidence (dark blue is a guess, yellow is certain)", certain))
-    images = [*found.values()] if truth is None else [truth, *found.values()]
+    images = [image for image in (truth, given, *found.values()) if image is not None]
     withheld = any((image[valid] == IGNORE).any() for image in found.values())
     marks = [("no echo / ignored / no prediction" if withheld else "no echo / ignored", EMPTY)]
-    if found and truth is not None:
+    if given is not None:
+        marks.insert(0, ("no propagated label", UNSURE))
+    if (found or given is not None) and truth is not None:
         marks.insert(0, ("right", RIGHT))
     classes = {int(c) for image in images for c in np.unique(image[valid])}
     legend = [*class_legend(classes, label_map.names, colours), *marks]
     return sheet(title, [Panel(p.title, enlarge(p.image, _WIDTH)) for p in panels], legend)
+
+
+def _given_panels(
+    title: str,
+    labels: np.ndarray,
+    truth: np.ndarray | None,
+    valid: np.ndarray,
+    colours: np.ndarray,
+) -> list[Panel]:
+    """Propagated labels (H,W) and, if there is truth (H,W), where they are wrong."""
+    unknown = (valid & (labels == IGNORE))[..., None]
+    panels = [Panel(title, np.where(unknown, UNSURE, label_colours(labels, valid, colours)))]
+    if truth is not None:
+        wrong = np.where(unknown, UNSURE, missed_colours(labels, truth, valid, colours))
+        panels.append(
+            Panel("error of the propagated labels, in the colour of the true class", wrong)
+        )
+    return panels

@@ -39,6 +39,8 @@ class Identity:
         settings: dotted key -> value of every setting that shapes the weights.
         unlabelled: fingerprint of the list of unlabelled scans that it learns from; None where it
             does not matter, as in an evaluation.
+        propagated: the key of the propagated labels that it learns from; None likewise, or where
+            there are none.
     """
 
     method: str
@@ -46,12 +48,13 @@ class Identity:
     labelled: str
     settings: Mapping[str, Any]
     unlabelled: str | None = None
+    propagated: str | None = None
 
     def fields(self) -> dict[str, Any]:
         """Everything by its name, as it comes back from JSON."""
         named = {
             "method": self.method, "classes": self.classes, "labelled": self.labelled,
-            "unlabelled": self.unlabelled,
+            "unlabelled": self.unlabelled, "propagated": self.propagated,
         }  # fmt: skip
         fields: dict[str, Any] = json.loads(json.dumps({**named, **self.settings}))
         return fields
@@ -259,10 +262,11 @@ def _check_identity(path: Path, found_text: str, identity: Identity) -> None:
     except (ValueError, RecursionError):
         found = None
     named, expected = found if isinstance(found, dict) else {}, identity.fields()
-    for name in ("method", "classes", "labelled", "unlabelled"):
+    for name in ("method", "classes", "labelled", "unlabelled", "propagated"):
         if name not in named:
             raise CheckpointError(f"{path} does not say its {name}: train the run again")
     unlabelled = named.pop("unlabelled"), expected.pop("unlabelled")
+    propagated = named.pop("propagated"), expected.pop("propagated")
     for name in [n for n in expected if n in named] + [n for n in named if n not in expected]:
         if named[name] != expected.get(name):
             raise CheckpointError(
@@ -273,6 +277,11 @@ def _check_identity(path: Path, found_text: str, identity: Identity) -> None:
         raise CheckpointError(
             f"{path} learnt from other unlabelled scans than the train split now has: restore the "
             "data as they were, or choose another --out"
+        )
+    if propagated[1] is not None and propagated[0] != propagated[1]:
+        raise CheckpointError(
+            f"{path} learnt from other propagated labels: restore the poses as they were, or "
+            "choose another --out"
         )
 
 

@@ -40,6 +40,7 @@ from rangeseg.methods.base import Labelled, Method, StepContext, TrainingBatch
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.network import Network
+from rangeseg.motion.propagation import PropagationSettings
 from rangeseg.settings import Settings
 from rangeseg.system.device import Precision, autocast, make_deterministic, to_device
 from rangeseg.system.distributed import (
@@ -52,6 +53,18 @@ from rangeseg.system.distributed import (
 )
 from rangeseg.system.process import Interrupted, collected_signals
 from rangeseg.system.progress import Progress
+
+
+class TrainPropagation(PropagationSettings):
+    """Labels carried to the scans around the labelled ones, to be learnt as well."""
+
+    # of the labelled crops, how many are of propagated scans; None: as many as of all such scans
+    share: float | None = Field(default=None, ge=0, lt=1)
+    folder: Path | None = None  # where the labels are kept; None: in the run's folder
+
+    def share_of(self, labelled: int, propagated: int) -> float:
+        """The share of propagated scans among the labelled crops."""
+        return propagated / (labelled + propagated) if self.share is None else self.share
 
 
 class TrainSettings(Settings):
@@ -85,6 +98,7 @@ class TrainSettings(Settings):
     tensorboard: bool = False  # curves and pictures, in the run's folder tensorboard/
     augmentation: AugmentationSettings = AugmentationSettings()
     perturbation: PerturbationSettings = PerturbationSettings()
+    propagation: TrainPropagation = TrainPropagation()
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TrainSettings:
@@ -146,9 +160,12 @@ def train(
 
     # The batches from that step on; several processes share each of them.
     reads = range(settings.accumulate * step, settings.accumulate * settings.steps)
+    given = list(scans.propagated)
+    share = settings.propagation.share_of(len(scans.labelled), len(given))
     sampler = StepSampler(
-        scans.labelled, scans.unlabelled, settings.batch_size, seed, reads, (rank(), world_size())
-    )
+        scans.labelled, scans.unlabelled, settings.batch_size, seed, reads, (rank(), world_size()),
+        given, share,
+    )  # fmt: skip
     loader = training_loader(scans, sampler, settings.workers, device.type == "cuda")
     generator = torch.Generator(device)
     model, check, saved, stop = wrap_ddp(method), FiniteCheck(), time.monotonic(), 0

@@ -1,98 +1,22 @@
-"""Results grouped for comparison, with means, spreads and gains paired by seed."""
+"""Results grouped for comparison: protocols, budgets of labels, rows."""
 
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rangeseg.errors import ConfigError
-from rangeseg.methods import METHODS
+from rangeseg.report.gains import Gain, paired_gain
+from rangeseg.report.rows import STRONG, Row, in_order, propagation_text, row_name
 
 Result = Mapping[str, Any]
 """What ``read_result`` returned."""
 
-Row = tuple[str, str]
-"""A method and its labelled branch, ``("cps", "strong")``."""
-
 KINDS = {"point": "point", "point_raw": "raw point", "pixel": "pixel"}
 """The three kinds of mIoU -> their names in tables."""
-
-STRONG: Row = ("supervised", "strong")
-CONTROLS: tuple[Row, ...] = (("supervised", "plain"), STRONG)
-
-
-def row_name(row: Row) -> str:
-    """``supervised, plain``; for methods the strong branch is the rule and goes unnamed."""
-    method, labelled = row
-    return f"{method}, {labelled}" if method == "supervised" or labelled == "plain" else method
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A mean with its sample standard deviation, None for a single value."""
-
-    mean: float
-    std: float | None
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f}" + ("" if self.std is None else f" ± {self.std:.2f}")
-
-
-def mean_std(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation of at least one value."""
-    return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A mean difference with its 95 % interval.
-
-    Attributes:
-        mean: of the differences seed by seed.
-        half: half the width of the interval; None for a single difference.
-        pairs: number of common seeds.
-    """
-
-    mean: float
-    half: float | None
-    pairs: int
-
-    @property
-    def sure(self) -> bool:
-        """Whether there is an interval that does not contain 0."""
-        return self.half is not None and abs(self.mean) > self.half
-
-    def __str__(self) -> str:
-        if self.half is None:
-            return f"{self.mean:+.2f}"
-        low, high = self.mean - self.half, self.mean + self.half
-        return f"{self.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def paired_gain(values: Mapping[int, float], control: Mapping[int, float]) -> Gain | None:
-    """Mean of the differences seed by seed with its 95 % interval (Student's t).
-
-    Args:
-        values: seed -> mIoU of a method.
-        control: seed -> mIoU of the control.
-
-    Returns:
-        The gain; None without a common seed.
-    """
-    from scipy import stats
-
-    differences = [values[seed] - control[seed] for seed in sorted(values.keys() & control.keys())]
-    if not differences:
-        return None
-    half, pairs = None, len(differences)
-    if pairs > 1:
-        error = statistics.stdev(differences) / math.sqrt(pairs)
-        half = float(stats.t.ppf(0.975, pairs - 1)) * error
-    return Gain(statistics.mean(differences), half, pairs)
 
 
 @dataclass
@@ -112,27 +36,29 @@ class Budget:
     @property
     def rows(self) -> list[Row]:
         """The controls, then the methods."""
-        return [*self.controls, *self.methods]
+        return in_order(self.runs)
 
     @property
     def controls(self) -> list[Row]:
         """The supervised rows."""
-        return [row for row in CONTROLS if row in self.runs]
+        return [row for row in self.rows if row.is_control]
 
     @property
     def methods(self) -> list[Row]:
-        """All rows but the controls, in the order of METHODS."""
-        order = [*METHODS, *(method for method, _ in self.runs)]
-        rest = [row for row in self.runs if row not in CONTROLS]
-        return sorted(rest, key=lambda row: (order.index(row[0]), row[1]))
+        """All rows but the controls."""
+        return [row for row in self.rows if not row.is_control]
 
     def miou(self, row: Row, kind: str = "point") -> dict[int, float]:
         """Seed -> mIoU of a row; ``kind`` is one of KINDS."""
         return {seed: float(r["miou"][kind]) for seed, r in self.runs[row].items()}
 
-    def gain(self, row: Row, control: Row) -> Gain | None:
+    def gain(self, row: Row, other: Row) -> Gain | None:
         """The gain in point mIoU; None without a common seed, or over the row itself."""
-        return None if row == control else paired_gain(self.miou(row), self.miou(control))
+        return None if row == other else paired_gain(self.miou(row), self.miou(other))
+
+    def gain_over(self, control: Row, row: Row) -> Gain | None:
+        """The gain over a control; None also where the control is not one of the row."""
+        return self.gain(row, control) if row.has_control(control) else None
 
     def classes(self) -> list[str]:
         """Names of the classes, in the order of the results."""
@@ -162,8 +88,10 @@ class Budget:
             notes.append(
                 f"Fewer than 2 seeds, so neither a spread nor an interval: {'; '.join(single)}."
             )
-        if STRONG not in self.runs:
-            notes.append(f"Without {row_name(STRONG)} nobody can say what a method gained.")
+        for propagation in sorted({"", *(row.propagation for row in self.rows)}):
+            strong = STRONG._replace(propagation=propagation)
+            if strong not in self.runs:
+                notes.append(f"Without {row_name(strong)} nobody can say what a method gained.")
         for row in self.rows:
             for seed, result in sorted(self.runs[row].items()):
                 if skipped := len(result["run"]["skipped_scans"]):
@@ -173,9 +101,9 @@ class Budget:
                     )
         for control in self.controls:
             for row in self.rows:
-                gain, seeds = self.gain(row, control), len(self.runs[row])
+                gain, seeds = self.gain_over(control, row), len(self.runs[row])
                 pairs = gain.pairs if gain else 0
-                if row != control and pairs < seeds:
+                if row.has_control(control) and pairs < seeds:
                     notes.append(
                         f"{row_name(row)}: only {pairs} of {seeds} seeds are common with "
                         f"{row_name(control)}, and its gain is over these."
@@ -188,7 +116,7 @@ class Comparison:
     """Runs with the same number of steps and the same protocol.
 
     Attributes:
-        protocol: of the results.
+        protocol: of the results, without the propagation of labels, which is the rows' own.
         scans: number of evaluated scans.
         skipped: ids of scans that could not be read.
         steps: of each training.
@@ -215,8 +143,9 @@ class Comparison:
         absent = {"semantickitti": "count as 0", "nuscenes": "left out of the mean"}
         policy = str(protocol["policy"])
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
-        rows = [row for budget in self.budgets for row in budget.runs.values()]
-        runs = [result["run"] for row in rows for result in row.values()]
+        rows = [item for budget in self.budgets for item in budget.runs.items()]
+        runs = [result["run"] for _, results in rows for result in results.values()]
+        propagation = _all_of((row.propagation for row, _ in rows), " and ")
         changed = _all_of(_call(run["method"], run["settings"]) for run in runs)
         return {
             "data set": str(protocol["dataset"]),
@@ -225,6 +154,7 @@ class Comparison:
             "rows": str(protocol["rows"]),
             "back-projection": back_projection,
             "absent classes": f"{absent.get(policy, '')} ({policy} policy)".strip(),
+            **({"propagation": propagation} if propagation else {}),
             "steps": str(self.steps),
             "precision": _all_of(run["precision"] for run in runs),
             "labelled crops a step": _all_of(str(run["batch_size"]) for run in runs),
@@ -234,8 +164,8 @@ class Comparison:
         }
 
 
-def _all_of(words: Iterable[str]) -> str:
-    return ", ".join(sorted(set(words) - {""}))
+def _all_of(words: Iterable[str], separator: str = ", ") -> str:
+    return separator.join(sorted(set(words) - {""}))
 
 
 def _call(method: str, settings: Mapping[str, Any]) -> str:
@@ -253,7 +183,7 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
     Returns:
         Comparisons sorted by data set. The runs of each have one protocol, one number of scans and
         of steps, and the same settings besides the methods' own: a wider network is no gain of a
-        method.
+        method. The propagation of labels may differ; it makes rows of their own.
 
     Raises:
         ConfigError: runs of one row differ in more than their seed, or runs of one seed in their
@@ -261,7 +191,8 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
     """
     found: dict[str, Comparison] = {}
     for result in results:
-        run, protocol, scans = result["run"], result["protocol"], result["scans"]
+        run, scans = result["run"], result["scans"]
+        protocol = {k: v for k, v in result["protocol"].items() if k != "propagation"}
         skipped = sorted(result["skipped_scans"])
         judged = protocol["dataset"], protocol, scans, skipped
         key = json.dumps([*judged, run["steps"], run["common"]], sort_keys=True)
@@ -271,6 +202,12 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
     for comparison in found.values():
         comparison.budgets.sort(key=lambda b: (b.labelled_scans, b.labels))
     return [found[key] for key in sorted(found)]
+
+
+def row_of(result: Result) -> Row:
+    """The row that a result belongs to."""
+    run, propagation = result["run"], result["protocol"].get("propagation")
+    return Row(run["method"], run["labelled"], propagation_text(propagation))
 
 
 def _budget(comparison: Comparison, labels: str, labelled_scans: int) -> Budget:
@@ -283,7 +220,7 @@ def _budget(comparison: Comparison, labels: str, labelled_scans: int) -> Budget:
 
 def _add(budget: Budget, result: Result) -> None:
     run = result["run"]
-    runs = budget.runs.setdefault((run["method"], run["labelled"]), {})
+    runs = budget.runs.setdefault(row_of(result), {})
     for other in runs.values():
         if other["run"]["seed"] == run["seed"]:
             raise _unlike(result, other, "have one seed")

@@ -9,18 +9,20 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rangeseg import __version__
-from rangeseg.report.comparison import (
-    STRONG,
-    Budget,
-    Comparison,
-    Gain,
-    Result,
-    comparisons,
-    row_name,
-)
+from rangeseg.report.comparison import Budget, Comparison, Result, comparisons
+from rangeseg.report.gains import Gain
 from rangeseg.report.plots import DARK, LIGHT, NARROW, WIDE, Shape, Theme, miou_plot
 from rangeseg.report.published import RATIOS, published_table
-from rangeseg.report.tables import BETWEEN, CORNER, between, class_table, difference, main_table
+from rangeseg.report.rows import Row, row_name
+from rangeseg.report.tables import (
+    BETWEEN,
+    CORNER,
+    between,
+    class_table,
+    difference,
+    gain_header,
+    main_table,
+)
 
 TEMPLATE = "page.html.j2"
 
@@ -75,18 +77,19 @@ def _section(comparison: Comparison) -> dict[str, Any]:
 def _budget(comparison: Comparison, budget: Budget) -> dict[str, Any]:
     """All of one label budget."""
     name = f"{budget.labels} labels ({budget.labelled_scans} scans)"
-    header, cells = main_table(comparison, budget)
-    rows: list[list[Any]] = [list(row) for row in cells]
-    reach, heat_maps = 0.0, []
-    if STRONG in budget.runs:
-        gains = [budget.gain(row, STRONG) for row in budget.rows]
-        reach = max([abs(g.mean) + (g.half or 0.0) for g in gains if g], default=0.0)
-        place = 1 + header.index(f"gain over {row_name(STRONG)} [95 %]")
+    header, lines = main_table(comparison, budget)
+    rows: list[list[Any]] = [list(line) for line in lines]
+    strong = [control for control in budget.controls if control.labelled == "strong"]
+    columns = {c: [budget.gain_over(c, row) for row in budget.rows] for c in strong}
+    drawn = [gain for column in columns.values() for gain in column if gain]
+    reach, heat_maps = max([abs(g.mean) + (g.half or 0.0) for g in drawn], default=0.0), []
+    for control, column in columns.items():
+        place = 1 + header.index(gain_header(control))
         header.insert(place, f"drawn, ±{reach:.1f}")
-        for row, gain in zip(rows, gains, strict=True):
-            row.insert(place, gain)
-        if len(budget.runs) > 1:
-            heat_maps.append(_class_gains(budget, name))
+        for line, gain in zip(rows, column, strict=True):
+            line.insert(place, gain)
+        if judged := [row for row in budget.rows if row.has_control(control)]:
+            heat_maps.append(_class_gains(budget, control, judged, name))
     if len(budget.methods) > 1:
         title = f"Gain of each method over each other one, {name}"
         gains_between = between(budget)
@@ -97,14 +100,13 @@ def _budget(comparison: Comparison, budget: Budget) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _class_gains(budget: Budget, name: str) -> dict[str, Any]:
-    """What each method gains over the strong control, class by class."""
-    rows = [row for row in budget.rows if row != STRONG]
-    gains = {"mIoU": [budget.gain(row, STRONG) for row in rows]}
+def _class_gains(budget: Budget, control: Row, rows: list[Row], name: str) -> dict[str, Any]:
+    """What rows gain over a control, class by class."""
+    gains = {"mIoU": [budget.gain(row, control) for row in rows]}
     for class_ in budget.classes():
-        gains[class_] = [budget.class_gain(row, STRONG, class_) for row in rows]
+        gains[class_] = [budget.class_gain(row, control, class_) for row in rows]
     note = "Per point, mean over the common seeds; * where the 95 % interval does not hold 0"
-    title = f"Gain over {row_name(STRONG)} in each class, {name}"
+    title = f"Gain over {row_name(control)} in each class, {name}"
     return _heat_map(title, note, ["class", *map(row_name, rows)], gains) | {"open": True}
 
 

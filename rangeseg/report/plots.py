@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rangeseg.methods import METHODS
-from rangeseg.report.comparison import CONTROLS, STRONG, Comparison, Row, mean_std, row_name
+from rangeseg.report.comparison import Comparison
+from rangeseg.report.gains import mean_std
+from rangeseg.report.rows import Row, in_order, row_name
 
 PALETTE = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#2ca6a4", "#c9a227", "#d37295",
     "#9c755f",
 )  # fmt: skip
 MARKERS = "osD^vP*Xd"
+LINES = {
+    ("strong", False): "-", ("plain", False): "--", ("strong", True): ":", ("plain", True): "-.",
+}  # fmt: skip
+"""Labelled branch, and whether labels are propagated -> style of the line."""
+
 PIXELS_PER_INCH = 180
 
 
@@ -54,14 +61,14 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
     from matplotlib.figure import Figure
 
     budgets = comparison.budgets
-    found = {row for budget in budgets for row in budget.rows}
-    rows = [row for row in CONTROLS if row in found]
-    rows += sorted(found - set(rows), key=lambda row: (_number(row), row))
+    rows = in_order({row for budget in budgets for row in budget.rows})
+    kinds = sorted({row.propagation for row in rows} | {""})
     figure = Figure(figsize=(shape.width, shape.height), dpi=PIXELS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for number, row in enumerate(rows):
         shift = 0.6 * ((number + 0.5) / len(rows) - 0.5)
+        marker = MARKERS.index("s") if row.is_control else _number(row)
         there = [(x, budget) for x, budget in enumerate(budgets) if row in budget.runs]
         spreads = [mean_std(list(budget.miou(row).values())) for _, budget in there]
         axes.errorbar(
@@ -70,9 +77,9 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
             yerr=[spread.std or 0.0 for spread in spreads],
             label=row_name(row),
             color=_colour(row, theme),
-            linestyle="--" if row[1] == "plain" else "-",
-            linewidth=2.0 if row == STRONG else 1.3,
-            marker="s" if row in CONTROLS else MARKERS[_number(row) % len(MARKERS)],
+            linestyle=LINES[row.labelled, row.propagation != ""],
+            linewidth=2.0 if row.is_control and row.labelled == "strong" else 1.3,
+            marker=MARKERS[(marker + kinds.index(row.propagation)) % len(MARKERS)],
             markersize=5,
             capsize=3,
             elinewidth=1,
@@ -88,8 +95,8 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color(theme.faint)
     legend = figure.legend(
-        loc="outside lower center", ncols=shape.legend_columns, frameon=False, fontsize=9.5,
-        labelcolor=theme.ink,
+        loc="outside lower center", frameon=False, fontsize=9.5, labelcolor=theme.ink,
+        ncols=shape.legend_columns // (2 if len(kinds) > 1 else 1),  # long names
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -100,10 +107,10 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
 
 def _number(row: Row) -> int:
     """The place of a method in METHODS, so that it has one colour in all plots."""
-    return list(METHODS).index(row[0]) if row[0] in METHODS else len(METHODS)
+    return list(METHODS).index(row.method) if row.method in METHODS else len(METHODS)
 
 
 def _colour(row: Row, theme: Theme) -> str:
-    if row in CONTROLS:
-        return theme.ink if row == STRONG else theme.faint
+    if row.is_control:
+        return theme.ink if row.labelled == "strong" else theme.faint
     return PALETTE[_number(row) % len(PALETTE)]

@@ -13,14 +13,13 @@ from rangeseg.report.comparison import (
     KINDS,
     Budget,
     Comparison,
-    Gain,
     Result,
-    Row,
     comparisons,
-    mean_std,
-    row_name,
+    row_of,
 )
+from rangeseg.report.gains import Gain, mean_std
 from rangeseg.report.published import RATIOS, published_figure, published_table
+from rangeseg.report.rows import Row, row_name
 from rangeseg.system.files import writable, write_file
 
 PUBLISHED = "published (FIDNet, pixel metric)"
@@ -88,22 +87,30 @@ def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[
     """Header and rows of a budget: mIoU, gains, cost, published counterparts."""
     protocol, controls = comparison.protocol, budget.controls
     header = ["method", "seeds", *KINDS.values()]
-    header += [f"gain over {row_name(c)} [95 %]" for c in controls]
+    header += [gain_header(control) for control in controls]
     header.append("train s")
     rows = []
     for row in budget.rows:
         cells = [row_name(row), str(len(budget.runs[row]))]
         cells += [str(mean_std(list(budget.miou(row, kind).values()))) for kind in KINDS]
-        cells += [str(budget.gain(row, c) or MISSING) for c in controls]
+        cells += [str(budget.gain_over(control, row) or MISSING) for control in controls]
         seconds = budget.train_seconds(row)
         cells.append(MISSING if seconds is None else f"{seconds:.0f}")
         rows.append(cells)
-    judged = protocol["dataset"], protocol["split"], comparison.scans
-    published = [published_figure(*judged, budget.labelled_scans, row) for row in budget.rows]
+    judged = protocol["dataset"], protocol["split"], comparison.scans, budget.labelled_scans
+    published = [
+        None if row.propagation else published_figure(*judged, (row.method, row.labelled))
+        for row in budget.rows
+    ]
     if any(published):
         header.append(PUBLISHED)
         rows = [[*cells, figure or MISSING] for cells, figure in zip(rows, published, strict=True)]
     return header, rows
+
+
+def gain_header(control: Row) -> str:
+    """The name of the column of gains over a control."""
+    return f"gain over {row_name(control)} [95 %]"
 
 
 def between(budget: Budget) -> dict[str, list[Gain | None]]:
@@ -131,17 +138,15 @@ def class_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
 def results_csv(results: Sequence[Result]) -> str:
     """All results as CSV (RFC 4180), one row per run; the IoU of absent classes is empty."""
     names = dict.fromkeys(name for result in results for name in result["iou"])
-    run_keys = (
-        "method", "labelled", "labels", "labelled_scans", "seed", "steps", "train_seconds",
-        "precision",
-    )  # fmt: skip
+    run_keys = ("labels", "labelled_scans", "seed", "steps", "train_seconds", "precision")
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    header = ["dataset", "split", "scans", *run_keys, *[f"miou_{kind}" for kind in KINDS]]
-    writer.writerow([*header, *[f"iou_{name}" for name in names], "fingerprint"])
+    header = ["dataset", "split", "scans", *Row._fields, *run_keys]
+    header += [*[f"miou_{kind}" for kind in KINDS], *[f"iou_{name}" for name in names]]
+    writer.writerow([*header, "fingerprint"])
     for result in results:
         run, protocol = result["run"], result["protocol"]
-        cells = [protocol["dataset"], protocol["split"], result["scans"]]
+        cells = [protocol["dataset"], protocol["split"], result["scans"], *row_of(result)]
         cells += [*[run[key] for key in run_keys], *[result["miou"][kind] for kind in KINDS]]
         cells += [*[result["iou"].get(name) for name in names], run["fingerprint"]]
         writer.writerow(cells)

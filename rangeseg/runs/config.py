@@ -25,7 +25,7 @@ from rangeseg.datasets.custom import Description
 from rangeseg.datasets.range_images import RangeImageSettings
 from rangeseg.datasets.splits import Labels, ListFile, Ratio, parse_labels
 from rangeseg.engine.inference import EvaluateSettings
-from rangeseg.engine.trainer import TrainSettings
+from rangeseg.engine.trainer import TrainPropagation, TrainSettings
 from rangeseg.errors import ConfigError, unknown_name
 from rangeseg.methods import METHODS, find_method
 from rangeseg.models import MODELS, ModelSettings
@@ -118,11 +118,14 @@ class RunConfig(Config):
 
         What is done about bad scans is left out: it changes nothing where there is none, and a run
         that one has ended must be able to go on without it. So are threads and activation
-        checkpointing, which change nothing.
+        checkpointing, which change nothing. Without propagation its other settings are the
+        defaults, as they change nothing either.
         """
         values = self.model_dump(mode="json", exclude={"methods"})
         del values["dataset"]["on_bad_scan"], values["evaluate"]["threads"]
         del values["train"]["activation_checkpointing"]
+        if not self.train.propagation.reach:
+            values["train"]["propagation"] = TrainPropagation().model_dump(mode="json")
         return _flat({**values, "methods": self.resolved_methods()})
 
     def of_the_weights(self) -> dict[str, Any]:
@@ -140,7 +143,9 @@ class RunConfig(Config):
 
     def besides_the_method(self) -> dict[str, Any]:
         """What trainings of two methods must have in common to be compared."""
-        own = ("run.", "methods.", "train.labelled", "train.deterministic")
+        own = (
+            "run.", "methods.", "train.labelled", "train.deterministic", "train.propagation.",
+        )  # fmt: skip
         return {k: v for k, v in self.of_the_weights().items() if not k.startswith(own)}
 
     def _listed(self) -> list[str]:
@@ -151,7 +156,7 @@ class RunConfig(Config):
 _NOT_OF_THE_WEIGHTS = (
     "dataset.root", "dataset.description.sequences", "dataset.description.ignored_ids",
     "evaluate.", "run.labels", "train.workers", "train.save_", "train.log_every",
-    "train.tensorboard", "train.validate_",
+    "train.tensorboard", "train.validate_", "train.propagation.folder", "train.propagation.poses",
 )  # fmt: skip
 
 # How a run is fed, saved and watched changes no figure, nor does an exact order of sums; which
@@ -159,7 +164,7 @@ _NOT_OF_THE_WEIGHTS = (
 _NOT_OF_THE_FIGURES = (
     "run.seed", "dataset.root", "evaluate.split", "train.workers", "train.save_every",
     "train.save_minutes", "train.log_every", "train.tensorboard", "train.deterministic",
-    "train.validate_every", "train.validate_scans",
+    "train.validate_every", "train.validate_scans", "train.propagation.folder",
 )  # fmt: skip
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -20,6 +20,7 @@ from rangeseg.methods.base import Method, Task
 from rangeseg.methods.losses import class_weights
 from rangeseg.models import build_network
 from rangeseg.models.network import Network
+from rangeseg.motion.store import PropagationPlan, plan_propagation
 from rangeseg.runs.config import AnyConfig, RunConfig
 
 
@@ -75,6 +76,17 @@ class Experiment(Generic[AnyConfig]):
             )
         return labelled, unlabelled
 
+    def propagation(self: Experiment[RunConfig], labelled: list[str]) -> PropagationPlan | None:
+        """Which scans are given labels along the poses; None if none is.
+
+        Raises:
+            DataError: there are no usable poses, or no scan is within reach.
+        """
+        settings = self.config.train.propagation
+        if not settings.reach:
+            return None
+        return plan_propagation(self.source, labelled, settings)
+
     def method(self: Experiment[RunConfig], frequencies: np.ndarray | None = None) -> Method[Any]:
         """The method with the initial weights that the run's seed gives.
 
@@ -122,13 +134,17 @@ class Experiment(Generic[AnyConfig]):
         )
 
     def identity(
-        self: Experiment[RunConfig], labelled: list[str], unlabelled: list[str] | None = None
+        self: Experiment[RunConfig],
+        labelled: list[str],
+        unlabelled: list[str] | None = None,
+        propagated: str | None = None,
     ) -> Identity:
         """What a checkpoint of this run belongs to.
 
         Args:
             labelled: ids of the labelled scans.
             unlabelled: ids of the unlabelled scans it learns from; None where they do not matter.
+            propagated: the key of the propagated labels, None where they do not matter.
         """
         return Identity(
             method=self.config.run.method,
@@ -136,4 +152,5 @@ class Experiment(Generic[AnyConfig]):
             labelled=fingerprint(labelled),
             settings=self.config.of_the_weights(),
             unlabelled=None if unlabelled is None else fingerprint(unlabelled),
+            propagated=propagated,
         )

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from rangeseg.datasets.split_files import read_split, write_split
 from rangeseg.datasets.splits import Labels
 from rangeseg.engine.checkpoint import Identity, check_owner
-from rangeseg.errors import ConfigError
+from rangeseg.errors import ConfigError, DataError
+from rangeseg.motion.store import PropagatedLabels
+from rangeseg.report.rows import propagation_text
 from rangeseg.runs.config import RunConfig, load_run_config
 from rangeseg.system.files import LOCK, PARTIAL, writable, write_file
 
 CONFIG = "config.yaml"
 LABELLED = "labelled.txt"
+PROPAGATED = "propagated"
+"""The folder of labels that were carried along the poses."""
+
+PROPAGATION = "propagation.json"
+"""How they were carried, for the protocol of the results."""
 
 
 def run_folder(config: RunConfig) -> Path:
-    """``runs/<data set>/<method>/<labels>/seed<N>``; a plain labelled branch is named."""
-    run = config.run
+    """``runs/<data set>/<method>/<labels>/seed<N>``.
+
+    A plain labelled branch and propagated labels are named: ``supervised_plain_reach2``.
+    """
+    run, reach = config.run, config.train.propagation.reach
     plain = "_plain" if config.train.labelled == "plain" else ""
-    method, seed = run.method + plain, f"seed{run.seed}"
+    propagated = f"_reach{reach}" if reach else ""
+    method, seed = run.method + plain + propagated, f"seed{run.seed}"
     return Path("runs") / config.dataset.name / method / run.labels.folder / seed
 
 
@@ -115,6 +128,39 @@ def go_on(config: RunConfig, folder: Path, labelled: list[str], identity: Identi
     check_owner(folder, identity)  # a folder that cannot go on keeps its settings
     with _writable(folder / CONFIG):
         write_file(folder / CONFIG, config.resolved())
+
+
+def note_propagation(config: RunConfig, folder: Path, propagated: PropagatedLabels) -> None:
+    """Write down how labels were carried: an evaluation may find no poses.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    names = {"reach", "distance", "movable_distance", "min_confidence", "share"}
+    noted = config.train.propagation.model_dump(mode="json", include=names)
+    noted |= {"poses": propagated.plan.origin, "scans": len(propagated)}
+    with _writable(folder / PROPAGATION):
+        write_file(folder / PROPAGATION, json.dumps(noted, indent=2) + "\n")
+
+
+def read_propagation(config: RunConfig, folder: Path) -> dict[str, Any] | None:
+    """How labels were carried for the training of a run; None if none was.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    if not config.train.propagation.reach:
+        return None
+    path = folder / PROPAGATION
+    try:
+        noted: dict[str, Any] = json.loads(path.read_text())
+        propagation_text(noted), int(noted["scans"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} does not tell how labels were propagated ({error!r}): train the run again; "
+            "with --resume only the file is written again"
+        ) from None
+    return noted
 
 
 def check_labelled(folder: Path, labels: Labels, labelled: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rangeseg.datasets.splits import Labels, labelled_and_unlabelled, parse_labe
 from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
-from rangeseg.report.comparison import CONTROLS, row_name
+from rangeseg.report.rows import CONTROLS, Row, row_name
 from rangeseg.runs.config import Config, RunConfig, RunSettings, load_config, load_run_config
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import CONFIG, check_labelled, run_folder
@@ -43,6 +43,9 @@ def plan_run(config: Config, method: str, labels: Labels, seed: int) -> RunConfi
     values = config.model_dump()
     # A run must find its data from any working directory.
     values["dataset"]["root"] = config.dataset.root.resolve()
+    for name in ("poses", "folder"):
+        if (path := values["train"]["propagation"][name]) is not None:
+            values["train"]["propagation"][name] = path.expanduser().resolve()
     run = RunSettings(method=method, labels=labels, seed=seed)
     return RunConfig.model_validate(values | {"run": run})
 
@@ -58,8 +61,9 @@ def plan_comparison(
 ) -> list[PlannedRun]:
     """Which runs a comparison needs, seed by seed, so that an early look compares like with like.
 
-    The two supervised controls are always among them; where no scan is left unlabelled, they are
-    all there is. A simulated data set is generated here, once for all runs.
+    The two supervised controls are always among them, with propagation also those without; where
+    no scan is left unlabelled, they are all there is. A simulated data set is generated here, once
+    for all runs.
 
     Args:
         path: the configuration of the data set.
@@ -82,18 +86,17 @@ def plan_comparison(
                 "branch, and --split says what is evaluated"
             )
     chosen = list(METHODS) if "all" in methods else list(methods)
-    rows = dict.fromkeys([*CONTROLS, *((method, "strong") for method in chosen)])
-    learns = {method: find_method(method).uses_unlabelled for method, _ in rows}
+    rows = dict.fromkeys([*CONTROLS, *(Row(method, "strong") for method in chosen)])
+    learns = {row.method: find_method(row.method).uses_unlabelled for row in rows}
     budgets = [parse_labels(text) for text in labels]  # 0.1 and 10% are the same one
     counts = _seeds_of_each(labels, seeds)
     judged = [] if split is None else [f"evaluate.split={split}"]
-    configs = {
-        branch: load_config(path, [*overrides, f"train.labelled={branch}", *judged])
-        for branch in ("plain", "strong")
-    }
-    source = Experiment(configs["strong"]).source
+    common = load_config(path, [*overrides, *judged])
+    settings = _settings_of(rows, common)
+    configs = {own: load_config(path, [*overrides, *own, *judged]) for own in {*settings.values()}}
+    source = Experiment(common).source
     ensure_simulated(source)
-    complete = _all_labelled(configs["strong"], source, budgets)
+    complete = _all_labelled(common, source, budgets)
 
     @cache
     def labelled(budget: Labels, seed: int) -> list[str]:
@@ -102,11 +105,12 @@ def plan_comparison(
     runs: dict[Path, PlannedRun] = {}
     for seed in range(max(counts)):
         for budget, count in zip(budgets, counts, strict=True):
-            for method, branch in rows:
-                if seed >= count or (learns[method] and budget in complete):
+            for row, own in settings.items():
+                unlabelled = learns[row.method] or row.propagation
+                if seed >= count or (unlabelled and budget in complete):
                     continue
-                config = plan_run(configs[branch], method, budget, seed)
-                run = _planned(config, path, overrides, out, labelled)
+                config = plan_run(configs[own], row.method, budget, seed)
+                run = _planned(row, config, path, [*overrides, *own], out, labelled)
                 if run.folder in runs:
                     raise ConfigError(
                         f"--labels {' '.join(labels)}: two of these are kept in {run.folder.parent}"
@@ -114,6 +118,19 @@ def plan_comparison(
                     )
                 runs[run.folder] = run
     return list(runs.values())
+
+
+def _settings_of(rows: Iterable[Row], common: Config) -> dict[Row, tuple[str, ...]]:
+    """The settings of each row besides the common ones.
+
+    Where these propagate labels, the controls are trained with propagation and without.
+    """
+    own: dict[Row, tuple[str, ...]] = {row: (f"train.labelled={row.labelled}",) for row in rows}
+    reach = common.train.propagation.reach
+    if not reach:
+        return own
+    settings = {row: (*own[row], "train.propagation.reach=0") for row in CONTROLS}
+    return settings | {row._replace(propagation=f"reach {reach}"): own[row] for row in own}
 
 
 def _seeds_of_each(labels: Sequence[str], seeds: Sequence[int]) -> list[int]:
@@ -135,13 +152,14 @@ def _all_labelled(config: Config, source: ScanSource, budgets: Sequence[Labels])
 
 
 def _planned(
+    row: Row,
     config: RunConfig,
     path: Path,
     overrides: Sequence[str],
     out: Path,
     labelled: Callable[[Labels, int], list[str]],
 ) -> PlannedRun:
-    run, branch, split = config.run, config.train.labelled, config.evaluate.split
+    run, split = config.run, config.evaluate.split
     folder = out / run_folder(config).relative_to("runs")
     begun_split = split
     if (folder / CONFIG).is_file():
@@ -151,9 +169,9 @@ def _planned(
         check_labelled(folder, run.labels, labelled(run.labels, run.seed))
     words = ["train", str(path), "--method", run.method, "--labels", str(run.labels)]
     words += ["--seed", str(run.seed), "--out", str(folder), "--resume"]
-    for setting in [*overrides, f"train.labelled={branch}", f"evaluate.split={begun_split}"]:
+    for setting in [*overrides, f"evaluate.split={begun_split}"]:
         words += ["--set", setting]
-    title = f"{row_name((run.method, branch))}, {run.labels}, seed {run.seed}"
+    title = f"{row_name(row)}, {run.labels}, seed {run.seed}"
     return PlannedRun(title, folder, split, begun_split, config.dataset.root, tuple(words))
 
 

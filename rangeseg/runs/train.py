@@ -26,9 +26,10 @@ from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.trainer import train
 from rangeseg.engine.validation import SPLIT, Validation, scans_to_validate
 from rangeseg.errors import ConfigError
+from rangeseg.motion.store import PropagatedLabels
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
-from rangeseg.runs.folder import begin, go_on, is_begun, run_folder
+from rangeseg.runs.folder import PROPAGATED, begin, go_on, is_begun, note_propagation, run_folder
 from rangeseg.runs.trained import evaluate_trained
 from rangeseg.system.device import has_bfloat16, resolved
 from rangeseg.system.distributed import check_batch_size, on_rank_zero
@@ -70,7 +71,13 @@ def train_run(
     # What is missing is said before the training.
     on_rank_zero(lambda: scans_to_evaluate(source, config.evaluate.split))
     labelled, unlabelled = experiment.scans()
-    identity = experiment.identity(labelled, unlabelled)
+    plan = on_rank_zero(lambda: experiment.propagation(labelled))
+    propagated = None
+    if plan is not None:
+        kept = config.train.propagation.folder or folder / PROPAGATED
+        propagated = PropagatedLabels(source, plan, kept)
+    key = None if propagated is None else propagated.key
+    identity = experiment.identity(labelled, unlabelled, key)
     bad_scans = BadScans(config.dataset.on_bad_scan, len(labelled + unlabelled))
     frequencies = on_rank_zero(lambda: class_frequencies(source, labelled, bad_scans=bad_scans))
     method = experiment.method(frequencies)
@@ -83,7 +90,8 @@ def train_run(
         """Batch norms for what is evaluated: whole scans, nothing perturbed or mixed."""
         count = config.train.precise_batch_norm
         if count:
-            chosen = evenly_spaced(sorted(labelled + unlabelled), count)
+            given = propagated or ()
+            chosen = evenly_spaced(sorted({*labelled, *unlabelled, *given}), count)
             renew_statistics(predictor(), source, chosen, bad_scans)
 
     with ExitStack() as held:
@@ -94,9 +102,13 @@ def train_run(
             on_rank_zero(lambda: begin(config, folder, labelled))
         bad_scans.keep_in(folder / RECORD)
         _warn_of_field_of_view(experiment, labelled[0], bad_scans)
+        if propagated is not None:
+            on_rank_zero(lambda: propagated.complete(bad_scans))
+            on_rank_zero(lambda: note_propagation(config, folder, propagated))
         scans = TrainingScans(
-            source, experiment.images, config.train.augmentation, labelled, unlabelled, bad_scans
-        )
+            source, experiment.images, config.train.augmentation, labelled, unlabelled, bad_scans,
+            propagated,
+        )  # fmt: skip
         validation = _validation(experiment, predictor, lambda: draw_curves(folder, title))
         train(method, scans, config.train, identity, folder, seed, device, validation, finish)
         skipped_by_all(bad_scans)  # those of other processes are warned of too

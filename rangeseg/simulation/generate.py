@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -43,6 +44,7 @@ class SimulationSettings(Settings):
         test_scans: shared evenly by the test sequences.
         beams: lasers, taken evenly from an HDL-64E's.
         columns: firings per turn.
+        spacing: metres driven between scans; None: 9 to 14, as each sequence draws.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -51,6 +53,7 @@ class SimulationSettings(Settings):
     test_scans: int = Field(default=100, ge=len(SPLITS["test"]))
     beams: int = Field(default=32, ge=4, le=64)
     columns: int = Field(default=1024, ge=64)
+    spacing: float | None = Field(default=None, gt=0.1, le=20)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def generate_dataset(root: Path, settings: SimulationSettings, workers: int | No
             # One scan in this process: the kernels are compiled and cached before others need them.
             _make(root, settings, todo[:1], progress.update)
             _share(root, settings, todo[1:], workers or cores(), progress)
+    _write_poses(root, settings)
     _write_stamp(root, settings, complete=True)
 
 
@@ -235,12 +239,39 @@ def _make(
     world: World | None = None
     for job in jobs:
         if world is None or world.sequence != job.sequence:
-            world = World(settings.seed, job.sequence)
+            world = World(settings.seed, job.sequence, settings.spacing)
         reading = simulate_scan(world, job.frame, settings)
         points, labels = _paths(root, job)
         _write(labels, reading.labels.astype("<u4").tobytes())
         _write(points, reading.points.astype("<f4").tobytes())
         report(1)
+
+
+def _write_poses(root: Path, settings: SimulationSettings) -> None:
+    """Write the ``poses.txt`` and ``calib.txt`` that sequences lack, in KITTI's form.
+
+    A line is the pose of KITTI's left camera, whose x is to the right and z ahead, relative to
+    the first one. ``Tr`` takes points from the LiDAR's frame to the camera's.
+    """
+    frames = Counter(job.sequence for job in _all_jobs(settings))
+    for sequence, count in frames.items():
+        folder = root / "sequences" / sequence
+        if (folder / "poses.txt").is_file():
+            continue
+        world = World(settings.seed, sequence, settings.spacing)
+        lidar = np.stack([world.ego(frame).pose() for frame in range(count)])
+        camera = _LIDAR_TO_CAMERA @ np.linalg.inv(lidar[0]) @ lidar @ _LIDAR_TO_CAMERA.T
+        _write(folder / "calib.txt", f"Tr: {_row(_LIDAR_TO_CAMERA)}\n".encode())
+        _write(folder / "poses.txt", "".join(f"{_row(pose)}\n" for pose in camera).encode())
+
+
+_LIDAR_TO_CAMERA = np.array(
+    [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+
+
+def _row(pose: np.ndarray) -> str:
+    return " ".join(f"{value:.9g}" for value in pose[:3].ravel())
 
 
 def _write(path: Path, content: bytes) -> None:

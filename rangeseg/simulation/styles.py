@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,8 +81,14 @@ def stream(seed: int, sequence: str, purpose: int, number: int = 0) -> np.random
     return np.random.default_rng([seed, int(sequence), purpose, number])
 
 
-def draw_style(seed: int, sequence: str) -> SequenceStyle:
-    """The style of a sequence; it depends on nothing but the arguments."""
+def draw_style(seed: int, sequence: str, spacing: float | None = None) -> SequenceStyle:
+    """The style of a sequence; it depends on nothing but the arguments.
+
+    Args:
+        seed: of the data set.
+        sequence: its name.
+        spacing: metres driven between scans; None draws 9 to 14.
+    """
     rng = stream(seed, sequence, purpose=1)
     albedo = {
         name: float(min(0.97, material.albedo * np.exp(rng.normal(0.0, 0.10))))
@@ -105,7 +111,7 @@ def draw_style(seed: int, sequence: str) -> SequenceStyle:
         ],
         axis=1,
     )
-    return SequenceStyle(
+    style = SequenceStyle(
         mix=MIXES[sequence],
         albedo=albedo,
         gain=float(np.exp(rng.normal(0.0, 0.10))),
@@ -123,3 +129,4 @@ def draw_style(seed: int, sequence: str) -> SequenceStyle:
         bends=bends,
         hills=hills,
     )
+    return style if spacing is None else replace(style, step=spacing)

@@ -73,6 +73,20 @@ class Ego:
         z = self.z + points[..., 2] + self.ahead * ahead + self.left * left
         return np.stack([x, y, z], axis=-1)
 
+    def pose(self) -> np.ndarray:
+        """The pose (4,4) float64, sensor to world: ``to_world`` with a turn in place of the shear.
+
+        The sensor's plane is exactly that of ``to_world``: what is far, lies in it.
+        """
+        ahead, left, _ = self.to_world(np.eye(3)) - self.to_world(np.zeros(3))
+        ahead /= np.linalg.norm(ahead)
+        left -= ahead * (ahead @ left)
+        left /= np.linalg.norm(left)
+        pose = np.eye(4)
+        pose[:3, :3] = np.stack([ahead, left, np.cross(ahead, left)], axis=1)
+        pose[:3, 3] = self.x, self.y, self.z
+        return pose
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -89,11 +103,12 @@ class World:
     Args:
         seed: of the data set.
         sequence: its name, e.g. ``08``.
+        spacing: metres driven between scans; None: the sequence's own.
     """
 
-    def __init__(self, seed: int, sequence: str) -> None:
+    def __init__(self, seed: int, sequence: str, spacing: float | None = None) -> None:
         self.seed, self.sequence = seed, sequence
-        self.style = draw_style(seed, sequence)
+        self.style = draw_style(seed, sequence, spacing)
         self.course = Course(self.style)
         self._segments: OrderedDict[int, tuple[Segment, Tile, Primitives]] = OrderedDict()
 

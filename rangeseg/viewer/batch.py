@@ -8,16 +8,17 @@ moves a pixel, so what is known of that scan at the same place is known of the p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.batches import SampleKey, StepSampler, batch_seed
+from rangeseg.datasets.batches import SampleKey, StepSampler, batch_seed, read_training_scan
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, class_frequencies
 from rangeseg.datasets.splits import ListFile
@@ -31,6 +32,10 @@ from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import LABELLED
 from rangeseg.system.device import to_device
+from rangeseg.viewer.propagated import labels_of_training
+
+Kind = Literal["labelled", "propagated", "unlabelled"]
+"""Where the labels of a scan come from: its own, those carried along the poses, or none."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +43,19 @@ class StudentBatch:
     """One step of a training, for people to look at.
 
     Attributes:
-        scans: id of each scan, and whether it is labelled; number 1 stands first.
+        scans: id of each scan, and its kind; number 1 stands first.
         depth: (B,H,W) float32 metres that the student sees.
         origin: (B,H,W) uint8 number of the scan that each pixel comes from; 0 where there is no
             echo, or where the perturbation dropped it.
-        taught: (B,H,W) uint8: the truth of pixels from labelled scans, elsewhere the class that
-            the method's own network predicts for the pixel's scan; IGNORE where there is neither.
-        confidence: (B,H,W) float32 of the predicted classes; 1 for the truth.
+        taught: (B,H,W) uint8: the label of pixels from labelled and propagated scans, elsewhere
+            the class that the method's own network predicts for the pixel's scan; IGNORE where
+            there is neither.
+        confidence: (B,H,W) float32 of the predicted classes; 1 for labels.
         threshold: the confidence of the method's settings, 0 if it has none. What a method does
             with predictions below it is its own affair: most do not learn them.
     """
 
-    scans: list[tuple[str, bool]]
+    scans: list[tuple[str, Kind]]
     depth: np.ndarray
     origin: np.ndarray
     taught: np.ndarray
@@ -87,24 +93,32 @@ def student_batch(
     method = experiment.method(class_frequencies(source, labelled))
     if checkpoint is not None:
         load_checkpoint(checkpoint, experiment.identity(labelled), method, torch.device("cpu"))
+    folder = None if checkpoint is None else checkpoint.parent
+    propagated = labels_of_training(experiment, labelled, folder)
     first = step * config.train.accumulate  # of the batches of the step
+    given = list(propagated)
     sampler = StepSampler(
-        labelled, unlabelled, config.train.batch_size, run.seed, range(first, first + 1)
-    )
+        labelled, unlabelled, config.train.batch_size, run.seed, range(first, first + 1),
+        propagated=given, share=config.train.propagation.share_of(len(labelled), len(given)),
+    )  # fmt: skip
     statistics = images.channel_statistics
     method.perturb = StrongPerturbation(
         config.train.perturbation, (*channels, NUMBER), (*statistics, (0.0, 1.0))
     )
     to_device(method, device).train()
     keys = next(iter(sampler))
-    read = [_numbered(number, key, source, images, config) for number, key in enumerate(keys, 1)]
+    read = [
+        _numbered(number, key, source, propagated, images, config)
+        for number, key in enumerate(keys, 1)
+    ]
     recorder = ForwardRecorder(method)
     generator = torch.Generator(device)
     generator.manual_seed(batch_seed(run.seed, first))
     method(_batch(read, keys, device), StepContext(step, config.train.steps, generator))
     place = channels.index("range")
     threshold = float(getattr(method.settings, "confidence", 0.0))
-    return _told(recorder, read, keys, place, statistics[place], threshold)
+    scans = [(key.scan_id, _kind(key, propagated)) for key in keys]
+    return _told(recorder, read, scans, place, statistics[place], threshold)
 
 
 NUMBER = "number"
@@ -156,11 +170,18 @@ class ForwardRecorder:
                 self.predicted[int(found)] = each
 
 
+def _kind(key: SampleKey, propagated: Mapping[str, np.ndarray]) -> Kind:
+    if not key.labelled:
+        return "unlabelled"
+    return "propagated" if key.scan_id in propagated else "labelled"
+
+
 def _numbered(
-    number: int, key: SampleKey, source: ScanSource, images: RangeImages, config: RunConfig
-) -> Fields:
+    number: int, key: SampleKey, source: ScanSource, propagated: Mapping[str, np.ndarray],
+    images: RangeImages, config: RunConfig,
+) -> Fields:  # fmt: skip
     """The sample of a key as tensors, with the scan's number as the last channel."""
-    scan = source.read_scan(key.scan_id, with_labels=key.labelled)
+    scan = read_training_scan(source, propagated, key.scan_id, key.labelled)
     rng = np.random.default_rng(key.seed)
     sample = images.training_sample(scan, rng, config.train.augmentation, key.window)
     fields = {name: torch.from_numpy(array) for name, array in sample.items()}
@@ -184,17 +205,17 @@ def _batch(read: list[Fields], keys: list[SampleKey], device: torch.device) -> T
 
 
 def _told(
-    recorder: ForwardRecorder, read: list[Fields], keys: list[SampleKey], range_channel: int,
-    statistics: tuple[float, float], threshold: float,
+    recorder: ForwardRecorder, read: list[Fields], scans: list[tuple[str, Kind]],
+    range_channel: int, statistics: tuple[float, float], threshold: float,
 ) -> StudentBatch:  # fmt: skip
     """What the recorder saw, pixel by pixel put together from the scans."""
     images = torch.cat(recorder.seen)
     origin = images[:, -1].round().to(torch.uint8)
     taught = torch.full(origin.shape, IGNORE, dtype=torch.uint8)
     confidence = torch.zeros(origin.shape)
-    for number, (fields, key) in enumerate(zip(read, keys, strict=True), 1):
+    for number, (fields, (_, kind)) in enumerate(zip(read, scans, strict=True), 1):
         here = origin == number
-        if key.labelled:
+        if kind != "unlabelled":
             known, sure = fields["labels"], torch.ones(fields["valid"].shape)
         elif number in recorder.predicted:
             sure, classes = recorder.predicted[number].max(dim=0)
@@ -205,7 +226,7 @@ def _told(
         confidence = torch.where(here, sure, confidence)
     mean, std = statistics
     return StudentBatch(
-        [(key.scan_id, key.labelled) for key in keys],
+        scans,
         (images[:, range_channel] * std + mean).numpy(),
         origin.numpy(),
         taught.numpy(),

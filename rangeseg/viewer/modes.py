@@ -22,8 +22,12 @@ from rangeseg.drawing.colours import (
 from rangeseg.errors import ConfigError, unknown_name
 from rangeseg.viewer.scans import ScanView, ScanViews
 
-MODES = ("truth", "prediction", "error", "intensity", "range", "confidence", "coverage")
-"""By what points can be coloured, in the order of the keys 1 to 7."""
+PROPAGATED_MODES = ("propagated", "propagated_error")
+MODES = (
+    "truth", "prediction", "error", "intensity", "range", "confidence", "coverage",
+    *PROPAGATED_MODES,
+)  # fmt: skip
+"""By what points can be coloured, in the order of the keys 1 to 9."""
 
 IGNORED = np.array([54, 50, 48], dtype=np.uint8)
 """Colour of points whose class is ignored: darker than RIGHT, brighter than the background."""
@@ -33,14 +37,22 @@ def check_mode(mode: str, views: ScanViews) -> str:
     """The mode, if these scans have what it shows.
 
     Raises:
-        ConfigError: an unknown mode, or one that needs predictions or confidences.
+        ConfigError: an unknown mode, or one that needs predictions, confidences or propagated
+            labels.
     """
     if mode not in MODES:
         raise unknown_name("colour mode", mode, MODES)
+    if mode in PROPAGATED_MODES and not views.given:
+        raise ConfigError(
+            f"mode '{mode}' needs propagated labels, and {views.title} has none for these scans: "
+            "give a folder that `rangeseg-data propagate` wrote, or a run with "
+            "train.propagation.reach and --split train"
+        )
     if mode in ("prediction", "error", "confidence", "coverage") and not views.predicted:
+        other = "; of propagated labels it is 'propagated_error'" if views.given else ""
         raise ConfigError(
             f"mode '{mode}' needs predictions, and {views.title} has none: give a run, a folder "
-            "of predictions, or --predictions DIR"
+            f"of predictions, or --predictions DIR{other if mode == 'error' else ''}"
         )
     if mode == "confidence" and not views.confident:
         raise ConfigError(
@@ -50,6 +62,25 @@ def check_mode(mode: str, views: ScanViews) -> str:
     return mode
 
 
+def first_mode(views: ScanViews) -> str:
+    """What is looked at first: predictions if there are any, then propagated labels, then truth."""
+    if views.predicted:
+        return "prediction"
+    return "propagated" if views.given else "truth"
+
+
+def side_modes(mode: str, views: ScanViews) -> list[str]:
+    """Truth, and what is shown beside it.
+
+    Raises:
+        ConfigError: the scans have neither predictions nor propagated labels.
+    """
+    first = first_mode(views)
+    if first == "truth":
+        check_mode("prediction", views)
+    return ["truth", first if mode == "truth" else mode]
+
+
 def shown_mode(mode: str, view: ScanView) -> str:
     """The mode, or ``range`` where this scan lacks what the mode shows."""
     return "range" if _missing(mode, view) else mode
@@ -57,7 +88,9 @@ def shown_mode(mode: str, view: ScanView) -> str:
 
 def _missing(mode: str, view: ScanView) -> str | None:
     """What this scan lacks for a mode, in words; None if nothing."""
-    if mode in ("truth", "error") and view.scan.labels is None:
+    if mode in PROPAGATED_MODES and view.propagated is None:
+        return "no propagated labels"
+    if mode in ("truth", "error", "propagated_error") and view.scan.labels is None:
         return "no labels"
     if mode in ("prediction", "error") and view.prediction is None:
         return "no predictions"
@@ -92,11 +125,16 @@ def point_colours(mode: str, view: ScanView, label_map: LabelMap) -> np.ndarray:
     elif mode == "prediction":
         assert prediction is not None
         colours, ignored = label_colours(prediction, everywhere, classes), prediction == IGNORE
-    elif mode == "error":
+    elif mode in ("error", "propagated_error"):
+        compared = prediction if mode == "error" else view.propagated
         assert labels is not None
-        assert prediction is not None
-        colours = missed_colours(prediction, labels, everywhere, classes)
-        ignored = (labels == IGNORE) | (prediction == IGNORE)
+        assert compared is not None
+        colours = missed_colours(compared, labels, everywhere, classes)
+        ignored = (labels == IGNORE) | (compared == IGNORE)
+    elif mode == "propagated":
+        assert view.propagated is not None
+        colours = label_colours(view.propagated, everywhere, classes)
+        return np.where((view.propagated == IGNORE)[:, None], UNSURE, colours)
     else:
         assert prediction is not None
         assert view.covered is not None
@@ -138,6 +176,11 @@ def mode_legend(
         marks = [("right", RIGHT), (dark, IGNORED)]
     elif mode == "coverage" and prediction is not None and covered is not None:
         shown, marks = prediction[covered], [("not covered", UNSURE)]
+    elif mode == "propagated" and view.propagated is not None:
+        shown, marks = view.propagated, [("not covered", UNSURE)]
+    elif mode == "propagated_error" and view.propagated is not None and labels is not None:
+        shown = labels[(labels != view.propagated) & (view.propagated != IGNORE)]
+        marks = [("right", RIGHT), ("ignored / not covered", IGNORED)]
     if all_classes:
         shown = np.arange(label_map.num_classes, dtype=np.uint8)
     there = np.flatnonzero(np.bincount(shown))  # ten times as fast as unique()
@@ -155,7 +198,9 @@ def describe(mode: str, view: ScanView) -> str:
     if lacks:
         return f"{view.scan.scan_id} · range ({mode}: {lacks})"
     parts = [view.scan.scan_id, mode]
-    if view.miou is not None:
+    if mode in PROPAGATED_MODES:
+        parts += [sources_text(view), propagated_shares(view)]
+    elif view.miou is not None:
         parts.append(judgement(view))
     if mode == "coverage" and view.covered is not None:
         parts.append(_coverage(view))
@@ -179,4 +224,36 @@ def _coverage(view: ScanView) -> str:
         known = view.covered & (labels != IGNORE)
         if known.any():
             text += f", {100 * (labels == view.prediction)[known].mean():.0f} % of it right"
+    return text
+
+
+def sources_text(view: ScanView, longest: int = 20) -> str:
+    """The labelled scans that propagated labels come from, the nearest first.
+
+    Args:
+        view: a scan with propagated labels.
+        longest: how many characters the ids may take; one is named in any case.
+    """
+    count = len(view.sources)
+    while count > 1 and len(", ".join(view.sources[:count])) > longest:
+        count -= 1
+    more = len(view.sources) - count
+    return f"labels from {', '.join(view.sources[:count])}" + (f" and {more} more" if more else "")
+
+
+def propagated_shares(view: ScanView) -> str:
+    """How many points have a propagated label, and how many of these are right.
+
+    Where truth is known only points of a known class count, as `rangeseg-data propagate --verify`
+    counts them.
+    """
+    assert view.propagated is not None
+    labels, covered = view.scan.labels, view.propagated != IGNORE
+    counted = visible_points(view, hide_ignored=True)
+    if not counted.any():
+        return "0 % covered"
+    text = f"{100 * covered[counted].mean():.0f} % covered"
+    covered &= counted
+    if labels is not None and covered.any():
+        text += f", {100 * (labels == view.propagated)[covered].mean():.1f} % of it right"
     return text

@@ -16,7 +16,10 @@ from rangeseg.viewer.modes import (
     judgement,
     mode_legend,
     point_colours,
+    propagated_shares,
     shown_mode,
+    side_modes,
+    sources_text,
     visible_points,
 )
 from rangeseg.viewer.offscreen import OffscreenRenderer
@@ -43,7 +46,7 @@ def save_scans(
         views: the scans.
         out: a PNG, of the first scan; a GIF, of all; or a folder, of a PNG for each.
         mode: by what points are coloured.
-        side_by_side: truth beside prediction, or beside the mode.
+        side_by_side: truth beside the mode, or else beside what is looked at first.
         panel: strips of range images instead of points.
         hide_ignored: leave out points whose true class is ignored.
         point_size: in pixels.
@@ -57,7 +60,7 @@ def save_scans(
     """
     suffix = out.suffix.lower()
     ids = views.scan_ids[:1] if suffix == ".png" else views.scan_ids
-    modes = ["truth", "prediction" if mode == "truth" else mode] if side_by_side else [mode]
+    modes = side_modes(mode, views) if side_by_side else [mode]
     draw = (
         _strips(views, ids)
         if panel
@@ -156,15 +159,19 @@ def strips(view: ScanView, views: ScanViews) -> np.ndarray:
     projection, rows = views.images.project(view.scan)
     height, width = projection.valid.shape
     size = f"{height}x{width}, rows by {rows.replace('_', ' ')}"
-    predictions = {}
+    predictions, propagated, title = {}, None, view.scan.scan_id
+    if view.propagated is not None:
+        propagated = f"propagated ({propagated_shares(view)})", view.propagated
+        title += f", {sources_text(view, longest=60)}"
     if view.prediction is not None:
         known = "" if view.miou is None else f" ({judgement(view)})"
         predictions[f"prediction{known}"] = view.prediction
     return range_panels(
-        f"{views.title} · {view.scan.scan_id} · {size}",
+        f"{views.title} · {title} · {size}",
         view.scan,
         projection,
         views.source.info.label_map,
         predictions,
         view.confidence,
+        propagated,
     )

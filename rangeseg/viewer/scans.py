@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.range_images import RangeImages
+from rangeseg.datasets.range_images import STRIDE, RangeImages, RangeImageSettings
 from rangeseg.engine.export import STAMP
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import ConfigError, DataError
+from rangeseg.motion.write import STAMP as PROPAGATION_STAMP
+from rangeseg.motion.write import read_propagation
 from rangeseg.runs.config import load_config
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import CONFIG, read_run_config
 from rangeseg.runs.trained import load_run
+from rangeseg.viewer.prediction_files import read_confidence, read_prediction
+from rangeseg.viewer.propagated import labels_of_run
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class ScanView:
             prediction. A mean over all classes would say little about one scan.
         judged: share of the points with a known class whose prediction was not withheld: only
             they count in ``miou``.
+        propagated: (N,) uint8 labels that were carried along the poses to this scan, IGNORE where
+            unknown; or None.
+        sources: the labelled scans that these come from, the nearest first.
     """
 
     scan: Scan
@@ -44,6 +51,8 @@ class ScanView:
     covered: np.ndarray | None = None
     miou: float | None = None
     judged: float = 1.0
+    propagated: np.ndarray | None = None
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class ScanViews:
         read: scan id -> view.
         predicted: whether the views have predictions.
         confident: whether they have confidences.
+        given: ids of the scans of the split that have propagated labels.
     """
 
     source: ScanSource
@@ -67,6 +77,11 @@ class ScanViews:
     read: Callable[[str], ScanView]
     predicted: bool = False
     confident: bool = False
+    given: frozenset[str] = frozenset()
+
+    def with_propagated(self) -> ScanViews:
+        """Only the scans that have propagated labels."""
+        return replace(self, scan_ids=[i for i in self.scan_ids if i in self.given])
 
     def chosen(self, wanted: list[str], count: int | None) -> ScanViews:
         """Only these scans, or the first ``count``; all of the split if neither is given.
@@ -96,7 +111,8 @@ def open_views(
     """What a path stands for.
 
     Args:
-        target: the folder of a run or of exported predictions, or a configuration.
+        target: the folder of a run, of exported predictions or of propagated labels, or a
+            configuration.
         overrides: ``key=value`` for a configuration.
         predictions: a folder in the benchmark's format, beside a configuration.
         split: whose scans; None takes the one of the predictions or of the configuration.
@@ -114,10 +130,13 @@ def open_views(
             return _of_run(target, split, min_confidence, device)
         if (target / STAMP).is_file():
             return _of_export(target, split, min_confidence)
+        if (target / PROPAGATION_STAMP).is_file():
+            return _of_propagation(target, split)
         raise ConfigError(
-            f"{target} holds neither {CONFIG} (a run) nor {STAMP} (exported predictions): for raw "
-            f"data give a configuration and --set dataset.root={target}, for predictions of others "
-            f"a configuration and --predictions {target}"
+            f"{target} holds neither {CONFIG} (a run) nor {STAMP} (exported predictions) nor "
+            f"{PROPAGATION_STAMP} (propagated labels): for raw data give a configuration and "
+            f"--set dataset.root={target}, for predictions of others a configuration and "
+            f"--predictions {target}"
         )
     experiment = Experiment(load_config(target, overrides))
     source, split = experiment.source, split or experiment.config.evaluate.split
@@ -136,17 +155,55 @@ def _of_run(
     folder: Path, split: str | None, min_confidence: float, device: torch.device
 ) -> ScanViews:
     experiment, predictor = load_run(folder, device)
-    source = experiment.source
+    source, split = experiment.source, split or experiment.config.evaluate.split
+    ids, labels = source.scan_ids(split), labels_of_run(experiment, folder, split)
+    given = frozenset(ids).intersection(labels or ())
 
     def read(scan_id: str) -> ScanView:
         labelled = source.has_labels(scan_id)
         (found,) = predictor.predict(source, [scan_id], labelled, True)
         assert found.confidence is not None
         covered = found.confidence >= min_confidence
-        return _judged(ScanView(found.scan, found.points, found.confidence, covered), source)
+        view = ScanView(found.scan, found.points, found.confidence, covered)
+        if labels is not None and scan_id in given:
+            view = _with_labels(view, labels[scan_id], labels.plan.sources[scan_id])
+        return _judged(view, source)
 
-    ids = source.scan_ids(split or experiment.config.evaluate.split)
-    return ScanViews(source, experiment.images, str(folder), ids, read, True, True)
+    return ScanViews(source, experiment.images, str(folder), ids, read, True, True, given)
+
+
+def _of_propagation(folder: Path, split: str | None) -> ScanViews:
+    """The scans that labels were propagated to, with their own labels where they have any."""
+    propagation = read_propagation(folder)
+    source, sources = propagation.source, propagation.sources
+    ids = list(sources) if split is None else [i for i in source.scan_ids(split) if i in sources]
+    if not ids:
+        raise ConfigError(f"{folder} has no labels of the split {split}: leave --split out")
+
+    def read(scan_id: str) -> ScanView:
+        scan = source.read_scan(scan_id, source.has_labels(scan_id))
+        return _with_labels(ScanView(scan), propagation.labels(scan_id), sources[scan_id])
+
+    images = _own_images(source.info)
+    return ScanViews(source, images, str(folder), ids, read, given=frozenset(ids))
+
+
+def _own_images(info: DatasetInfo) -> RangeImages:
+    """Range images of the sensor's own size, rounded up to one that networks take."""
+    height, width = (-(-n // STRIDE) * STRIDE for n in (info.sensor.height, info.sensor.width))
+    return RangeImages(info, RangeImageSettings(height=height, width=width))
+
+
+def _with_labels(view: ScanView, labels: np.ndarray, sources: list[str]) -> ScanView:
+    """The view with propagated labels; raises DataError where they are of another scan."""
+    scan = view.scan
+    if len(labels) != len(scan.points):
+        raise DataError(
+            f"scan {scan.scan_id} has {len(scan.points)} points but {len(labels)} propagated "
+            "labels: the scan was replaced; propagate the labels again",
+            kind="mismatch",
+        )
+    return replace(view, propagated=labels, sources=tuple(sources))
 
 
 def _of_export(folder: Path, split: str | None, min_confidence: float) -> ScanViews:
@@ -180,7 +237,7 @@ def _of_files(
         scan = source.read_scan(scan_id, source.has_labels(scan_id))
         path = folder / source.prediction_file(scan_id, split)
         prediction = read_prediction(source, path, len(scan.points), withheld)
-        confidence = _read_confidence(folder, path, len(scan.points))
+        confidence = read_confidence(folder, path, len(scan.points))
         covered = prediction != IGNORE if withheld else None
         if covered is None and confidence is not None:
             covered = confidence >= min_confidence
@@ -189,58 +246,6 @@ def _of_files(
     ids = source.scan_ids(split)
     confident = (folder / "confidence").is_dir()
     return ScanViews(source, experiment.images, str(folder), ids, read, True, confident)
-
-
-def read_prediction(source: ScanSource, path: Path, points: int, withheld: bool) -> np.ndarray:
-    """The train ids (N,) uint8 that a prediction file holds.
-
-    Args:
-        source: whose ``encode_prediction``, or else ``encode_labels``, the file went through.
-        path: the file.
-        points: N.
-        withheld: whether it holds pseudo-labels, which may lack classes.
-
-    Raises:
-        DataError: the file is missing, of another length, or holds unknown ids.
-    """
-    classes = np.arange(source.info.label_map.num_classes, dtype=np.uint8)
-    as_labels, as_prediction = source.encode_labels(classes), source.encode_prediction(classes)
-    written = as_labels if withheld else as_prediction
-    try:
-        values = np.fromfile(path, dtype=written.dtype)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}): predict it, or name another --split",
-            kind="missing",
-        ) from None
-    if len(values) != points:
-        raise DataError(
-            f"{path} has {len(values)} predictions but the scan has {points} points: they belong "
-            "to other data; predict again",
-            kind="mismatch",
-        )
-    if withheld or np.array_equal(as_labels, as_prediction):
-        return source.info.label_map.to_train(values, where=str(path))
-    if not np.isin(values, written).all():
-        wrong = values[~np.isin(values, written)][0]
-        raise DataError(f"{path} holds the id {wrong}, which is no class: predict again")
-    table = np.full(1 << 16, IGNORE, dtype=np.uint8)
-    table[written] = classes
-    found: np.ndarray = table[values]
-    return found
-
-
-def _read_confidence(folder: Path, path: Path, points: int) -> np.ndarray | None:
-    file = (folder / "confidence" / path.relative_to(folder)).with_suffix(".float16")
-    if not file.is_file():
-        return None
-    confidence = np.fromfile(file, dtype="<f2").astype(np.float32)
-    if len(confidence) != points:
-        raise DataError(
-            f"{file} has {len(confidence)} values but the scan has {points} points: predict again",
-            kind="mismatch",
-        )
-    return confidence
 
 
 def _judged(view: ScanView, source: ScanSource) -> ScanView:

@@ -18,7 +18,7 @@ from rangeseg.runs.plan import plan_run
 from rangeseg.system.device import choose_device
 from rangeseg.viewer.batch import student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
-from rangeseg.viewer.modes import check_mode
+from rangeseg.viewer.modes import PROPAGATED_MODES, check_mode, first_mode, side_modes
 from rangeseg.viewer.save import save_scans
 from rangeseg.viewer.scans import open_views
 from rangeseg.viewer.window import show_window
@@ -32,14 +32,14 @@ class ViewRequest:
     """What ``rangeseg view`` was asked for.
 
     Attributes:
-        target: the folder of a run or of predictions, or a configuration.
+        target: the folder of a run, of predictions or of propagated labels, or a configuration.
         overrides: ``key=value`` for a configuration.
         predictions: a folder of predictions beside a configuration.
         split: whose scans; None takes that of the target.
         scans: which of them; empty for all.
         count: how many at most.
         mode: by what points are coloured; None for the most telling one there is.
-        side_by_side: truth beside prediction.
+        side_by_side: truth beside prediction, or beside propagated labels.
         hide_ignored: leave out points whose true class is ignored.
         point_size: in pixels.
         min_confidence: from which a prediction would be a pseudo-label.
@@ -95,10 +95,13 @@ def view_scans(request: ViewRequest, panel: bool, say: Callable[[str], None]) ->
     views = open_views(
         request.target, request.overrides, request.predictions, request.split,
         request.min_confidence, choose_device(request.device),
-    ).chosen(request.scans, count)  # fmt: skip
-    mode = check_mode(request.mode or ("prediction" if views.predicted else "truth"), views)
+    )  # fmt: skip
+    mode = check_mode(request.mode or first_mode(views), views)
     if request.side_by_side:
-        check_mode("prediction", views)
+        side_modes(mode, views)
+    if mode in PROPAGATED_MODES and not request.scans:
+        views = views.with_propagated()
+    views = views.chosen(request.scans, count)
     if out is None:
         show_window(
             views, mode, request.side_by_side, request.hide_ignored, request.point_size, say
@@ -150,7 +153,7 @@ def view_batch(
     experiment = Experiment(config)
     step = config.train.steps - 1  # whatever rises during a training has risen
     batch = student_batch(experiment, checkpoint, step, choose_device(request.device))
-    predicts = not all(labelled for _, labelled in batch.scans)
+    predicts = any(kind == "unlabelled" for _, kind in batch.scans)
     trained = " · networks without training: their predictions mean nothing"
     trained = trained if predicts and checkpoint is None else ""
     title = f"{config.run.method} · what the student sees and is taught{trained}"
@@ -162,6 +165,6 @@ def _check_target(target: Path) -> None:
     """That there is something at the place: a run's mistyped folder is no configuration."""
     if not target.exists():
         raise ConfigError(
-            f"{target} does not exist: give the folder of a run or of predictions, or a YAML file, "
-            "e.g. one of configs/"
+            f"{target} does not exist: give the folder of a run, of predictions or of propagated "
+            "labels, or a YAML file, e.g. one of configs/"
         )

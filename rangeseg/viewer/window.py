@@ -22,6 +22,7 @@ from rangeseg.viewer.modes import (
     mode_legend,
     point_colours,
     shown_mode,
+    side_modes,
     visible_points,
 )
 from rangeseg.viewer.open3d_libraries import FaultyLibraries, explain
@@ -51,7 +52,7 @@ def show_window(
     Args:
         views: the scans.
         mode: by what points are coloured at first.
-        side_by_side: begin with truth and prediction.
+        side_by_side: begin with truth and what is looked at first.
         hide_ignored: begin without points of ignored classes.
         point_size: in pixels.
         say: takes a line for each scan and mode, and of what keys did.
@@ -176,7 +177,7 @@ class Window:
         """What each canvas shows."""
         if len(self._canvases) < 2:
             return [self.mode]
-        return ["truth", "prediction" if self.mode == "truth" else self.mode]
+        return side_modes(self.mode, self._views)
 
     def _go(self, action: str) -> None:
         last = len(self._views.scan_ids) - 1
@@ -213,7 +214,7 @@ class Window:
         self._write()
 
     def _toggle_side(self) -> None:
-        check_mode("prediction", self._views)
+        side_modes(self.mode, self._views)  # there must be two
         if len(self._canvases) == 2:
             self._canvases.pop().canvas.close()
         else:

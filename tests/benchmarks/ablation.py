@@ -24,7 +24,7 @@ from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.methods.exchange_mix import ExchangeMix
 from rangeseg.methods.mixing import Fields, band_mask, cutmix_mask, mix, partner
 from rangeseg.methods.pcr import Pcr
-from rangeseg.report.comparison import mean_std, paired_gain
+from rangeseg.report.gains import mean_std, paired_gain
 from rangeseg.runs.config import load_config
 from rangeseg.runs.plan import plan_run
 from rangeseg.runs.train import train_run

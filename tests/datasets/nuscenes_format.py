@@ -17,6 +17,7 @@ import numpy as np
 BEAMS = 32
 SENSOR_HEIGHT = 1.84
 FARTHEST = 70.0
+STEP = 5.0  # metres between two key frames
 
 # Raw ids. Things stand beside the road; there is no trailer (22), so that one class is absent.
 NOISE, ROAD, OTHER_FLAT, SIDEWALK, TERRAIN, MANMADE, VEGETATION, EGO = 0, 24, 25, 26, 27, 28, 30, 31
@@ -153,6 +154,8 @@ def _fixed_tables(version: str) -> dict[str, Table]:
         ],
         "calibrated_sensor": [
             {"token": _token("calibrated", c), "sensor_token": _token("sensor", c)}
+            # On the roof, y ahead: the car's frame has x ahead.
+            | {"translation": [0.9, 0.0, SENSOR_HEIGHT], "rotation": [0.5**0.5, 0, 0, -(0.5**0.5)]}
             for c, _ in sensors
         ],
         "map": [
@@ -187,10 +190,17 @@ def _add_scene(tables: dict[str, Table], scene: str, samples: int) -> None:
         ):
             taken = timestamp if key_frame else timestamp + 250_000
             folder = "samples" if key_frame else "sweeps"
+            ego_pose = _token("ego_pose", scene, channel, str(taken))
+            way = STEP * (taken - start) / 500_000
+            tables["ego_pose"].append(
+                {"token": ego_pose, "timestamp": taken, "rotation": [1.0, 0.0, 0.0, 0.0]}
+                | {"translation": [400.0 + way, 900.0, 0.0]}
+            )
             tables["sample_data"].append(
                 {
                     "token": _token("sample_data", scene, channel, str(taken)),
                     "sample_token": token,
+                    "ego_pose_token": ego_pose,
                     "calibrated_sensor_token": _token("calibrated", channel),
                     "timestamp": taken,
                     "is_key_frame": key_frame,

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from rangeseg.errors import ConfigError
-from rangeseg.report.comparison import comparisons, mean_std, paired_gain
+from rangeseg.report.comparison import comparisons
+from rangeseg.report.gains import mean_std, paired_gain
 from rangeseg.report.published import published_figure, published_table
+from rangeseg.report.rows import Row
 from rangeseg.report.tables import (
     check_report_files,
     difference,
@@ -204,7 +206,8 @@ def test_skipped_scans_are_said() -> None:
     fewer = [{**r, "skipped_scans": gone} for r in runs]
     assert "split: test (100 scans, 1 skipped)" in report(fewer)
     others = {**runs[0], "skipped_scans": {"08/000002": "it has 7 bytes"}}
-    assert [len(c.budgets[0].runs[STRONG]) for c in comparisons([others, fewer[1]])] == [1, 1]
+    apart = comparisons([others, fewer[1]])
+    assert [len(c.budgets[0].runs[Row(*STRONG)]) for c in apart] == [1, 1]
 
 
 def test_the_settings_of_a_vote_are_part_of_the_protocol() -> None:

@@ -17,6 +17,8 @@ from rangeseg.datasets.splits import parse_labels
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.methods import METHODS
 from rangeseg.runs.config import load_config
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.folder import begin
 from rangeseg.runs.jobs import PlannedRun, find_places, train_missing
 from rangeseg.runs.plan import plan_comparison, plan_run
 
@@ -312,10 +314,34 @@ def test_the_plan_goes_seed_by_seed_and_always_has_the_controls(
     assert len(plan(tiny_config, tmp_path)) == len(METHODS) + 1
 
 
-def test_without_unlabelled_scans_only_the_controls_are_trained(
+def test_with_propagation_the_controls_are_trained_with_it_and_without(
     tiny_config: list[str], tmp_path: Path
 ) -> None:
-    runs = plan(tiny_config, tmp_path, labels=["100%"])
+    words = [*tiny_config[2::2], "train.propagation.reach=1.5s", "train.propagation.distance=0.5"]
+    runs = plan(tiny_config, tmp_path, methods=["cps"], overrides=words)
+    with_it = [f"{row}_reach1.5s" for row in (*SUPERVISED, "cps")]
+    names = [f"simulated/{row}/10pct/seed0" for row in (*SUPERVISED, *with_it)]
+    assert folders(runs, tmp_path) == names
+    assert runs[-1].title == "cps + propagation (reach 1.5s), 10%, seed 0"
+    assert [word for word in runs[1].train if "reach" in word] == [
+        "train.propagation.reach=1.5s", "train.propagation.reach=0",
+    ]  # fmt: skip
+
+    # Controls without it are those of any other comparison.
+    (begun, *_) = plan(tiny_config, tmp_path, methods=["cps"])
+    assert begun.folder == runs[0].folder
+    settings = load_config(Path(tiny_config[0]), [*tiny_config[2::2], "train.labelled=plain"])
+    config = plan_run(settings, "supervised", parse_labels("10%"), 0)
+    begin(config, begun.folder, Experiment(config).scans()[0])
+    assert plan(tiny_config, tmp_path, methods=["cps"], overrides=words) == runs
+
+
+@pytest.mark.parametrize("reach", ["0", "2"])
+def test_without_unlabelled_scans_only_the_controls_are_trained(
+    reach: str, tiny_config: list[str], tmp_path: Path
+) -> None:
+    words = [*tiny_config[2::2], f"train.propagation.reach={reach}"]
+    runs = plan(tiny_config, tmp_path, labels=["100%"], overrides=words)
     assert folders(runs, tmp_path) == [f"simulated/{row}/100pct/seed0" for row in SUPERVISED]
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import data_tools.cli
 from rangeseg.cli import main
+from rangeseg.datasets.batches import SampleKey, StepSampler
+from rangeseg.engine import trainer
 from rangeseg.viewer.open3d_libraries import missing_libraries
 
 CONFIG = Path(__file__).parents[2] / "configs" / "simulated.yaml"
@@ -40,6 +44,36 @@ def run(small_config: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("viewed") / "run"
     words = ["train", *small_config, "--method", "cutmix_seg", "--labels", "20%"]
     assert main([*words, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def propagating(
+    tiny_config: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[list[SampleKey]]]:
+    """A supervised run that learns propagated labels, and the keys of each of its steps."""
+    folder, steps = tmp_path_factory.mktemp("propagating") / "run", []
+
+    class Recorded(StepSampler):
+        def __iter__(self) -> Iterator[list[SampleKey]]:
+            for keys in super().__iter__():
+                steps.append(keys)
+                yield keys
+
+    words = ["train", *tiny_config, "--method", "supervised", "--labels", "10%"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trainer, "StepSampler", Recorded)
+        more = ["--set", "train.propagation.reach=2", "--out", str(folder)]
+        assert main([*words, *more]) == 0
+    return folder, steps
+
+
+@pytest.fixture(scope="session")
+def propagated(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same labels as files that ``rangeseg-data propagate`` wrote."""
+    folder = tmp_path_factory.mktemp("propagated") / "labels"
+    words = ["propagate", "simulated", str(simulated_root), "--labels", "10%", "--reach", "2"]
+    assert data_tools.cli.main([*words, "--out", str(folder)]) == 0
     return folder
 
 

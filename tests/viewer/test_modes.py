@@ -15,6 +15,7 @@ from rangeseg.drawing.colours import EMPTY, RIGHT, UNSURE
 from rangeseg.viewer.modes import (
     IGNORED,
     MODES,
+    PROPAGATED_MODES,
     describe,
     mode_legend,
     point_colours,
@@ -39,6 +40,8 @@ def view(**changes: Any) -> ScanView:
         "confidence": np.array([1, 0.2, 0.9, 0.5, 0, 0.95], dtype=np.float32),
         "covered": np.array([1, 0, 1, 0, 0, 1], dtype=bool),
         "miou": 41.25,
+        "propagated": np.array([0, IGNORE, 17, 8, 8, 17], dtype=np.uint8),
+        "sources": ("08/000000", "08/000004", "08/000008"),
     }
     return ScanView(**(values | changes))
 
@@ -50,6 +53,8 @@ def view(**changes: Any) -> ScanView:
         ("prediction", [CAR, CAR, POLE, ROAD, ROAD, POLE]),
         ("error", [RIGHT, ROAD, RIGHT, IGNORED, RIGHT, ROAD]),
         ("coverage", [CAR, UNSURE, POLE, UNSURE, UNSURE, POLE]),
+        ("propagated", [CAR, UNSURE, POLE, ROAD, ROAD, POLE]),
+        ("propagated_error", [RIGHT, IGNORED, RIGHT, IGNORED, RIGHT, ROAD]),
     ],
 )
 def test_class_colours_are_those_of_the_table(mode: str, colours: list[Any]) -> None:
@@ -67,7 +72,7 @@ def test_scales_are_monotonic(mode: str) -> None:
 
 
 def test_the_legend_explains_every_colour() -> None:
-    for mode in ("truth", "prediction", "error", "coverage"):
+    for mode in ("truth", "prediction", "error", "coverage", *PROPAGATED_MODES):
         shown = {tuple(c) for c in point_colours(mode, view(), MAP).tolist()}
         explained = {tuple(c.tolist()) for _, c in mode_legend(mode, view(), MAP)}
         assert shown <= explained, mode
@@ -85,7 +90,7 @@ def test_points_without_a_prediction_are_not_only_called_ignored() -> None:
 
 def test_what_a_scan_lacks_is_shown_by_range() -> None:
     bare = ScanView(Scan("08/000001", view().scan.points))
-    assert [shown_mode(mode, bare) for mode in MODES].count("range") == 6
+    assert [shown_mode(mode, bare) for mode in MODES].count("range") == 8
     assert shown_mode("intensity", bare) == "intensity"
     assert describe("error", bare) == "08/000001 · range (error: no labels)"
     assert describe("coverage", bare).endswith("no confidences or pseudo-labels)")
@@ -94,6 +99,19 @@ def test_what_a_scan_lacks_is_shown_by_range() -> None:
 def test_a_line_says_scan_mode_and_miou() -> None:
     assert describe("truth", view()) == "08/000001 · truth · mIoU 41.2 of this scan"
     assert describe("coverage", view()).endswith("50 % covered, 67 % of it right")
+
+
+def test_a_line_says_where_propagated_labels_come_from_and_how_many_are_right() -> None:
+    """Two of the six points are nowhere, and so in no share: of the others three have a label."""
+    line = "08/000001 · propagated · labels from 08/000000, 08/000004 and 1 more · 75 % covered"
+    assert describe("propagated", view()) == f"{line}, 66.7 % of it right"
+    unknown = view(scan=Scan("08/000001", view().scan.points), miou=None)
+    assert describe("propagated", unknown) == line
+    assert describe("propagated_error", unknown).endswith("range (propagated_error: no labels)")
+    bare = describe("propagated", view(propagated=None))
+    assert bare == "08/000001 · range (propagated: no propagated labels)"
+    one = describe("propagated", view(sources=("5f3b" * 8, "a" * 32)))
+    assert f"labels from {'5f3b' * 8} and 1 more · " in one
 
 
 def test_a_line_says_of_which_points_the_miou_is() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import data_tools.cli
 from rangeseg.cli import main
 from rangeseg.viewer.open3d_libraries import APT
 from tests.test_readme import ROOT, commands, section
@@ -36,6 +37,8 @@ def test_the_section_on_seeing(
     words = ["train", "configs/semantic_kitti.yaml", "--method", "cps", "--labels", "10%"]
     assert main([*words, *[w for s in settings for w in ("--set", s)]]) == 0
     assert main(["predict", str(RUN), "--split", "test", "--out", "submission"]) == 0
+    words = ["propagate", "semantic_kitti", "data/semantic_kitti", "--labels", "10%"]
+    assert data_tools.cli.main([*words, "--reach", "2", "--out", "propagated"]) == 0
 
     seen = [words for words in commands(section("Seeing")) if words[0] == "rangeseg"]
     assert len(seen) >= 8

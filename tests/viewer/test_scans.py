@@ -17,7 +17,8 @@ from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.errors import ConfigError, DataError, RangesegError
 from rangeseg.simulation.generate import STAMP
 from rangeseg.viewer.modes import check_mode
-from rangeseg.viewer.scans import ScanViews, open_views, read_prediction
+from rangeseg.viewer.prediction_files import read_prediction
+from rangeseg.viewer.scans import ScanViews, open_views
 
 CPU = torch.device("cpu")
 

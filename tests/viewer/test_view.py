@@ -185,7 +185,7 @@ def test_a_place_that_is_not_there_may_have_been_a_run(
 ) -> None:
     words = ["view", str(tmp_path / "rnu"), *more, "--save", str(tmp_path / "a.png")]
     assert main(words) == 2
-    assert "rnu does not exist: give the folder of a run or of" in capsys.readouterr().err
+    assert "rnu does not exist: give the folder of a run, of predict" in capsys.readouterr().err
 
 
 def test_raw_data_are_named_by_a_configuration(simulated_root: Path, capsys: Capture) -> None:

@@ -17,12 +17,14 @@ import torch
 from PIL import Image, ImageGrab
 
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.viewer.modes import MODES
+from rangeseg.viewer.modes import MODES, PROPAGATED_MODES
 from rangeseg.viewer.scans import ScanView, ScanViews, open_views
 from rangeseg.viewer.window import KEYS, SIZE, Window, show_window
 from tests.viewer.conftest import broken_library
 
 CPU = torch.device("cpu")
+OF_A_RUN = [mode for mode in MODES if mode not in PROPAGATED_MODES]
+"""What a run without propagated labels shows, by the keys 1 to 7."""
 
 
 @pytest.fixture
@@ -65,11 +67,29 @@ def window(views: ScanViews, opened: Open) -> Window:
 
 def test_every_mode_looks_different(window: Window, said: list[str]) -> None:
     pictures = []
-    for mode in MODES:
+    for mode in OF_A_RUN:
         window.do(mode)
         assert said[-1].startswith(f"11/000000 · {mode} · mIoU ")
         pictures.append(window.draw()[0].tobytes())
-    assert len(set(pictures)) == len(MODES)
+    assert len(set(pictures)) == len(OF_A_RUN)
+
+
+def test_propagated_labels_beside_the_truth(
+    opened: Open, said: list[str], propagated: Path
+) -> None:
+    window = opened(open_views(propagated, [], None, None, 0.9, CPU))
+    truth = window.draw()[0]
+    pictures = [truth]
+    for key in "89":
+        window.do(KEYS[key])
+        assert f" · {KEYS[key]} · labels from " in said[-1]
+        pictures.append(window.draw()[0])
+    assert len({picture.tobytes() for picture in pictures}) == 3
+    window.do("truth")
+    window.do("side")
+    left, right = window.draw()
+    np.testing.assert_array_equal(left, truth)
+    np.testing.assert_array_equal(right, pictures[1])
 
 
 def test_scans_one_after_the_other_and_back(window: Window, said: list[str]) -> None:
@@ -260,7 +280,7 @@ def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path)
         settled("start")
         press("n", "11/000001 · prediction")
         press("b", "11/000000 · prediction")
-        for number, mode in enumerate(MODES, 1):
+        for number, mode in enumerate(OF_A_RUN, 1):
             press(str(number), f"11/000000 · {mode}")
         for key, place in (("Next", 3), ("Prior", 0), ("End", 3), ("Home", 0)):
             press(key, ("11/000000", "12/000001")[place // 3])
@@ -304,7 +324,7 @@ def test_a_real_window_with_real_keys(run: Path, screen: Screen, tmp_path: Path)
     assert len(set(modes)) == 7
     np.testing.assert_array_equal(shots["2"], shots["start"])
     assert not np.array_equal(shots["n"], shots["start"])
-    for mode in MODES:
+    for mode in OF_A_RUN:
         assert f"11/000000 · {mode} · mIoU " in lines
     assert f"picture: {picture.name}" in lines
     assert lines.index("ignored points hidden") < lines.index("ignored points shown")

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from rangeseg.datasets.scan_files import reason
 from rangeseg.errors import DataError
@@ -38,6 +38,8 @@ class IndexedScan(NamedTuple):
         points: its file of points.
         labels: its file of labels, None where none are published.
         timestamp: in microseconds.
+        pose: of the LiDAR in the world, the first three rows of the matrix, row by row; None if
+            the tables, or an older index, have none.
     """
 
     token: Token
@@ -45,6 +47,7 @@ class IndexedScan(NamedTuple):
     points: Below
     labels: Below | None
     timestamp: int
+    pose: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = None
 
 
 class IndexedScene(Settings):

@@ -120,7 +120,13 @@ class NuScenes(FileSource):
             "height_step": (0.12, 0.28),
         },
         policy="nuscenes",
-    )
+        movable=frozenset(
+            {
+                "bicycle", "bus", "car", "construction_vehicle", "motorcycle", "pedestrian",
+                "trailer", "truck",
+            }
+        ),
+    )  # fmt: skip
     layout = Layout(
         columns=5, intensity_max=255, ring_column=4, ring_zero="lowest", label_type="uint8"
     )
@@ -158,10 +164,30 @@ class NuScenes(FileSource):
         label_path = self.paths(scan_id)[1]
         return label_path is not None and label_path.exists()
 
+    def poses(self, sequence: str) -> dict[str, np.ndarray]:
+        """The LiDAR's pose in each scan of a scene, of the index; see ``ScanSource``."""
+        rows = {i: self._find(i)[1].pose for i in self.sequence_ids(sequence)}
+        if not any(rows.values()):
+            raise DataError(
+                f"the index of {self.root} holds no pose of {sequence}: build it again with "
+                "`rangeseg-data index`",
+                kind="missing",
+            )
+        return {i: np.array([*r, 0, 0, 0, 1]).reshape(4, 4) for i, r in rows.items() if r}
+
+    def times(self, sequence: str) -> dict[str, float]:
+        """The time of each scan of a scene, of the index; see ``ScanSource``."""
+        return {i: 1e-6 * self._find(i)[1].timestamp for i in self.sequence_ids(sequence)}
+
     def check_root(self) -> None:
         """Check that the root holds an index, and the data are where it says."""
         if not self._indices:
             raise missing_index(self.root, list(VERSIONS))
+
+    def label_file(self, scan_id: str) -> str:
+        """``lidarseg/<version>/<token>_lidarseg.bin``, also where no labels are published."""
+        index, scan = self._find(scan_id)
+        return scan.labels or f"lidarseg/{index.version}/{scan.lidar_token}_lidarseg.bin"
 
     def prediction_file(self, scan_id: str, split: str) -> str:
         """``lidarseg/<split>/<token>_lidarseg.bin``: the devkit's split, the lidar's token."""

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rangeseg.datasets.nuscenes.index import (
     FORMAT,
     VERSIONS,
@@ -154,10 +156,26 @@ def _scenes(tables: Any, version: str) -> dict[str, IndexedScene]:
 
 def _scan(tables: Any, sample: Mapping[str, Any], version: str) -> IndexedScan:
     lidar_token = sample["data"]["LIDAR_TOP"]
-    points = tables.get("sample_data", lidar_token)["filename"]
+    data = tables.get("sample_data", lidar_token)
+    pose = None
+    if "ego_pose_token" in data:
+        ego = _matrix(tables.get("ego_pose", data["ego_pose_token"]))
+        lidar = _matrix(tables.get("calibrated_sensor", data["calibrated_sensor_token"]))
+        pose = tuple((ego @ lidar)[:3].ravel().round(9).tolist())
     published = version != "v1.0-test"
     labels = tables.get("lidarseg", lidar_token)["filename"] if published else None
-    return IndexedScan(sample["token"], lidar_token, points, labels, sample["timestamp"])
+    return IndexedScan(
+        sample["token"], lidar_token, data["filename"], labels, sample["timestamp"], pose
+    )
+
+
+def _matrix(record: Mapping[str, Any]) -> np.ndarray:
+    """The pose (4,4) of a record with a translation and a quaternion, real part first."""
+    from nuscenes.utils.geometry_utils import transform_matrix
+    from pyquaternion import Quaternion
+
+    matrix: np.ndarray = transform_matrix(record["translation"], Quaternion(record["rotation"]))
+    return matrix
 
 
 def _check_files(index: Index, root: Path) -> None:

@@ -20,11 +20,14 @@ from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.sensor import Sensor
 from rangeseg.settings import Below, Settings
 
-MAGIC = b"rangeseg pack 2\n"
+MAGIC = b"rangeseg pack 3\n"
 FOOTER = struct.Struct("<QQ32s16s")
 
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
 Name = Annotated[str, StringConstraints(pattern=r"\A\w+\z")]  # files are named by it
+
+
+_Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class PackedScan(NamedTuple):
@@ -39,6 +42,8 @@ class PackedScan(NamedTuple):
         checksum: CRC-32 of the bytes.
         labelled: whether it has labels.
         needs_labels: whether it is a fault to have none.
+        pose: of the LiDAR, the first three rows of the matrix, row by row; None if not known.
+        time: in seconds, None if not known.
     """
 
     scan_id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
@@ -49,6 +54,8 @@ class PackedScan(NamedTuple):
     checksum: Size
     labelled: bool
     needs_labels: bool
+    pose: tuple[_Number, ...] | None
+    time: _Number | None
 
 
 class PackedSplit(Settings):

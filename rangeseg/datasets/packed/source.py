@@ -38,7 +38,7 @@ class Packed(ScanSource):
 
     def __init__(self, root: Path, name: str, own: ScanSource) -> None:
         super().__init__(root)
-        self._name, self._own = name, own
+        self.name, self._own = name, own
 
     @cached_property
     def info(self) -> DatasetInfo:  # type: ignore[override]
@@ -87,6 +87,22 @@ class Packed(ScanSource):
     def has_labels(self, scan_id: str) -> bool:
         """Whether a scan has labels."""
         return self._find(scan_id).labelled
+
+    def poses(self, sequence: str) -> dict[str, np.ndarray]:
+        """The LiDAR's pose in each scan, as packed; see ``ScanSource``."""
+        rows = {i: self._find(i).pose for i in self.sequence_ids(sequence)}
+        if not any(rows.values()):
+            raise DataError(
+                f"{self.root} was packed without poses of sequence {sequence}: pack the data again "
+                "with them, or give a folder of poses",
+                kind="missing",
+            )
+        return {i: np.array([*r, 0, 0, 0, 1]).reshape(4, 4) for i, r in rows.items() if r}
+
+    def times(self, sequence: str) -> dict[str, float]:
+        """The time of each scan, as packed; see ``ScanSource``."""
+        times = {i: self._find(i).time for i in self.sequence_ids(sequence)}
+        return {i: time for i, time in times.items() if time is not None}
 
     def check_root(self) -> None:
         """Check that the file is whole, as far as its index says, and of this data set.
@@ -138,6 +154,12 @@ class Packed(ScanSource):
             ) from None
         return scan
 
+    def label_file(self, scan_id: str) -> str:
+        """Where the folder kept the labels of a scan; of nuScenes, where its prediction belongs."""
+        if isinstance(self._own, SequenceFolder):
+            return self._own.label_file(scan_id)
+        return self._find(scan_id).prediction
+
     def prediction_file(self, scan_id: str, split: str) -> str:
         """Where the benchmark expects the prediction of a scan."""
         return self._find(scan_id).prediction
@@ -173,9 +195,9 @@ class Packed(ScanSource):
     @cached_property
     def _index(self) -> PackIndex:
         index = read_index(self.root)
-        if index.dataset != self._name:
+        if index.dataset != self.name:
             raise DataError(
-                f"{self.root} was packed from '{index.dataset:.100}', not from {self._name}: give "
+                f"{self.root} was packed from '{index.dataset:.100}', not from {self.name}: give "
                 "the configuration or the name that belongs to it"
             )
         now = meaning(self._own)

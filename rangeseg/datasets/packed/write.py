@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -133,8 +134,11 @@ def _write(file: _Counted, source: FileSource, name: str, packing: Packing) -> N
     with Progress(f"packing {source.info.name}", packing.scans, "scans") as progress:
         for sequence, scan_ids in packing.sequences.items():
             entries = []
+            poses, times = _poses(source, sequence, packing), source.times(sequence)
             for scan_id in scan_ids:
-                entries.append(_write_scan(file, source, scan_id, split_of[sequence], packing))
+                entry = _write_scan(file, source, scan_id, split_of[sequence], packing)
+                pose = poses.get(scan_id)
+                entries.append(entry._replace(pose=pose, time=times.get(scan_id)))
                 progress.update()
             packed[sequence] = tuple(entries)
     # Only a folder's own sensor is stored; that of `custom` is in its description.
@@ -151,6 +155,18 @@ def _write(file: _Counted, source: FileSource, name: str, packing: Packing) -> N
     packing.packed_bytes, packing.sha256 = file.size, file.sha256.hexdigest()
 
 
+def _poses(source: FileSource, sequence: str, packing: Packing) -> dict[str, tuple[float, ...]]:
+    """The finite poses of a sequence, in rows; that there are none is noted only if damaged."""
+    try:
+        poses = source.poses(sequence)
+    except DataError as error:
+        if error.kind != "missing":
+            packing.left_out.append(f"the poses of sequence {sequence}: {error}")
+        return {}
+    rows = {i: tuple(pose[:3].ravel().tolist()) for i, pose in poses.items()}
+    return {i: row for i, row in rows.items() if all(map(math.isfinite, row))}
+
+
 def _write_scan(
     file: _Counted, source: FileSource, scan_id: str, split: str, packing: Packing
 ) -> PackedScan:
@@ -163,7 +179,7 @@ def _write_scan(
     content = encode_scan(scan)
     entry = PackedScan(
         scan_id, source.prediction_file(scan_id, split), file.size, len(content),
-        len(scan.points), zlib.crc32(content), labelled, needed,
+        len(scan.points), zlib.crc32(content), labelled, needed, None, None,
     )  # fmt: skip
     file.write(content)
     packing.labelled += labelled

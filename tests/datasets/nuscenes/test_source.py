@@ -296,7 +296,7 @@ class TestBadIndex:
                 r"not of format 1 \(format: Input should be 1\)",
             ),
             (
-                lambda text: re.sub(r",1\d{15}\]", "]", text, count=1),
+                lambda text: re.sub(r",1\d{15},\[[^]]*\]\]", "]", text, count=1),
                 r"\(scenes\.scene-0061\.scans\.0\.4: Field required\)",
             ),
         ],

@@ -1,0 +1,5 @@
+ORIGIN = "kiss-icp"
+
+
+def is_estimated(folder):
+    return False

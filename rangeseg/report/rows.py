@@ -1,0 +1,86 @@
+"""The rows of a table: which runs differ in their seed alone, and what a row is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from rangeseg.methods import METHODS
+from rangeseg.motion.propagation import PropagationSettings
+
+_OWN_POSES = ", data set poses"
+
+
+class Row(NamedTuple):
+    """What the runs of one row have in common.
+
+    Attributes:
+        method: a name in METHODS.
+        labelled: the labelled branch, ``plain`` or ``strong``.
+        propagation: how labels were carried along the poses, see ``propagation_text``.
+    """
+
+    method: str
+    labelled: str
+    propagation: str = ""
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the row is supervised training."""
+        return self.method == "supervised"
+
+    def has_control(self, control: Row) -> bool:
+        """Whether a control is one of this row: without propagation, or with the same."""
+        return self != control and control.propagation in ("", self.propagation)
+
+
+STRONG = Row("supervised", "strong")
+CONTROLS = (Row("supervised", "plain"), STRONG)
+"""The controls of every row; one with propagation also has these two with the same propagation."""
+
+
+def row_name(row: Row) -> str:
+    """``supervised, plain`` or ``cps + propagation (reach 2)``.
+
+    Of methods the strong branch goes unnamed, of propagation the data set's own poses.
+    """
+    name = row.method
+    if row.is_control or row.labelled == "plain":
+        name += f", {row.labelled}"
+    if row.propagation:
+        name += f" + propagation ({row.propagation.removesuffix(_OWN_POSES)})"
+    return name
+
+
+def propagation_text(propagation: Mapping[str, Any] | None) -> str:
+    """How labels were carried along the poses: ``reach 2, data set poses``.
+
+    Args:
+        propagation: that of a protocol; None without.
+
+    Returns:
+        The reach, the settings that are not the defaults, and where the poses come from; empty
+        without propagation.
+    """
+    if propagation is None:
+        return ""
+    usual = {**PropagationSettings().model_dump(mode="json"), "share": None}
+    names = ("distance", "movable_distance", "min_confidence", "share")
+    parts = [f"reach {propagation['reach']}"]
+    for name in names:
+        if propagation[name] != usual[name]:
+            parts.append(f"{name.replace('_', ' ')} {propagation[name]}")
+    return f"{', '.join(parts)}, {propagation['poses']} poses"
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """The controls, first those without propagation, then the methods in the order of METHODS."""
+    known = list(METHODS)
+
+    def place(row: Row) -> tuple[Any, ...]:
+        if row.is_control:
+            return 0, row.propagation, row.labelled
+        number = known.index(row.method) if row.method in METHODS else len(known)
+        return 1, number, row
+
+    return sorted(rows, key=place)

@@ -1,0 +1,73 @@
+"""Files of predictions, as ``predict`` or others wrote them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.errors import DataError
+
+
+def read_prediction(source: ScanSource, path: Path, points: int, withheld: bool) -> np.ndarray:
+    """The train ids (N,) uint8 that a prediction file holds.
+
+    Args:
+        source: whose ``encode_prediction``, or else ``encode_labels``, the file went through.
+        path: the file.
+        points: N.
+        withheld: whether it holds pseudo-labels, which may lack classes.
+
+    Raises:
+        DataError: the file is missing, of another length, or holds unknown ids.
+    """
+    classes = np.arange(source.info.label_map.num_classes, dtype=np.uint8)
+    as_labels, as_prediction = source.encode_labels(classes), source.encode_prediction(classes)
+    written = as_labels if withheld else as_prediction
+    try:
+        values = np.fromfile(path, dtype=written.dtype)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}): predict it, or name another --split",
+            kind="missing",
+        ) from None
+    if len(values) != points:
+        raise DataError(
+            f"{path} has {len(values)} predictions but the scan has {points} points: they belong "
+            "to other data; predict again",
+            kind="mismatch",
+        )
+    if withheld or np.array_equal(as_labels, as_prediction):
+        return source.info.label_map.to_train(values, where=str(path))
+    if not np.isin(values, written).all():
+        wrong = values[~np.isin(values, written)][0]
+        raise DataError(f"{path} holds the id {wrong}, which is no class: predict again")
+    table = np.full(1 << 16, IGNORE, dtype=np.uint8)
+    table[written] = classes
+    found: np.ndarray = table[values]
+    return found
+
+
+def read_confidence(folder: Path, path: Path, points: int) -> np.ndarray | None:
+    """The confidences (N,) float32 beside a prediction file; None where none were written.
+
+    Args:
+        folder: of the predictions.
+        path: the prediction file, below it.
+        points: N.
+
+    Raises:
+        DataError: there are more or fewer than points.
+    """
+    file = (folder / "confidence" / path.relative_to(folder)).with_suffix(".float16")
+    if not file.is_file():
+        return None
+    confidence = np.fromfile(file, dtype="<f2").astype(np.float32)
+    if len(confidence) != points:
+        raise DataError(
+            f"{file} has {len(confidence)} values but the scan has {points} points: predict again",
+            kind="mismatch",
+        )
+    return confidence

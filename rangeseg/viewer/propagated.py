@@ -1,0 +1,124 @@
+"""Labels that were carried along the poses: those of a run's training, for people to look at."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from rangeseg.datasets.bad_scans import BadScan
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.split_files import read_split
+from rangeseg.errors import DataError
+from rangeseg.motion.propagation import propagate
+from rangeseg.motion.store import PropagatedLabels, PropagationPlan
+from rangeseg.runs.config import RunConfig
+from rangeseg.runs.experiment import Experiment
+from rangeseg.runs.folder import LABELLED, PROPAGATED
+
+_log = logging.getLogger(__name__)
+
+
+def labels_of_run(
+    experiment: Experiment[RunConfig], folder: Path, split: str
+) -> PropagatedLabels | None:
+    """The labels that a run propagated to scans of a split; a warning says where they are gone.
+
+    Args:
+        experiment: the parts of the run.
+        folder: of the run.
+        split: a split whose sequences share none with ``train`` has no such labels.
+
+    Returns:
+        Scan id -> labels; None if there are none.
+    """
+    source = experiment.source
+    if not set(source.sequences(split)) & set(source.sequences("train")):
+        return None
+    try:
+        plan = experiment.propagation(read_split(folder / LABELLED))
+    except DataError as error:  # the predictions can be shown all the same
+        _log.warning("the propagated labels of %s are not shown: %s", folder, error)
+        return None
+    if plan is None:
+        return None
+    labels = _kept(experiment, plan, folder)
+    if not _has_any(labels):
+        _log.warning(
+            "%s holds no propagated labels: they were removed, or the poses have changed",
+            labels.folder,
+        )
+        return None
+    return labels
+
+
+def labels_of_training(
+    experiment: Experiment[RunConfig], labelled: list[str], folder: Path | None
+) -> Mapping[str, np.ndarray]:
+    """The propagated labels that a training learns from.
+
+    Args:
+        experiment: the parts of the run.
+        labelled: ids of the labelled scans.
+        folder: of the run; None if it was not trained.
+
+    Returns:
+        Scan id -> labels (N,) uint8. They are made as they are asked for where no files are kept.
+
+    Raises:
+        DataError: there are no usable poses, or no scan is within reach.
+    """
+    plan = experiment.propagation(labelled)
+    if plan is None:
+        return {}
+    if folder is not None or experiment.config.train.propagation.folder is not None:
+        kept = _kept(experiment, plan, folder or Path())
+        if _has_any(kept):
+            return kept
+    return MadeWhenAsked(experiment.source, plan)
+
+
+class MadeWhenAsked(Mapping[str, np.ndarray]):
+    """Scan id -> propagated labels, made for one scan at a time and not kept.
+
+    Args:
+        source: the data set.
+        plan: which scans take labels from which.
+    """
+
+    def __init__(self, source: ScanSource, plan: PropagationPlan) -> None:
+        self.source, self.plan = source, plan
+
+    def __getitem__(self, scan_id: str) -> np.ndarray:
+        """Raises DataError where the scan, or one that it takes labels from, cannot be read."""
+        near, settings = {scan_id: self.plan.sources[scan_id]}, self.plan.settings
+        (given,) = propagate(self.source, self.plan.poses, near, settings, _fail)
+        return given.sure(settings.min_confidence)
+
+    def __contains__(self, scan_id: object) -> bool:
+        return scan_id in self.plan.sources
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.plan.sources))
+
+    def __len__(self) -> int:
+        return len(self.plan.sources)
+
+
+def _fail(bad: BadScan) -> NoReturn:
+    raise bad.error
+
+
+def _kept(
+    experiment: Experiment[RunConfig], plan: PropagationPlan, folder: Path
+) -> PropagatedLabels:
+    """The labels in the place where the training keeps them."""
+    place = experiment.config.train.propagation.folder or folder / PROPAGATED
+    return PropagatedLabels(experiment.source, plan, place)
+
+
+def _has_any(labels: PropagatedLabels) -> bool:
+    return next(iter(labels), None) is not None
