@@ -183,3 +183,31 @@ def test_the_section_on_a_method_of_ones_own(
     assert rangeseg(arguments) == 0, capsys.readouterr().err
     lines = (tmp_path / "runs/simulated/fixmatch/1pct/seed0/metrics.jsonl").read_text()
     assert "pseudo" in json.loads(lines.splitlines()[-1])
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_section_on_few_labels(
+    real_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its commands on real scans: three of thirty are labelled instead of one."""
+    monkeypatch.chdir(tmp_path)
+    Path("configs").symlink_to(ROOT / "configs")
+    Path("data").mkdir()
+    Path("data/semantic_kitti").symlink_to(real_data / "semantickitti_mini")
+    for program, *arguments in commands(section("Few labels")):
+        arguments = ["10%" if word == "1%" else word for word in arguments]
+        if arguments[0] == "train":
+            arguments += [w for s in SMALL for w in ("--set", s)]
+        capsys.readouterr()
+        code = {"rangeseg": rangeseg, "rangeseg-data": rangeseg_data}[program](arguments)
+        assert code == 0, capsys.readouterr().err
+    given = [
+        sorted(p.name for p in Path(d).rglob("*.label")) for d in ("propagated", "propagated_kiss")
+    ]
+    assert given[0] == given[1]
+    assert len(given[0]) == 6  # two of each labelled scan's sequence, if all are of different ones
+    assert Path("propagated.png").stat().st_size > 10_000

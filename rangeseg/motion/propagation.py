@@ -1,7 +1,11 @@
 """Labels of labelled scans, carried along the poses to the scans around them.
 
 A point of an unlabelled scan takes the vote of the labelled points that the poses put nearest to
-it. The idea of carrying labels along is that of PLE (Xu et al. 2024, for voxels); the vote is ours.
+it.
+
+Reference:
+    "Learning from Spatio-temporal Correlation for Semi-Supervised LiDAR Semantic Segmentation"
+    (PLE), 2024, carries labels to neighbouring scans for a voxel network; the vote is ours.
 """
 
 from __future__ import annotations

@@ -25,6 +25,9 @@ from rangeseg.system.progress import Progress
 
 _log = logging.getLogger(__name__)
 
+PROPAGATED = "propagated"
+"""The folder of propagated labels in that of a run."""
+
 VERSION = 1
 """Raised whenever the same scans and settings would give other labels."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Generic
 
 import numpy as np
@@ -20,7 +21,7 @@ from rangeseg.methods.base import Method, Task
 from rangeseg.methods.losses import class_weights
 from rangeseg.models import build_network
 from rangeseg.models.network import Network
-from rangeseg.motion.store import PropagationPlan, plan_propagation
+from rangeseg.motion.store import PROPAGATED, PropagatedLabels, plan_propagation
 from rangeseg.runs.config import AnyConfig, RunConfig
 
 
@@ -76,8 +77,14 @@ class Experiment(Generic[AnyConfig]):
             )
         return labelled, unlabelled
 
-    def propagation(self: Experiment[RunConfig], labelled: list[str]) -> PropagationPlan | None:
-        """Which scans are given labels along the poses; None if none is.
+    def propagated(
+        self: Experiment[RunConfig], labelled: list[str], run: Path
+    ) -> PropagatedLabels | None:
+        """The labels that are carried along the poses; None if none is.
+
+        Args:
+            labelled: ids of the labelled scans.
+            run: the run's folder, which keeps them unless the configuration names another one.
 
         Raises:
             DataError: there are no usable poses, or no scan is within reach.
@@ -85,7 +92,8 @@ class Experiment(Generic[AnyConfig]):
         settings = self.config.train.propagation
         if not settings.reach:
             return None
-        return plan_propagation(self.source, labelled, settings)
+        plan = plan_propagation(self.source, labelled, settings)
+        return PropagatedLabels(self.source, plan, settings.folder or run / PROPAGATED)
 
     def method(self: Experiment[RunConfig], frequencies: np.ndarray | None = None) -> Method[Any]:
         """The method with the initial weights that the run's seed gives.

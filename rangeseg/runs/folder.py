@@ -19,9 +19,6 @@ from rangeseg.system.files import LOCK, PARTIAL, writable, write_file
 
 CONFIG = "config.yaml"
 LABELLED = "labelled.txt"
-PROPAGATED = "propagated"
-"""The folder of labels that were carried along the poses."""
-
 PROPAGATION = "propagation.json"
 """How they were carried, for the protocol of the results."""
 

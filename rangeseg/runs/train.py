@@ -26,10 +26,9 @@ from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.trainer import train
 from rangeseg.engine.validation import SPLIT, Validation, scans_to_validate
 from rangeseg.errors import ConfigError
-from rangeseg.motion.store import PropagatedLabels
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
-from rangeseg.runs.folder import PROPAGATED, begin, go_on, is_begun, note_propagation, run_folder
+from rangeseg.runs.folder import begin, go_on, is_begun, note_propagation, run_folder
 from rangeseg.runs.trained import evaluate_trained
 from rangeseg.system.device import has_bfloat16, resolved
 from rangeseg.system.distributed import check_batch_size, on_rank_zero
@@ -71,11 +70,7 @@ def train_run(
     # What is missing is said before the training.
     on_rank_zero(lambda: scans_to_evaluate(source, config.evaluate.split))
     labelled, unlabelled = experiment.scans()
-    plan = on_rank_zero(lambda: experiment.propagation(labelled))
-    propagated = None
-    if plan is not None:
-        kept = config.train.propagation.folder or folder / PROPAGATED
-        propagated = PropagatedLabels(source, plan, kept)
+    propagated = on_rank_zero(lambda: experiment.propagated(labelled, folder))
     key = None if propagated is None else propagated.key
     identity = experiment.identity(labelled, unlabelled, key)
     bad_scans = BadScans(config.dataset.on_bad_scan, len(labelled + unlabelled))

@@ -17,7 +17,7 @@ from rangeseg.motion.propagation import propagate
 from rangeseg.motion.store import PropagatedLabels, PropagationPlan
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
-from rangeseg.runs.folder import LABELLED, PROPAGATED
+from rangeseg.runs.folder import LABELLED
 
 _log = logging.getLogger(__name__)
 
@@ -39,14 +39,11 @@ def labels_of_run(
     if not set(source.sequences(split)) & set(source.sequences("train")):
         return None
     try:
-        plan = experiment.propagation(read_split(folder / LABELLED))
+        labels = experiment.propagated(read_split(folder / LABELLED), folder)
     except DataError as error:  # the predictions can be shown all the same
         _log.warning("the propagated labels of %s are not shown: %s", folder, error)
         return None
-    if plan is None:
-        return None
-    labels = _kept(experiment, plan, folder)
-    if not _has_any(labels):
+    if labels is not None and not _has_any(labels):
         _log.warning(
             "%s holds no propagated labels: they were removed, or the poses have changed",
             labels.folder,
@@ -71,14 +68,10 @@ def labels_of_training(
     Raises:
         DataError: there are no usable poses, or no scan is within reach.
     """
-    plan = experiment.propagation(labelled)
-    if plan is None:
+    kept = experiment.propagated(labelled, folder or Path("none"))
+    if kept is None:
         return {}
-    if folder is not None or experiment.config.train.propagation.folder is not None:
-        kept = _kept(experiment, plan, folder or Path())
-        if _has_any(kept):
-            return kept
-    return MadeWhenAsked(experiment.source, plan)
+    return kept if _has_any(kept) else MadeWhenAsked(experiment.source, kept.plan)
 
 
 class MadeWhenAsked(Mapping[str, np.ndarray]):
@@ -110,14 +103,6 @@ class MadeWhenAsked(Mapping[str, np.ndarray]):
 
 def _fail(bad: BadScan) -> NoReturn:
     raise bad.error
-
-
-def _kept(
-    experiment: Experiment[RunConfig], plan: PropagationPlan, folder: Path
-) -> PropagatedLabels:
-    """The labels in the place where the training keeps them."""
-    place = experiment.config.train.propagation.folder or folder / PROPAGATED
-    return PropagatedLabels(experiment.source, plan, place)
 
 
 def _has_any(labels: PropagatedLabels) -> bool:

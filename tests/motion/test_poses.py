@@ -143,7 +143,7 @@ def test_no_pose_is_one_line(real_data: Path, tmp_path: Path) -> None:
     (tmp_path / "sequences" / "00").mkdir(parents=True)
     (tmp_path / "sequences" / "00" / "velodyne").symlink_to(velodyne)
     source = SemanticKitti(tmp_path)
-    with pytest.raises(DataError, match="sequence 00 has no poses .*`rangeseg-data poses`"):
+    with pytest.raises(DataError, match=r"sequence 00 has no poses .*`rangeseg-data poses`"):
         load_poses(source, "00")
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "00.txt").write_text("\n" * 8 + kitti_line(np.zeros((4, 4))))

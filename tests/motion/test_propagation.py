@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rangeseg.datasets.base import Scan
 from rangeseg.datasets.bad_scans import BadScan
+from rangeseg.datasets.base import Scan
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.motion.neighbours import Reach, find_sources
@@ -80,7 +80,13 @@ def test_the_vote_equals_a_naive_one() -> None:
         labels[rng.random(700) < 0.2] = IGNORE
         scans[scan_id] = Scan(scan_id, cloud(rng, 700), labels)
     target = "00/000001"
-    scans[target].points[:5, :3] = [[np.nan, 0, 0], [0, 0, 0], [np.inf, 1, 1], [60, 0, 0], [1, 2, 0]]
+    scans[target].points[:5, :3] = [
+        [np.nan, 0, 0],
+        [0, 0, 0],
+        [np.inf, 1, 1],
+        [60, 0, 0],
+        [1, 2, 0],
+    ]
     sources = {target: ["00/000000", "00/000002"]}
     (given,) = propagate(Scans(scans), sequence(poses), sources, SETTINGS, unheard)
     place = [
@@ -164,7 +170,7 @@ def test_a_scan_that_moved_while_standing_still(
             "00/000004": all_poses(real, ["00"])["00"].poses["00/000004"],
         }
     )
-    near = dict.fromkeys(("00/000001", "00/000004"), ["00/000000"])
+    near = {i: ["00/000000"] for i in ("00/000001", "00/000004")}
     with caplog.at_level(logging.WARNING, "rangeseg"):
         stood, moved = propagate(Scans(scans), poses, near, SETTINGS, unheard)
     assert [r.getMessage() for r in caplog.records] == [

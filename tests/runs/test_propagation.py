@@ -17,9 +17,9 @@ from rangeseg.errors import DataError
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import StepContext
 from rangeseg.methods.cutmix_seg import CutMixSeg
-from rangeseg.motion.store import PropagatedLabels
+from rangeseg.motion.store import PROPAGATED, PropagatedLabels
 from rangeseg.runs.experiment import Experiment
-from rangeseg.runs.folder import LABELLED, PROPAGATED, read_run_config
+from rangeseg.runs.folder import LABELLED, read_run_config
 from tests.runs.fingerprint import difference
 from tests.runs.pair import Pair
 
@@ -34,10 +34,9 @@ def words(tiny_config: list[str], out: Path, method: str, *more: str) -> list[st
 
 def labels_of(run: Path) -> PropagatedLabels:
     experiment = Experiment(read_run_config(run))
-    labelled = experiment.scans()[0]
-    plan = experiment.propagation(labelled)
-    assert plan is not None
-    return PropagatedLabels(experiment.source, plan, run / PROPAGATED)
+    labels = experiment.propagated(experiment.scans()[0], run)
+    assert labels is not None
+    return labels
 
 
 @pytest.mark.parametrize("method", list(METHODS))

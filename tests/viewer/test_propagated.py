@@ -22,7 +22,6 @@ from rangeseg.drawing import strips
 from rangeseg.drawing.colours import EMPTY, UNSURE, Legend, label_colours
 from rangeseg.drawing.sheets import Panel, enlarge, sheet
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.motion.store import PropagatedLabels
 from rangeseg.runs.config import load_config, load_run_config
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.plan import plan_run
@@ -141,9 +140,8 @@ def test_a_batch_is_that_of_the_training(propagating: Propagating) -> None:
     """The same scans, and in each pixel the label that the training had there."""
     run, steps = propagating
     experiment = Experiment(load_run_config(run / "config.yaml"))
-    plan = experiment.propagation(read_split(run / "labelled.txt"))
-    assert plan is not None
-    labels = PropagatedLabels(experiment.source, plan, run / "propagated")
+    labels = experiment.propagated(read_split(run / "labelled.txt"), run)
+    assert labels is not None
     augmentation = experiment.config.train.augmentation
     scans = TrainingScans(experiment.source, experiment.images, augmentation, propagated=labels)
     kinds = set()

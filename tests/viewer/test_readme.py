@@ -50,7 +50,14 @@ def test_the_section_on_seeing(
             assert "there is no display to open a window on" in captured.err
             continue
         assert code == 0, f"{arguments}\n{captured.out}{captured.err}"
-    for name in ("error.png", "strips.png", "drive.gif", "truth.png", "batch.png"):
+    for name in (
+        "error.png",
+        "strips.png",
+        "drive.gif",
+        "truth.png",
+        "batch.png",
+        "propagated.png",
+    ):
         with Image.open(name) as picture:
             assert picture.width > 600, name
     assert len(list(Path("pictures").glob("*.png"))) == 3
