@@ -57,14 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(arguments)
     sequences, left_out = _sequences(source, arguments.split, arguments.sequences)
     drives = estimate_poses(source, sequences, arguments.out, settings)
-    header = ["sequence", "scans", "metres", "jumps", "largest change", "least overlap"]
-    print(markdown_table(header, [_row(drive) for drive in drives]))
-    print(
-        f"change: metres a frame by which a step differs from the one before; a jump is more than "
-        f"{JUMP_M:g} m and {JUMP_SHARE:.0%} of the step\n"
-        f"overlap: share of a scan's points within {NEAR_M:g} m of the scan before; below "
-        f"{LEAST_OVERLAP:.0%} the pose is unsure"
-    )
+    if done := len(sequences) - len(drives):
+        print(f"{arguments.out}: {done} of {len(sequences)} sequences were there already")
+    if drives:
+        header = ["sequence", "scans", "metres", "jumps", "largest change", "least overlap"]
+        print(markdown_table(header, [_row(drive) for drive in drives]))
+        print(
+            "change: metres a frame by which a step differs from the one before; a jump is more "
+            f"than {JUMP_M:g} m and {JUMP_SHARE:.0%} of the step\n"
+            f"overlap: share of a scan's points within {NEAR_M:g} m of the scan before; below "
+            f"{LEAST_OVERLAP:.0%} the pose is unsure"
+        )
     for line in left_out:
         print(f"left out: {line}")
     return 0
@@ -90,9 +93,9 @@ def _sequences(
                 found[sequence] = None
             except DataError as error:
                 missing.append(error)
-        for error in missing:
-            if error.kind != "missing" or (splits is not None and len(missing) >= len(wanted)):
-                raise error
+        for fault in missing:
+            if fault.kind != "missing" or (splits is not None and len(missing) >= len(wanted)):
+                raise fault
         if missing:
             many = f"{len(missing)} of {len(wanted)} sequences of the split {split}"
             left_out.append(
@@ -104,11 +107,15 @@ def _sequences(
 
 
 def _row(drive: Drive) -> list[str]:
+    import numpy as np
+
     change, jumps = drive.changes()
     largest = least = "–"
-    if len(change):
-        largest = f"{change.max():.2f} m at {drive.scan_ids[int(change.argmax()) + 2]}"
-    if drive.overlap is not None and len(drive.overlap):
-        least = f"{drive.overlap.min():.0%} at {drive.scan_ids[int(drive.overlap.argmin()) + 1]}"
-    scans = str(len(drive.scan_ids))
-    return [drive.sequence, scans, f"{drive.metres:.0f}", str(jumps.sum()), largest, least]
+    if np.isfinite(change).any():
+        worst = int(np.nanargmax(change))
+        largest = f"{change[worst]:.2f} m at {drive.scan_ids[worst]}"
+    if np.isfinite(drive.overlap).any():
+        worst = int(np.nanargmin(drive.overlap))
+        least = f"{drive.overlap[worst]:.0%} at {drive.scan_ids[worst]}"
+    scans, metres = str(len(drive.scan_ids)), f"{drive.metres():.0f}"
+    return [drive.sequence, scans, metres, str(jumps.sum()), largest, least]

@@ -205,9 +205,7 @@ def test_the_section_on_few_labels(
         capsys.readouterr()
         code = {"rangeseg": rangeseg, "rangeseg-data": rangeseg_data}[program](arguments)
         assert code == 0, capsys.readouterr().err
-    given = [
-        sorted(p.name for p in Path(d).rglob("*.label")) for d in ("propagated", "propagated_kiss")
-    ]
-    assert given[0] == given[1]
-    assert len(given[0]) == 6  # two of each labelled scan's sequence, if all are of different ones
+    folders = Path("propagated"), Path("propagated_kiss")
+    given = [{path.relative_to(f) for path in f.rglob("*.label")} for f in folders]
+    assert given[0] == given[1] != set()
     assert Path("propagated.png").stat().st_size > 10_000
