@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.batches import (
-    StepSampler,
     TrainingScans,
-    batch_seed,
     naming_dead_loaders,
     read_steps,
     training_loader,
 )
+from rangeseg.datasets.sampler import StepSampler, batch_seed
 from rangeseg.engine.batch_norm import synchronise_batch_norms
 from rangeseg.engine.checkpoint import (
     CHECKPOINT,

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from rangeseg.errors import DataError, RangesegError
 from rangeseg.settings import Settings
+from rangeseg.simulation.poses import pose_files
 from rangeseg.simulation.sensor_model import Reading, scan_scene
 from rangeseg.simulation.styles import SPLITS, stream
 from rangeseg.simulation.world import World
@@ -95,7 +96,13 @@ def generate_dataset(root: Path, settings: SimulationSettings, workers: int | No
             # One scan in this process: the kernels are compiled and cached before others need them.
             _make(root, settings, todo[:1], progress.update)
             _share(root, settings, todo[1:], workers or cores(), progress)
-    _write_poses(root, settings)
+    frames = Counter(job.sequence for job in _all_jobs(settings))
+    for sequence, count in frames.items():
+        folder = root / "sequences" / sequence
+        if not (folder / "poses.txt").is_file():
+            world = World(settings.seed, sequence, settings.spacing)
+            for name, text in pose_files(world, count).items():
+                _write(folder / name, text.encode())
     _write_stamp(root, settings, complete=True)
 
 
@@ -245,33 +252,6 @@ def _make(
         _write(labels, reading.labels.astype("<u4").tobytes())
         _write(points, reading.points.astype("<f4").tobytes())
         report(1)
-
-
-def _write_poses(root: Path, settings: SimulationSettings) -> None:
-    """Write the ``poses.txt`` and ``calib.txt`` that sequences lack, in KITTI's form.
-
-    A line is the pose of KITTI's left camera, whose x is to the right and z ahead, relative to
-    the first one. ``Tr`` takes points from the LiDAR's frame to the camera's.
-    """
-    frames = Counter(job.sequence for job in _all_jobs(settings))
-    for sequence, count in frames.items():
-        folder = root / "sequences" / sequence
-        if (folder / "poses.txt").is_file():
-            continue
-        world = World(settings.seed, sequence, settings.spacing)
-        lidar = np.stack([world.ego(frame).pose() for frame in range(count)])
-        camera = _LIDAR_TO_CAMERA @ np.linalg.inv(lidar[0]) @ lidar @ _LIDAR_TO_CAMERA.T
-        _write(folder / "calib.txt", f"Tr: {_row(_LIDAR_TO_CAMERA)}\n".encode())
-        _write(folder / "poses.txt", "".join(f"{_row(pose)}\n" for pose in camera).encode())
-
-
-_LIDAR_TO_CAMERA = np.array(
-    [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-)
-
-
-def _row(pose: np.ndarray) -> str:
-    return " ".join(f"{value:.9g}" for value in pose[:3].ravel())
 
 
 def _write(path: Path, content: bytes) -> None:

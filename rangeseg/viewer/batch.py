@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.batches import SampleKey, StepSampler, batch_seed, read_training_scan
+from rangeseg.datasets.batches import read_training_scan
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, class_frequencies
+from rangeseg.datasets.sampler import SampleKey, StepSampler, batch_seed
 from rangeseg.datasets.splits import ListFile
 from rangeseg.engine.checkpoint import load_checkpoint
 from rangeseg.errors import ConfigError

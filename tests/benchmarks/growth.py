@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from rangeseg.datasets.batches import StepSampler, TrainingScans
+from rangeseg.datasets.batches import TrainingScans
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
+from rangeseg.datasets.sampler import StepSampler
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
 from rangeseg.engine.evaluation import evaluate

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rangeseg.datasets.batches import SampleKey, TrainingScans, collate
+from rangeseg.datasets.batches import TrainingScans, collate
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
+from rangeseg.datasets.sampler import SampleKey
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.geometry.augmentation import AugmentationSettings, augment_points
 from rangeseg.geometry.beams import beam_rows

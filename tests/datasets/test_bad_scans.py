@@ -11,13 +11,13 @@ import pytest
 
 from rangeseg.datasets.bad_scans import RECORD, BadScans
 from rangeseg.datasets.batches import (
-    StepSampler,
     TrainingScans,
     naming_dead_loaders,
     read_steps,
     training_loader,
 )
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings, class_frequencies
+from rangeseg.datasets.sampler import StepSampler
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError, RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings

@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from rangeseg.datasets.base import Scan
-from rangeseg.datasets.batches import (
-    LoadedSample,
-    StepSampler,
-    collate,
-)
+from rangeseg.datasets.batches import LoadedSample, collate
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings, class_frequencies
+from rangeseg.datasets.sampler import StepSampler
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError
 from rangeseg.geometry.augmentation import AugmentationSettings

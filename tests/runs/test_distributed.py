@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rangeseg.cli import main
-from rangeseg.datasets.batches import SampleKey, StepSampler, batch_seed
+from rangeseg.datasets.sampler import SampleKey, StepSampler, batch_seed
 from rangeseg.engine.batch_norm import synchronise_batch_norms
 from rangeseg.engine.metrics_log import read_metrics
 from rangeseg.engine.optimiser import Optimiser

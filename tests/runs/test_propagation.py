@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from rangeseg.cli import main
-from rangeseg.datasets.batches import StepSampler, read_training_scan
+from rangeseg.datasets.batches import read_training_scan
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.sampler import StepSampler
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.errors import DataError
 from rangeseg.methods import METHODS

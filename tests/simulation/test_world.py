@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -200,3 +201,14 @@ def test_segments_meet_without_a_step_in_the_road() -> None:
     middle = slice(one.height.shape[1] // 2 - 10, one.height.shape[1] // 2 + 10)
     assert np.abs(one.height[-1, middle] - two.height[0, middle]).max() < 0.25
     assert one.height.shape[0] * 0.4 == pytest.approx(SEGMENT)
+
+
+def test_spacing_changes_how_far_the_car_drives_and_nothing_else() -> None:
+    near, usual = World(0, "03", spacing=1.5), World(0, "03")
+    steps = np.diff([near.ego(frame).x for frame in range(20)])
+    assert ((steps > 0.9) & (steps < 2.1)).all()  # a third of a step is chance
+    assert np.diff([usual.ego(frame).x for frame in range(20)]).min() > 5
+    for each in fields(near.style):
+        if each.name != "step":
+            same = getattr(near.style, each.name), getattr(usual.style, each.name)
+            np.testing.assert_equal(*same)

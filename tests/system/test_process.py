@@ -14,14 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rangeseg.datasets.batches import (
-    SampleKey,
-    StepSampler,
-    TrainingScans,
-    read_steps,
-    training_loader,
-)
+from rangeseg.datasets.batches import TrainingScans, read_steps, training_loader
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
+from rangeseg.datasets.sampler import SampleKey, StepSampler
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings

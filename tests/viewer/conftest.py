@@ -11,7 +11,7 @@ import pytest
 
 import data_tools.cli
 from rangeseg.cli import main
-from rangeseg.datasets.batches import SampleKey, StepSampler
+from rangeseg.datasets.sampler import SampleKey, StepSampler
 from rangeseg.engine import trainer
 from rangeseg.viewer.open3d_libraries import missing_libraries
 

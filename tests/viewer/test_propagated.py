@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from rangeseg.cli import main
-from rangeseg.datasets.batches import SampleKey, TrainingScans
+from rangeseg.datasets.batches import TrainingScans
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.sampler import SampleKey
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.split_files import read_split
 from rangeseg.datasets.splits import parse_labels
