@@ -37,17 +37,17 @@ def add(commands: Commands) -> None:
     which.add_argument("--sequences", nargs="+", metavar="NAME", help="only these sequences")
     poses.add_argument(
         "--voxel-size", type=float, metavar="M",
-        help="metres between the points of the map; smaller is slower (default: 1.0)",
+        help="metres between the points of the map; smaller is slower (default: 0.75)",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate poses, and print how sure they are."""
+    from rangeseg.motion.kiss import NEAR_M
     from rangeseg.motion.odometry import (
         JUMP_M,
         JUMP_SHARE,
         LEAST_OVERLAP,
-        NEAR_M,
         OdometrySettings,
         estimate_poses,
     )

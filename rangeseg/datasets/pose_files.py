@@ -33,14 +33,17 @@ class Trajectory(NamedTuple):
 def frame_numbers(scan_ids: Sequence[str]) -> list[int]:
     """The frame number of each scan of a sequence.
 
-    It is the scan's name if all names are whole numbers, otherwise its place in the sequence.
+    It is the scan's name if all names are different whole numbers below a million, otherwise its
+    place in the sequence.
 
     Args:
         scan_ids: of one sequence, in the order of time.
     """
     names = [scan_id.rpartition("/")[2] for scan_id in scan_ids]
-    if all(re.fullmatch(r"[0-9]{1,8}", name) for name in names):
-        return [int(name) for name in names]
+    if all(re.fullmatch(r"0*[0-9]{1,6}", name) for name in names):
+        numbers = [int(name) for name in names]
+        if len(set(numbers)) == len(numbers):
+            return numbers
     return list(range(len(scan_ids)))
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +20,7 @@ from pydantic import Field
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.pose_files import frame_numbers
 from rangeseg.errors import ConfigError
+from rangeseg.motion.kiss import Odometry
 from rangeseg.settings import Settings
 from rangeseg.system.files import writable, write_file
 from rangeseg.system.prefetch import map_ahead, threads
@@ -35,26 +35,19 @@ STAMP = "rangeseg_poses.json"
 JUMP_M, JUMP_SHARE = 0.6, 0.3
 """A step is a jump if it differs from the one before by this and this share of the longer one."""
 
-NEAR_M, LEAST_OVERLAP = 0.3, 0.25
-"""A pose is unsure if a smaller share of the scan's points is so near to the scan before.
+LEAST_OVERLAP = 0.25
+"""A pose is unsure if a smaller share of the scan's points is near points of the scan before.
 
 Wrong poses and unrelated places had at most .15, right ones at least .19 (10 m between scans).
 """
 
-_ENOUGH_FIRST, _ENOUGH = 0.5, 1 / 3
-"""With such an overlap, in the first step and later, no other start is tried.
-
-A step that was taken for standing had at most .30 on real scans.
-"""
-
-_STARTS_M = (4.0, 8.0, 12.0, 16.0)
 _REMEDY = "make room, or choose another --out"
 
 
 class OdometrySettings(Settings):
     """How poses are estimated; chosen on simulated and real scans."""
 
-    voxel_size: float = Field(default=1.0, gt=0)  # m; 0.5 takes three times as long
+    voxel_size: float = Field(default=0.75, gt=0)  # m; 0.5 is a bit nearer, 1.0 a third quicker
     max_range: float = Field(default=100.0, gt=0)  # m; farther points are left out
 
 
@@ -138,7 +131,7 @@ def estimate_poses(
     return drives
 
 
-def _load_library(settings: OdometrySettings) -> Callable[[], _Odometry]:
+def _load_library(settings: OdometrySettings) -> Callable[[], Odometry]:
     """What makes the odometry of each sequence."""
     try:
         from kiss_icp.config import KISSConfig
@@ -151,7 +144,7 @@ def _load_library(settings: OdometrySettings) -> Callable[[], _Odometry]:
         data={"max_range": settings.max_range, "deskew": False},  # points have no time
         mapping={"voxel_size": settings.voxel_size},
     )
-    return lambda: _Odometry(KissICP(config))
+    return lambda: Odometry(KissICP(config))
 
 
 def _claim(folder: Path, source: ScanSource, settings: OdometrySettings) -> None:
@@ -185,7 +178,7 @@ def _estimate(
     sequence: str,
     scan_ids: list[str],
     settings: OdometrySettings,
-    odometry: _Odometry,
+    odometry: Odometry,
     progress: Progress,
 ) -> Drive:
     """The poses of a sequence; two threads read scans ahead."""
@@ -205,95 +198,6 @@ def _estimate(
             poses.append(odometry.pose)
             progress.update()
     return Drive(sequence, scan_ids, np.array(poses), np.array(overlap))
-
-
-class _Odometry:
-    """KISS-ICP that tries other starts where the motion is unknown or does not fit.
-
-    A scan's nearest points are often the rings on the ground, which move with the sensor. After a
-    step of some metres these hold KISS-ICP at the place of the scan before.
-
-    Args:
-        kiss: a new KissICP.
-
-    Attributes:
-        pose: (4,4) of the latest scan.
-    """
-
-    def __init__(self, kiss: Any) -> None:
-        self.pose = np.eye(4)
-        self._kiss = kiss
-        self._step, self._gap = np.eye(4), 0  # between the latest two scans; 0 frames: unknown
-        self._frame = 0
-        self._tree: Any = None  # the latest scan's points
-
-    def add(self, points: np.ndarray, frame: int) -> float:
-        """Find the pose of the next scan.
-
-        Args:
-            points: (N,3) float64.
-            frame: its number.
-
-        Returns:
-            The share of its points that are near points of the scan before; NaN for the first.
-        """
-        from scipy.spatial import cKDTree
-
-        sparse, dense = self._kiss.voxelize(points)
-        overlap = np.nan
-        if self._tree is not None:
-            overlap = self._move(sparse, frame - self._frame)
-        self._kiss.local_map.update(dense, self.pose)
-        self._frame, self._tree = frame, cKDTree(points, balanced_tree=False)
-        return overlap
-
-    def _move(self, points: np.ndarray, gap: int) -> float:
-        """Find the pose of points that were seen so many frames later; returns their overlap."""
-        from scipy.linalg import fractional_matrix_power
-
-        threshold = self._kiss.adaptive_threshold
-        start = np.eye(4)
-        if self._gap:  # the same velocity as before
-            start = fractional_matrix_power(self._step, gap / self._gap).real
-        step, overlap = self._align(points, start, threshold.get_threshold())
-        sigma = self._kiss.config.adaptive_threshold.initial_threshold
-        for other in _starts():
-            if overlap >= (_ENOUGH if self._gap else _ENOUGH_FIRST):
-                break
-            found, share = self._align(points, other, sigma)
-            if share > overlap:
-                start, step, overlap = other, found, share
-        threshold.update_model_deviation(np.linalg.inv(start) @ step)
-        self.pose, self._step, self._gap = self.pose @ step, step, gap
-        return overlap
-
-    def _align(
-        self, points: np.ndarray, start: np.ndarray, sigma: float
-    ) -> tuple[np.ndarray, float]:
-        """The step (4,4) that is found from a first guess of it, and the overlap."""
-        pose = self._kiss.registration.align_points_to_map(
-            points=points,
-            voxel_map=self._kiss.local_map,
-            initial_guess=self.pose @ start,
-            max_correspondance_distance=3 * sigma,
-            kernel=sigma,
-        )
-        if not np.isfinite(pose).all():
-            return start, 0.0
-        step = np.linalg.inv(self.pose) @ pose
-        places = points @ step[:3, :3].T + step[:3, 3]
-        distance, _ = self._tree.query(places, distance_upper_bound=NEAR_M)
-        return step, float(np.isfinite(distance).sum() / max(len(points), 1))
-
-
-def _starts() -> list[np.ndarray]:
-    """Steps (4,4) in four directions, as a sensor's x axis may point anywhere, and none."""
-    starts = [np.eye(4)]
-    for x, y in ((1, 0), (0, 1), (-1, 0), (0, -1)):
-        for metres in _STARTS_M:
-            starts.append(np.eye(4))
-            starts[-1][:2, 3] = x * metres, y * metres
-    return starts
 
 
 def _lines(drive: Drive) -> str:

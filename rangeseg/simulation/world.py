@@ -107,7 +107,7 @@ class World:
     """
 
     def __init__(self, seed: int, sequence: str, spacing: float | None = None) -> None:
-        self.seed, self.sequence = seed, sequence
+        self.seed, self.sequence, self.spacing = seed, sequence, spacing
         self.style = draw_style(seed, sequence, spacing)
         self.course = Course(self.style)
         self._segments: OrderedDict[int, tuple[Segment, Tile, Primitives]] = OrderedDict()
@@ -118,7 +118,10 @@ class World:
         x = (frame + rng.uniform(0.0, 0.35)) * self.style.step
         segment, tile, _ = self.segment(int(np.floor(x / SEGMENT)))
         forward = [lane for lane in segment.lanes if lane < 0.0]
-        t = float(rng.choice(forward)) + rng.normal(0.0, 0.25)
+        lane = rng
+        if self.spacing is not None:  # scans are near each other: the car stays in its lane
+            lane = stream(self.seed, self.sequence, purpose=8, number=10_000 + segment.number)
+        t = float(lane.choice(forward)) + rng.normal(0.0, 0.25)
         slope, cosine = float(self.course.slope(x)), float(self.course.cosine(x))
         foot = tile.height_at(x - segment.number * SEGMENT, t)
         return Ego(

@@ -60,21 +60,21 @@ def test_real_scans(real_data: Path, tmp_path: Path, capsys: Capture) -> None:
     source = open_dataset("semantic_kitti", root)
     for name in names:
         metres, degrees = errors(source, name, tmp_path / "poses")
-        assert metres.max() < 0.25  # .15 when this was written
-        assert degrees.max() < 0.5  # .28
+        assert metres.max() < 0.25  # .13 when this was written
+        assert degrees.max() < 0.5  # .2
 
 
 def test_the_packed_street(tmp_path: Path) -> None:
     """A pack is read as well as the folder that it was made of."""
     root, pack = tmp_path / "street", tmp_path / "street.pack"
     settings = SimulationSettings(
-        train_scans=10, val_scans=10, test_scans=4, columns=512, spacing=1.0
+        train_scans=10, val_scans=8, test_scans=4, columns=512, spacing=1.0
     )
     generate_dataset(root, settings, workers=1)
     assert main(["pack", "simulated", str(root), "--split", "val", "--out", str(pack)]) == 0
     assert estimate("simulated", pack, tmp_path / "poses", "--split", "val") == 0
     metres, degrees = errors(open_dataset("simulated", pack), "08", tmp_path / "poses")
-    assert len(metres) == 9
+    assert len(metres) == 7
     assert metres.max() < 0.5
     assert degrees.max() < 1.0
 
@@ -95,8 +95,9 @@ def test_scans_of_two_places_are_unsure(real_data: Path, tmp_path: Path, capsys:
     folder = tmp_path / "data" / "sequences" / "00" / "velodyne"
     folder.mkdir(parents=True)
     sequences = real_data / "semantickitti_mini" / "sequences"
-    (folder / "000000.bin").symlink_to(sequences / "00" / "velodyne" / "000000.bin")
-    (folder / "000002.bin").symlink_to(sequences / "04" / "velodyne" / "000000.bin")
+    for frame, sequence in (("000000", "00"), ("000002", "04")):
+        scan = np.fromfile(sequences / sequence / "velodyne" / "000000.bin", np.float32)
+        scan.reshape(-1, 4)[::8].tofile(folder / f"{frame}.bin")
     assert estimate("semantic_kitti", tmp_path / "data", tmp_path / "poses") == 0
     captured = capsys.readouterr()
     assert "warning: sequence 00, unsure poses: 1 (the worst " in captured.err
@@ -132,7 +133,7 @@ def test_other_folders_are_refused(tmp_path: Path, capsys: Capture) -> None:
     assert estimate("semantic_kitti", root, out, "--sequences", "00") == 0
     assert json.loads((out / STAMP).read_text())["dataset"] == "semantic_kitti"
     assert estimate("semantic_kitti", root, out, "--voxel-size", "0.5") == 2
-    message = f"error: {out} holds other poses (voxel_size 1.0, not 0.5): choose another --out"
+    message = f"error: {out} holds other poses (voxel_size 0.75, not 0.5): choose another --out"
     assert message in capsys.readouterr().err
     assert estimate("semantic_kitti", root, out, "--voxel-size", "0") == 2
     assert "error: --voxel-size 0.0: " in capsys.readouterr().err

@@ -35,6 +35,8 @@ def test_frame_numbers() -> None:
     assert frame_numbers(["a/scan_1", "a/scan_7"]) == [0, 1]
     assert frame_numbers(["a/1673400471.83", "a/1673400471.93"]) == [0, 1]
     assert frame_numbers([32 * "a", 32 * "b"]) == [0, 1]  # nuScenes
+    assert frame_numbers(["a/20230101", "a/20230102"]) == [0, 1]  # no file has so many lines
+    assert frame_numbers(["a/1", "a/01"]) == [0, 1]
 
 
 def test_a_line_of_kitti_is_a_frame_number(tmp_path: Path) -> None:
