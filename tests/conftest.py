@@ -42,7 +42,6 @@ def tiny_config(simulated_root: Path) -> list[str]:
         f"dataset.root={simulated_root}", "range_image.width=256", "range_image.crop_width=64",
         "model.width=4", "train.steps=6", "train.batch_size=2", "train.save_every=2",
         "train.log_every=1",
-        "train.propagation.min_confidence=0.8", "train.propagation.movable_distance=0.6",  # usual
     ]  # fmt: skip
     config = Path(__file__).parents[1] / "configs" / "simulated.yaml"
     return [str(config), *[word for s in settings for word in ("--set", s)]]

@@ -39,7 +39,7 @@ from rangeseg.methods.base import Labelled, Method, StepContext, TrainingBatch
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.network import Network
-from rangeseg.motion.propagation import PropagationSettings
+from rangeseg.motion.propagation import TrainPropagation
 from rangeseg.settings import Settings
 from rangeseg.system.device import Precision, autocast, make_deterministic, to_device
 from rangeseg.system.distributed import (
@@ -52,18 +52,6 @@ from rangeseg.system.distributed import (
 )
 from rangeseg.system.process import Interrupted, collected_signals
 from rangeseg.system.progress import Progress
-
-
-class TrainPropagation(PropagationSettings):
-    """Labels carried to the scans around the labelled ones, to be learnt as well."""
-
-    # of the labelled crops, how many are of propagated scans; None: as many as of all such scans
-    share: float | None = Field(default=None, ge=0, lt=1)
-    folder: Path | None = None  # where the labels are kept; None: in the run's folder
-
-    def share_of(self, labelled: int, propagated: int) -> float:
-        """The share of propagated scans among the labelled crops."""
-        return propagated / (labelled + propagated) if self.share is None else self.share
 
 
 class TrainSettings(Settings):

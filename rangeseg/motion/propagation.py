@@ -46,6 +46,24 @@ class PropagationSettings(Settings):
     poses: Path | None = None  # a folder of SEQUENCE.txt; None: the data set's own
 
 
+class TrainPropagation(PropagationSettings):
+    """Labels carried to the scans around the labelled ones, to be learnt as well.
+
+    A training gains more from many labels than from right ones: these distances and confidences
+    were chosen by the mIoU on the simulated validation sequence.
+    """
+
+    movable_distance: float = Field(default=1.2, ge=0)
+    min_confidence: float = Field(default=0.5, ge=0, lt=1)
+    # of the labelled crops, how many are of propagated scans; None: as many as of all such scans
+    share: float | None = Field(default=None, ge=0, lt=1)
+    folder: Path | None = None  # where the labels are kept; None: in the run's folder
+
+    def share_of(self, labelled: int, propagated: int) -> float:
+        """The share of propagated scans among the labelled crops."""
+        return propagated / (labelled + propagated) if self.share is None else self.share
+
+
 @dataclass(frozen=True)
 class Propagated:
     """What a scan was given.

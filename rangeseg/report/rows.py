@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rangeseg.methods import METHODS
-from rangeseg.motion.propagation import PropagationSettings
+from rangeseg.motion.propagation import TrainPropagation
 
 _OWN_POSES = ", data set poses"
 
@@ -64,7 +64,7 @@ def propagation_text(propagation: Mapping[str, Any] | None) -> str:
     """
     if propagation is None:
         return ""
-    usual = {**PropagationSettings().model_dump(mode="json"), "share": None}
+    usual = TrainPropagation().model_dump(mode="json")
     names = ("distance", "movable_distance", "min_confidence", "share")
     parts = [f"reach {propagation['reach']}"]
     for name in names:

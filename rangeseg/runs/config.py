@@ -25,10 +25,11 @@ from rangeseg.datasets.custom import Description
 from rangeseg.datasets.range_images import RangeImageSettings
 from rangeseg.datasets.splits import Labels, ListFile, Ratio, parse_labels
 from rangeseg.engine.inference import EvaluateSettings
-from rangeseg.engine.trainer import TrainPropagation, TrainSettings
+from rangeseg.engine.trainer import TrainSettings
 from rangeseg.errors import ConfigError, unknown_name
 from rangeseg.methods import METHODS, find_method
 from rangeseg.models import MODELS, ModelSettings
+from rangeseg.motion.propagation import TrainPropagation
 from rangeseg.settings import Settings, parse_yaml, read_yaml
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from rangeseg.cli import main
-from rangeseg.motion.propagation import PropagationSettings
+from rangeseg.motion.propagation import TrainPropagation
 from rangeseg.report.page import report_page
 from rangeseg.report.rows import Row, propagation_text, row_name
 from rangeseg.report.tables import report, results_csv
 from tests.report.test_page import Page
 from tests.report.test_tables import result, tables
 
-USUAL = PropagationSettings().model_dump(mode="json", exclude={"poses"})
+USUAL = TrainPropagation().model_dump(mode="json", exclude={"poses", "folder"})
 REACH_2 = {**USUAL, "reach": "2", "share": None, "poses": "data set", "scans": 8}
 NAME = "supervised, strong + propagation (reach 2)"
 
@@ -40,8 +40,8 @@ def results(protocol: dict | None = None, **more) -> list[dict]:
 def test_names_say_what_is_not_usual() -> None:
     assert propagation_text(None) == ""
     assert propagation_text(REACH_2) == "reach 2, data set poses"
-    odd = {**REACH_2, "min_confidence": 0.5, "share": 0.25, "poses": "kiss-icp"}
-    text = "reach 2, min confidence 0.5, share 0.25, kiss-icp poses"
+    odd = {**REACH_2, "min_confidence": 0.8, "share": 0.25, "poses": "kiss-icp"}
+    text = "reach 2, min confidence 0.8, share 0.25, kiss-icp poses"
     assert propagation_text(odd) == text
     assert row_name(Row("cps", "plain", text)) == f"cps, plain + propagation ({text})"
     assert row_name(Row("cps", "strong", "reach 2, data set poses")) == (

@@ -64,6 +64,9 @@ def propagating(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(trainer, "StepSampler", Recorded)
         more = ["--set", "train.propagation.reach=2", "--out", str(folder)]
+        # As `propagate` does by default.
+        more += ["--set", "train.propagation.min_confidence=0.8"]
+        more += ["--set", "train.propagation.movable_distance=0.6"]
         assert main([*words, *more]) == 0
     return folder, steps
 

@@ -34,6 +34,9 @@ from rangeseg.viewer.scans import ScanViews, open_views
 from tests.viewer.test_view import pixels
 
 CPU = torch.device("cpu")
+REACH_2 = [
+    f"train.propagation.{s}" for s in ("reach=2", "min_confidence=0.8", "movable_distance=0.6")
+]
 MAP = SemanticKitti.info.label_map
 
 Steps = list[list[SampleKey]]
@@ -162,7 +165,7 @@ def test_a_batch_is_that_of_the_training(propagating: Propagating) -> None:
 def test_a_batch_needs_no_files(propagating: Propagating, tiny_config: list[str]) -> None:
     """Of a configuration nothing was trained: the labels are made for the scans of the batch."""
     path, *words = tiny_config
-    config = load_config(Path(path), [*words[1::2], "train.propagation.reach=2"])
+    config = load_config(Path(path), [*words[1::2], *REACH_2])
     planned = Experiment(plan_run(config, "supervised", parse_labels("10%"), 0))
     trained = Experiment(load_run_config(propagating[0] / "config.yaml"))
     one = student_batch(planned, None, 5, CPU)
