@@ -25,7 +25,7 @@ from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.errors import DataError
 from rangeseg.geometry.kernel import kernel
-from rangeseg.motion.neighbours import Reach, ReachSetting
+from rangeseg.motion.neighbours import MOST_SOURCES, Reach, ReachSetting
 from rangeseg.motion.poses import SequencePoses
 from rangeseg.motion.standing import seems_to_stand
 from rangeseg.settings import Settings
@@ -124,7 +124,8 @@ def propagate(
         settings.movable_distance
     )
 
-    @lru_cache(maxsize=64)  # a tree takes 10 MB
+    # A tree takes 10 MB; neighbouring scans share the last ones.
+    @lru_cache(maxsize=2 * MOST_SOURCES + cores())
     def tree_of(labelled: str) -> _Tree:
         return _Tree(source.read_scan(labelled), max(settings.distance, settings.movable_distance))
 

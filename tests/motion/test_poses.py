@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rangeseg.datasets import open_dataset
+from rangeseg.datasets.custom import Description
 from rangeseg.datasets.nuscenes.index import write_index
 from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.datasets.nuscenes.tables import build_index
@@ -18,6 +19,7 @@ from rangeseg.errors import DataError
 from rangeseg.motion.poses import SequencePoses, check_poses, load_poses
 from rangeseg.simulation.world import World
 from tests.datasets.nuscenes_format import STEP, write_nuscenes
+from tests.datasets.own_scans import DESCRIPTION, turn, write_points
 from tests.motion.test_pose_files import kitti_line, turned
 
 
@@ -149,3 +151,18 @@ def test_no_pose_is_one_line(real_data: Path, tmp_path: Path) -> None:
     (tmp_path / "given" / "00.txt").write_text("\n" * 8 + kitti_line(np.zeros((4, 4))))
     with pytest.raises(DataError, match=r"none of 3 scans has a pose .*not finite"):
         load_poses(source, "00", tmp_path / "given")
+
+
+def test_own_scans_may_have_poses_of_the_lidar(tmp_path: Path) -> None:
+    """TUM's lines by the frame numbers; KITTI's calib.txt would make them the camera's."""
+    for frame in ("000000", "000004"):
+        write_points(tmp_path, f"01/{frame}", turn()[0])
+    lines = ["# timestamp tx ty tz qx qy qz qw"]
+    lines += [f"{n} {2.5 * n} 0 0 0 0 0 1" for n in range(5)]
+    (tmp_path / "sequences" / "01" / "poses.txt").write_text("\n".join(lines))
+    classes = [{**each, "movable": each["name"] == "wall"} for each in DESCRIPTION["classes"]]
+    description = Description.model_validate({**DESCRIPTION, "classes": classes})
+    source = open_dataset("custom", tmp_path, description)
+    assert source.info.movable == {"wall"}
+    found = load_poses(source, "01")
+    assert found.poses["01/000004"][:3, 3].tolist() == [10, 0, 0]
