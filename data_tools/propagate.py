@@ -62,13 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Propagate labels, and print what came of it."""
     from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
     from rangeseg.motion.propagation import PropagationSettings
-    from rangeseg.motion.store import check_reach, plan_propagation
+    from rangeseg.motion.store import plan_propagation
     from rangeseg.motion.verify import verify
     from rangeseg.motion.write import write_propagation
 
     names = ("reach", "distance", "min_confidence", "poses")
     settings = from_options(PropagationSettings, {n: getattr(arguments, n) for n in names})
-    check_reach(settings)
     source = open_source(arguments)
     source.check_root()
     labels = parse_labels(arguments.labels)

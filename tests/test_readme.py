@@ -131,6 +131,33 @@ def rows_of(results: str) -> list[str]:
     return rows
 
 
+def test_the_tables_of_propagation_are_those_of_the_runs() -> None:
+    page = (ROOT / "tests" / "benchmarks" / "README.md").read_text()
+    text = page.partition("## Labels along the poses")[2].partition("\n## ")[0]
+    shown = [x for x in text.splitlines() if x.startswith(("| 1%", "| 10%"))]
+    files = ("propagation_test.csv", "propagation_near_test.csv")
+    assert shown == [row for name in files for row in propagation_rows(name)]
+
+
+def propagation_rows(results: str) -> list[str]:
+    """Labels, row, seeds, point mIoU, and its gains over the control without and with the same."""
+    lines = (ROOT / "tests" / "benchmarks" / results).read_text().splitlines()
+    runs: dict[tuple[str, Row], dict[int, float]] = {}
+    for run in csv.DictReader(lines):
+        row = Row(run["method"], run["labelled"], run["propagation"])
+        found = runs.setdefault((run["labels"], row), {})
+        found[int(run["seed"])] = float(run["miou_point"])
+    rows = []
+    for (labels, row), points in runs.items():
+        cells = [labels, row_name(row), str(len(points)), str(mean_std([*points.values()]))]
+        for propagation in ("", row.propagation):
+            control = Row("supervised", row.labelled, propagation)
+            known = control != row and (labels, control) in runs
+            cells.append(str(paired_gain(points, runs[labels, control])) if known else "–")
+        rows.append("| " + " | ".join(cells) + " |")
+    return rows
+
+
 @pytest.mark.slow
 def test_the_section_on_data(
     simulated_root: Path,

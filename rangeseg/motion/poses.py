@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -211,8 +210,3 @@ def all_poses(
     for message in missing:
         _log.warning("%s", message)
     return found
-
-
-def origins(found: dict[str, Any]) -> str:
-    """Where poses come from, in one word or several."""
-    return ", ".join(sorted({poses.origin for poses in found.values()}))

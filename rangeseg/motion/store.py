@@ -18,7 +18,7 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.split_files import fingerprint
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.motion.neighbours import find_sources
-from rangeseg.motion.poses import SequencePoses, all_poses, origins
+from rangeseg.motion.poses import SequencePoses, all_poses
 from rangeseg.motion.propagation import Propagated, PropagationSettings, propagate
 from rangeseg.system.files import writable, write_file
 from rangeseg.system.progress import Progress
@@ -51,7 +51,7 @@ class PropagationPlan:
     @property
     def origin(self) -> str:
         """Where the poses come from."""
-        return origins(dict(self.poses))
+        return ", ".join(sorted({found.origin for found in self.poses.values()}))
 
     def apart(self, scan_id: str, other: str) -> str:
         """How far two scans of a sequence are apart, by the unit of the reach: ``4 frames``."""
@@ -86,9 +86,14 @@ def plan_propagation(
     """Find the unlabelled scans of the train split that labelled ones are near to.
 
     Raises:
+        ConfigError: the reach is 0.
         DataError: there are no poses, they are of another frame of reference, or no unlabelled
             scan is within reach.
     """
+    if not settings.reach:
+        raise ConfigError(
+            "reach 0 carries no label: give frames (10), metres (15m) or seconds (1s)"
+        )
     chosen = set(labelled)
     sequences = [s for s in source.sequences("train") if chosen & set(source.sequence_ids(s))]
     poses = all_poses(source, sequences, settings.poses)
@@ -184,15 +189,3 @@ class PropagatedLabels(Mapping[str, np.ndarray]):
 
     def _path(self, scan_id: str) -> Path:
         return self.folder / f"{scan_id}.npz"
-
-
-def check_reach(settings: PropagationSettings) -> None:
-    """Check that labels are to be carried at all.
-
-    Raises:
-        ConfigError: the reach is 0.
-    """
-    if not settings.reach:
-        raise ConfigError(
-            "reach 0 carries no label: give frames (10), metres (15m) or seconds (1s)"
-        )

@@ -49,7 +49,7 @@ class Propagation:
         Raises:
             DataError: their file is missing, or holds ids that the data set does not define.
         """
-        path = self.folder / propagated_file(self.source, scan_id)
+        path = self.folder / self.source.label_file(scan_id)
         dtype = self.source.encode_labels(np.array([IGNORE], dtype=np.uint8)).dtype
         try:
             raw_labels = np.fromfile(path, dtype)
@@ -59,11 +59,6 @@ class Propagation:
                 kind="missing",
             ) from None
         return self.source.info.label_map.to_train(raw_labels, where=str(path))
-
-
-def propagated_file(source: ScanSource, scan_id: str) -> str:
-    """Where the labels of a scan are, relative to the folder."""
-    return source.label_file(scan_id)
 
 
 def write_propagation(
@@ -98,7 +93,7 @@ def write_propagation(
         "sources": dict(plan.sources),
     }
     _begin(out, stamp)
-    paths = {i: out / propagated_file(source, i) for i in plan.sources}
+    paths = {i: out / source.label_file(i) for i in plan.sources}
     missing = {i: near for i, near in plan.sources.items() if not paths[i].is_file()}
     bad_scans, done = BadScans("fail", len(paths)), len(paths) - len(missing)
     with Progress("propagate labels", len(paths), "scan", initial=done) as progress:
