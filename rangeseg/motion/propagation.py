@@ -55,8 +55,9 @@ class TrainPropagation(PropagationSettings):
 
     movable_distance: float = Field(default=1.2, ge=0)
     min_confidence: float = Field(default=0.5, ge=0, lt=1)
-    # of the labelled crops, how many are of propagated scans; None: as many as of all such scans
-    share: float | None = Field(default=None, ge=0, lt=1)
+    # of the labelled crops, how many are of propagated scans; with nearly all of them, training
+    # falls below that without. None: as many as among the scans
+    share: float | None = Field(default=0.5, ge=0, lt=1)
     folder: Path | None = None  # where the labels are kept; None: in the run's folder
 
     def share_of(self, labelled: int, propagated: int) -> float:

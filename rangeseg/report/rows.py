@@ -69,7 +69,8 @@ def propagation_text(propagation: Mapping[str, Any] | None) -> str:
     parts = [f"reach {propagation['reach']}"]
     for name in names:
         if propagation[name] != usual[name]:
-            parts.append(f"{name.replace('_', ' ')} {propagation[name]}")
+            value = "proportional" if propagation[name] is None else propagation[name]
+            parts.append(f"{name.replace('_', ' ')} {value}")
     return f"{', '.join(parts)}, {propagation['poses']} poses"
 
 

@@ -29,7 +29,6 @@ from rangeseg.engine.trainer import TrainSettings
 from rangeseg.errors import ConfigError, unknown_name
 from rangeseg.methods import METHODS, find_method
 from rangeseg.models import MODELS, ModelSettings
-from rangeseg.motion.propagation import TrainPropagation
 from rangeseg.settings import Settings, parse_yaml, read_yaml
 
 
@@ -119,14 +118,13 @@ class RunConfig(Config):
 
         What is done about bad scans is left out: it changes nothing where there is none, and a run
         that one has ended must be able to go on without it. So are threads and activation
-        checkpointing, which change nothing. Without propagation its other settings are the
-        defaults, as they change nothing either.
+        checkpointing, which change nothing, and what propagation would be if there were any.
         """
         values = self.model_dump(mode="json", exclude={"methods"})
         del values["dataset"]["on_bad_scan"], values["evaluate"]["threads"]
         del values["train"]["activation_checkpointing"]
         if not self.train.propagation.reach:
-            values["train"]["propagation"] = TrainPropagation().model_dump(mode="json")
+            values["train"]["propagation"] = {"reach": "0"}
         return _flat({**values, "methods": self.resolved_methods()})
 
     def of_the_weights(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.report.test_page import Page
 from tests.report.test_tables import result, tables
 
 USUAL = TrainPropagation().model_dump(mode="json", exclude={"poses", "folder"})
-REACH_2 = {**USUAL, "reach": "2", "share": None, "poses": "data set", "scans": 8}
+REACH_2 = {**USUAL, "reach": "2", "poses": "data set", "scans": 8}
 NAME = "supervised, strong + propagation (reach 2)"
 
 
