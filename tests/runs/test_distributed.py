@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.runs.trained import load_run
 from rangeseg.system.device import to_device
 from rangeseg.system.distributed import all_reduce_max, gather, on_rank_zero, rank, shard, wrap_ddp
-from tests.runs.pair import Pair, two_processes
+from tests.runs.pair import Pair
 
 from ..methods.conftest import (
     NO_PERTURBATION,
@@ -152,12 +152,6 @@ def train_all() -> dict[str, dict[str, Tensor]]:
     found = {name: few_steps(name) for name in METHODS}
     torch.distributed.destroy_process_group()
     return found
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    with two_processes() as pair:
-        yield pair
 
 
 @pytest.fixture(scope="module")
