@@ -64,13 +64,22 @@ class SensorDescription(Settings):
     fov_down_deg: float = Field(ge=-90, le=90)
     rows: RowRule = "inclination"
     min_range: float = Field(default=0.0, ge=0)
+    # 0 is straight ahead, 90 on the left; a rear view runs from 270 to 90.
+    azimuth_left_deg: float = 180.0
+    azimuth_right_deg: float = -180.0
 
     @model_validator(mode="after")
-    def _runs_upward(self) -> SensorDescription:
+    def _has_a_view(self) -> SensorDescription:
         if self.fov_down_deg >= self.fov_up_deg:
             raise ValueError(
                 f"fov_down_deg {self.fov_down_deg:g} must be below fov_up_deg "
                 f"{self.fov_up_deg:g}: angles are signed, up is positive"
+            )
+        if not 0 < self.azimuth_left_deg - self.azimuth_right_deg <= 360:
+            raise ValueError(
+                f"azimuth must fall from azimuth_left_deg {self.azimuth_left_deg:g} to "
+                f"azimuth_right_deg {self.azimuth_right_deg:g} by at most 360 degrees: 0 is "
+                "straight ahead, 90 on the left, and a rear view is 270 to 90"
             )
         return self
 
@@ -220,6 +229,8 @@ class Custom(SequenceFolder):
                 name="custom", beams=sensor.beams, height=sensor.beams, width=2048,
                 fov_up_deg=sensor.fov_up_deg, fov_down_deg=sensor.fov_down_deg,
                 row_rule=sensor.rows, min_range=sensor.min_range,
+                azimuth_left_deg=sensor.azimuth_left_deg,
+                azimuth_right_deg=sensor.azimuth_right_deg,
             ),
             statistics=description.statistics,
             policy=description.policy,

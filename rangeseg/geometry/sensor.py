@@ -18,7 +18,8 @@ class Sensor:
         name: shown in messages and results.
         beams: how many lasers the device has.
         height: rows of the range image.
-        width: columns of the range image; column 0 is at azimuth +180°, azimuth falls to the right.
+        width: columns of the range image; column 0 is at the left edge of the view, azimuth falls to
+            the right.
         fov_up_deg: inclination of the upper edge of row 0, signed degrees.
         fov_down_deg: inclination of the lower edge of the last row, signed degrees.
         row_rule: where a point's row comes from.
@@ -30,9 +31,12 @@ class Sensor:
             too (nuScenes, Ouster); then the column is the firing's, and no point hides another.
         min_range: points nearer than this, in metres, are not projected (they still get a
             prediction).
+        azimuth_left_deg: left edge of the view; 0 straight ahead (x), 90 on the left (y).
+        azimuth_right_deg: right edge, below the left one. A turn of 360 degrees closes a circle; a
+            rear view runs from 270 to 90, say.
 
     Raises:
-        ConfigError: a size below one, or a field of view that is empty.
+        ConfigError: a size below one, or a field of view that is empty or more than a turn.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Sensor:
     fov_down_deg: float
     row_rule: RowRule = "inclination"
     min_range: float = 0.0
+    azimuth_left_deg: float = 180.0
+    azimuth_right_deg: float = -180.0
 
     def __post_init__(self) -> None:
         if min(self.beams, self.height, self.width) < 1:
@@ -55,11 +61,22 @@ class Sensor:
                 f"sensor {self.name}: the field of view must run upward within -90..90 degrees, "
                 f"found fov_down_deg={self.fov_down_deg}, fov_up_deg={self.fov_up_deg}"
             )
+        if not 0.0 < self.azimuth_left_deg - self.azimuth_right_deg <= 360.0:
+            raise ConfigError(
+                f"sensor {self.name}: azimuth must fall from left to right by at most 360 degrees, "
+                f"found azimuth_left_deg={self.azimuth_left_deg}, "
+                f"azimuth_right_deg={self.azimuth_right_deg}"
+            )
         if self.row_rule not in get_args(RowRule):
             raise ConfigError(
                 f"sensor {self.name}: unknown row rule '{self.row_rule}'; "
                 f"known: {', '.join(get_args(RowRule))}"
             )
+
+    @property
+    def full_turn(self) -> bool:
+        """Whether the image closes a circle, so that its first and last column are neighbours."""
+        return self.azimuth_left_deg - self.azimuth_right_deg == 360.0
 
     def resized(self, height: int, width: int, row_rule: RowRule | None = None) -> Sensor:
         """The same device with another image size (and row rule)."""

@@ -103,6 +103,11 @@ def sensor(**changes: Any) -> dict[str, Any]:
         (sensor(rows="ring"), "sensor.rows", "rows by ring need layout.ring_column"),
         (sensor(fov_up_deg=-30), "sensor", "fov_down_deg -21 must be below fov_up_deg -30"),
         (sensor(fov_up_deg=120), "sensor.fov_up_deg", "less than or equal to 90"),
+        (
+            sensor(azimuth_left_deg=90, azimuth_right_deg=270), "sensor",
+            "azimuth must fall from azimuth_left_deg 90 to azimuth_right_deg 270 by at most 360",
+        ),
+        (sensor(azimuth_left_deg=190), "sensor", "azimuth must fall .* 190 to .* -180 by at most"),
         (sensor(beams=0), "sensor.beams", "greater than or equal to 1"),
         ({"layout": {"columns": 3}}, "layout.columns", "greater than or equal to 4"),
         (
