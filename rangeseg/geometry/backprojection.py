@@ -35,9 +35,9 @@ def own_pixel(label_image: np.ndarray, projection: Projection) -> np.ndarray:
 def nearest_label(label_image: np.ndarray, projection: Projection, window: int = 5) -> np.ndarray:
     """The label of the pixel around each point whose range is nearest to the point's.
 
-    A point hidden behind a pole finds the wall beside the pole. The window goes around the seam;
-    on a tie the pixel closer to the point's own is preferred, so the own pixel comes first (then
-    the upper row, then the column further left).
+    A point hidden behind a pole finds the wall beside the pole. The window goes around the seam of
+    a full turn; on a tie the pixel closer to the point's own is preferred, so the own pixel comes
+    first (then the upper row, then the column further left).
 
     Args:
         label_image: (H,W) uint8 labels; what empty pixels say is not used.
@@ -93,7 +93,7 @@ def nearest_point(
     row_offset, col_offset = window_offsets(window)
     if len(points) != len(projection.row):
         raise ValueError(f"{len(points)} points, but a projection of {len(projection.row)}")
-    pixels = _pad_points(points, projection.point_index, window // 2)
+    pixels = _pad_points(points, projection.point_index, window // 2, projection.full_turn)
     return _nearest_point(
         np.ascontiguousarray(label_image),
         projection.point_index,
@@ -151,15 +151,15 @@ def pad_window(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and ranges (H+2m,W+2m) with a margin, so that a window needs no look at the borders.
 
-    Columns go around the seam. Beyond the first and last row, and in empty pixels, the range is
+    Columns go around the seam of a full turn. Beyond the image, and in empty pixels, the range is
     infinitely far from everything.
     """
     height, width = label_image.shape
     labels = np.empty((height + 2 * margin, width + 2 * margin), dtype=label_image.dtype)
     ranges = np.full(labels.shape, NOTHING, dtype=np.float32)
     _fill_padded(
-        np.ascontiguousarray(label_image), projection.depth, projection.point_index, margin, labels,
-        ranges,
+        np.ascontiguousarray(label_image), projection.depth, projection.point_index,
+        projection.full_turn, margin, labels, ranges,
     )  # fmt: skip
     return labels, ranges
 
@@ -169,6 +169,7 @@ def _fill_padded(
     label_image: np.ndarray,
     depth: np.ndarray,
     point_index: np.ndarray,
+    full_turn: bool,
     margin: int,
     labels: np.ndarray,
     ranges: np.ndarray,
@@ -182,6 +183,9 @@ def _fill_padded(
             i = point_index[row, col]
             if i >= 0:
                 range_row[margin + col] = depth[i]
+        if not full_turn:
+            label_row[:margin], label_row[margin + width :] = 0, 0
+            continue
         # A margin may be wider than the image, so it is filled outward, one turn after the other.
         for k in range(margin):
             left, right = margin - 1 - k, margin + width + k
@@ -199,7 +203,9 @@ def _own_pixel(labels: np.ndarray, rows: np.ndarray, cols: np.ndarray, default: 
 
 
 @kernel
-def _pad_points(points: np.ndarray, point_index: np.ndarray, margin: int) -> np.ndarray:
+def _pad_points(
+    points: np.ndarray, point_index: np.ndarray, margin: int, full_turn: bool
+) -> np.ndarray:
     """x, y, z of the pixels' points as (H+2m,W+2m,4), padded like ``pad_window``."""
     height, width = point_index.shape
     pixels = np.full((height + 2 * margin, width + 2 * margin, 4), NOTHING, dtype=np.float32)
@@ -210,7 +216,7 @@ def _pad_points(points: np.ndarray, point_index: np.ndarray, margin: int) -> np.
                 i = np.uint32(point_index[row, col])
                 for axis in range(3):
                     line[margin + col, axis] = points[i, axis]
-        for k in range(margin):  # outward, as in _fill_padded
+        for k in range(margin if full_turn else 0):  # outward, as in _fill_padded
             left, right = margin - 1 - k, margin + width + k
             for axis in range(3):
                 line[left, axis], line[right, axis] = (

@@ -143,33 +143,35 @@ def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.n
     return np.tile(place if order > 0 else place[::-1], len(points) // beams)
 
 
-def firing_columns(
-    points: np.ndarray, beams: int, width: int, min_range: float = 0.0
-) -> np.ndarray:
+def firing_columns(points: np.ndarray, sensor: Sensor) -> np.ndarray:
     """The column of each point: one for each firing, where the image is wide enough.
 
-    The sense of rotation and the first azimuth are estimated from all points together, so columns
-    stay right when the scan is rotated or mirrored. A column is where its azimuth puts it but for
-    a few columns, since sensors turn unevenly.
+    Firings outside the view fall into the nearest column. The sense of rotation and the first
+    azimuth are estimated from all points together, so columns stay right when the scan is rotated
+    or mirrored. A column is where its azimuth puts it but for a few columns, since sensors turn
+    unevenly.
 
     Args:
-        points: (N,4) float32, N a multiple of ``beams``; NaN where a point was dropped.
-        beams: of the sensor.
-        width: of the image; from the number of firings on, no two firings share a column.
-        min_range: points nearer than this, in metres, are no evidence.
+        points: (N,4) float32, N a multiple of the beams; NaN where a point was dropped.
+        sensor: points nearer than its ``min_range`` are no evidence. Where its image has a column
+            for each firing, no two firings share one.
 
     Returns:
         (N,) int32 in 0..width-1.
     """
+    beams, width = sensor.beams, sensor.width
     if len(points) % beams:
         raise ValueError(f"{len(points)} points are not whole firings of {beams} beams")
     firings = len(points) // beams
-    forward, backward, _ = _turn(points, beams, float(min_range))
+    forward, backward, _ = _turn(points, beams, float(sensor.min_range))
     azimuth_grows = abs(forward) >= abs(backward)
     first = np.angle(forward if azimuth_grows else backward)
-    shift = math.floor(0.5 * (1.0 - first / math.pi) * width)
-    steps = np.arange(firings) * width // max(firings, 1)
-    columns = (shift - steps if azimuth_grows else shift + steps) % width
+    left, view = sensor.azimuth_left_deg, sensor.azimuth_left_deg - sensor.azimuth_right_deg
+    turn = round(width * 360.0 / view)  # columns all around
+    shift = math.floor(0.5 * (left / 180.0 - first / math.pi) * turn)
+    steps = np.arange(firings) * turn // max(firings, 1)
+    columns = (shift - steps if azimuth_grows else shift + steps) % turn
+    columns = np.where(columns < (turn + width) / 2, np.minimum(columns, width - 1), 0)
     return np.repeat(columns.astype(np.int32), beams)
 
 

@@ -31,9 +31,10 @@ def make_range_image(
     """The chosen channels of each pixel, normalised, and exactly 0 where no point is.
 
     ``range``, ``x``, ``y``, ``z`` in metres, ``intensity`` and ``valid`` (1) are those of the
-    pixel's point. ``range_step`` is the range less that of the pixel to the left (around the
-    seam), ``height_step`` is z less that of the pixel below: centimetres that the scaling of the
-    range would hide. Steps are clipped to ±STEP_CLIP_M, and 0 where the neighbour is empty.
+    pixel's point. ``range_step`` is the range less that of the pixel to the left (around the seam
+    of a full turn), ``height_step`` is z less that of the pixel below: centimetres that the
+    scaling of the range would hide. Steps are clipped to ±STEP_CLIP_M, and 0 where there is no
+    neighbour or it is empty.
 
     Args:
         points: (N,4) float32, those that were projected.
@@ -56,7 +57,9 @@ def make_range_image(
     if not len(points):
         return np.zeros((len(channels), *projection.point_index.shape), dtype=np.float32)
     points = np.ascontiguousarray(as_points(points)[:, :4])
-    return _fill_image(points, projection.depth, projection.point_index, codes, normalisation)
+    return _fill_image(
+        points, projection.depth, projection.point_index, projection.full_turn, codes, normalisation
+    )
 
 
 @lru_cache(maxsize=64)
@@ -101,6 +104,7 @@ def _fill_image(
     points: np.ndarray,
     depth: np.ndarray,
     point_index: np.ndarray,
+    full_turn: bool,
     codes: np.ndarray,
     normalisation: np.ndarray,
 ) -> np.ndarray:
@@ -126,6 +130,8 @@ def _fill_image(
                     step = here[_RANGE, col] - here[_RANGE, col - 1]  # column -1 is the last
                     step = min(max(step, -_CLIP), _CLIP)
                     here[code, col] = step if owners[col - 1] >= 0 else _ZERO
+                if not full_turn:
+                    here[code, 0] = _ZERO
             elif code == _HEIGHT_STEP and row + 1 < height:  # zeros in the last row
                 for col in range(width):
                     step = min(max(here[_Z, col] - below[_Z, col], -_CLIP), _CLIP)

@@ -29,9 +29,9 @@ def knn_vote(
 
     A pixel's distance is the difference of the ranges in metres, weighted by one less a Gaussian
     over the window. Where it departs from RangeNet++'s code: empty pixels and pixels beyond the
-    image have no distance (they had range 0), the window goes around the seam, the centre pixel's
-    distance is measured like any other (it was 0, so a hidden point always had its occluder's
-    vote), and where nothing is within the cutoff the point takes its own pixel's label.
+    image have no distance (they had range 0), the window goes around the seam of a full turn, the
+    centre pixel's distance is measured like any other (it was 0, so a hidden point always had its
+    occluder's vote), and where nothing is within the cutoff the point takes its own pixel's label.
 
     Args:
         label_image: (H,W) uint8 labels; what empty pixels say is not used.

@@ -14,7 +14,7 @@ from rangeseg.geometry.kernel import BLOCK, approximation, as_points, kernel, ta
 from rangeseg.geometry.sensor import Sensor
 
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
-_PI, _QUARTER_TURN = np.float32(math.pi), np.float32(math.pi / 2)
+_PI, _TURN, _QUARTER_TURN = (np.float32(math.pi * turns) for turns in (1.0, 2.0, 0.5))
 _INFINITY = np.float32(np.inf)
 _NOBODY, _INDEX = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0xFFFFFFFF)  # its index reads -1
 
@@ -25,15 +25,17 @@ class Projection:
 
     Attributes:
         row: (N,) int32 image row, 0 the highest; -1 where the point is not projected.
-        col: (N,) int32 image column, 0 at azimuth +180°, azimuth falling; -1 likewise.
+        col: (N,) int32 image column, 0 at the left edge of the view; -1 likewise.
         depth: (N,) float32 Euclidean distance in metres; 0 where the point is not projected.
         point_index: (H,W) int32 index of the nearest point in each pixel; -1 where there is none.
+        full_turn: whether the first and the last column are neighbours.
     """
 
     row: np.ndarray
     col: np.ndarray
     depth: np.ndarray
     point_index: np.ndarray
+    full_turn: bool = True
 
     @property
     def valid(self) -> np.ndarray:
@@ -48,8 +50,8 @@ def project_points(
     """Find the pixel of each point; the nearest point owns its pixel, the lower index on a tie.
 
     Not projected are points with a value that is not finite, at range zero (no echo) or nearer
-    than ``sensor.min_range``. Inclinations outside the field of view fall into the first or last
-    row, as in the literature.
+    than ``sensor.min_range``. What is outside the field of view falls into the nearest row and
+    column, as in the literature.
 
     Args:
         points: (N,4) float32.
@@ -73,20 +75,26 @@ def project_points(
     up, down = math.radians(sensor.fov_up_deg), math.radians(sensor.fov_down_deg)
     fov_down, fov = np.float32(down), np.float32(up - down)
     height, width = np.float32(sensor.height), np.float32(sensor.width)
+    left, right = math.radians(sensor.azimuth_left_deg), math.radians(sensor.azimuth_right_deg)
+    ahead, half_view = np.float32((left + right) / 2.0), np.float32((left - right) / 2.0)
     depth = np.empty(len(points), dtype=np.float32)
     row, col = np.empty(len(points), dtype=np.int32), np.empty(len(points), dtype=np.int32)
     min_range = np.float32(sensor.min_range)
-    _approximate_pixels(flat, min_range, height, width, fov_down, fov, depth, row, col)
+    _approximate_pixels(
+        flat, min_range, height, width, fov_down, fov, ahead, half_view, depth, row, col
+    )
     if beams is not None:
         row = beams.copy()
         if sensor.height != sensor.beams:
             row = (np.arange(sensor.beams, dtype=np.int32) * sensor.height // sensor.beams)[beams]
         if sensor.row_rule == "file_order":
-            col = firing_columns(points, sensor.beams, sensor.width, sensor.min_range)
-    _compute_remaining(flat, depth, sensor.height, sensor.width, fov_down, fov, row, col)
+            col = firing_columns(points, sensor)
+    _compute_remaining(
+        flat, depth, sensor.height, sensor.width, fov_down, fov, ahead, half_view, row, col
+    )
     point_index = np.empty((sensor.height, sensor.width), dtype=np.int32)
     _find_owners(depth, row, col, point_index)
-    return Projection(row, col, depth, point_index)
+    return Projection(row, col, depth, point_index, sensor.full_turn)
 
 
 def _check_beams(beams: np.ndarray, num_points: int, sensor: Sensor) -> None:
@@ -142,6 +150,14 @@ def approximate_inclination(sine: Any) -> Any:
 
 
 @kernel
+def from_ahead(azimuth: Any, ahead: Any) -> Any:
+    """The azimuth from the middle of the view, within half a turn: the azimuth itself from 0."""
+    azimuth = azimuth - ahead
+    azimuth = azimuth - _TURN if azimuth > _PI else azimuth
+    return azimuth + _TURN if azimuth < -_PI else azimuth
+
+
+@kernel
 def _approximate_pixels(
     points: np.ndarray,
     min_range: np.float32,
@@ -149,6 +165,8 @@ def _approximate_pixels(
     width: np.float32,
     fov_down: np.float32,
     fov: np.float32,
+    ahead: np.float32,
+    half_view: np.float32,
     depths: np.ndarray,
     rows: np.ndarray,
     cols: np.ndarray,
@@ -164,7 +182,7 @@ def _approximate_pixels(
         n = end - start
         x, y, z, intensity = values[0, :n], values[1, :n], values[2, :n], values[3, :n]
         _approximate_block(
-            x, y, z, intensity, min_range, height, width, fov_down, fov,
+            x, y, z, intensity, min_range, height, width, fov_down, fov, ahead, half_view,
             depths[start:end], rows[start:end], cols[start:end],
         )  # fmt: skip
 
@@ -180,14 +198,16 @@ def _approximate_block(
     width: np.float32,
     fov_down: np.float32,
     fov: np.float32,
+    ahead: np.float32,
+    half_view: np.float32,
     depths: np.ndarray,
     rows: np.ndarray,
     cols: np.ndarray,
 ) -> None:
     rows_per_rad, lowest = -height / fov, (_ONE + fov_down / fov) * height
     row_inside = _HALF - np.float32(ANGLE_ERROR) * height / fov
-    cols_per_rad, middle = -_HALF * width / _PI, _HALF * width
-    col_inside = _HALF - np.float32(ANGLE_ERROR / (2.0 * math.pi)) * width
+    cols_per_rad, middle = -_HALF * width / half_view, _HALF * width
+    col_inside = _HALF - _HALF * np.float32(ANGLE_ERROR) * width / half_view
     for i in range(depths.shape[0]):
         x, y, z = xs[i], ys[i], zs[i]
         depth = math.sqrt(x * x + y * y + z * z)
@@ -206,7 +226,7 @@ def _approximate_block(
         from_centre = abs(row - np.float32(whole) - _HALF)
         rows[i] = whole if (from_centre < row_inside) & (abs(sine) < LARGEST_SINE) else -1
 
-        col = approximate_azimuth(y, x) * cols_per_rad + middle
+        col = from_ahead(approximate_azimuth(y, x), ahead) * cols_per_rad + middle
         col = col if col > _ZERO else _ZERO
         col = col if col < width else width
         whole = np.int32(col)
@@ -222,6 +242,8 @@ def _compute_remaining(
     width: int,
     fov_down: np.float32,
     fov: np.float32,
+    ahead: np.float32,
+    half_view: np.float32,
     rows: np.ndarray,
     cols: np.ndarray,
 ) -> None:
@@ -235,9 +257,9 @@ def _compute_remaining(
             row = int((_ONE - (inclination - fov_down) / fov) * np.float32(height))
             rows[i] = min(max(row, 0), height - 1)
         if cols[i] < 0:
-            azimuth = math.atan2(points[4 * i + 1], points[4 * i])
+            azimuth = from_ahead(math.atan2(points[4 * i + 1], points[4 * i]), ahead)
             # Truncation equals floor here, since negative numbers become 0 below.
-            col = int(_HALF * (_ONE - azimuth / _PI) * np.float32(width))
+            col = int(_HALF * (_ONE - azimuth / half_view) * np.float32(width))
             cols[i] = min(max(col, 0), width - 1)
 
 

@@ -18,8 +18,8 @@ class Sensor:
         name: shown in messages and results.
         beams: how many lasers the device has.
         height: rows of the range image.
-        width: columns of the range image; column 0 is at the left edge of the view, azimuth falls to
-            the right.
+        width: columns of the range image; column 0 is at the left edge of the view, and azimuth
+            falls to the right.
         fov_up_deg: inclination of the upper edge of row 0, signed degrees.
         fov_down_deg: inclination of the lower edge of the last row, signed degrees.
         row_rule: where a point's row comes from.

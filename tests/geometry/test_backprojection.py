@@ -1,6 +1,7 @@
 """Every point gets a label: against naive Python, and the bugs of the field."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,15 @@ WAYS: dict[str, Callable[[np.ndarray, Projection], np.ndarray]] = {
 }
 
 
-def scene(seed: int, size: int = 700) -> tuple[np.ndarray, Projection, np.ndarray]:
+VIEWS = {
+    "full turn": IMAGE,
+    "front": replace(IMAGE, azimuth_left_deg=70, azimuth_right_deg=-70),
+}
+
+
+def scene(
+    seed: int, size: int = 700, sensor: Sensor = IMAGE
+) -> tuple[np.ndarray, Projection, np.ndarray]:
     """Labels of a coarse pattern with noise, over points at few distinct ranges (many ties)."""
     rng = np.random.default_rng(seed)
     direction = rng.normal(size=(size, 3)) * [1, 1, 0.3]
@@ -33,7 +42,7 @@ def scene(seed: int, size: int = 700) -> tuple[np.ndarray, Projection, np.ndarra
     noisy = rng.random(labels.shape) < 0.2
     labels[noisy] = rng.integers(0, K, noisy.sum())
     points = points.astype(np.float32)
-    return labels.astype(np.uint8), project_points(points, IMAGE), points
+    return labels.astype(np.uint8), project_points(points, sensor), points
 
 
 def window_pixels(window: int) -> list[tuple[int, int]]:
@@ -54,7 +63,10 @@ def naive_neighbours(
     height, width = labels.shape
     found = []
     for dr, dc in window_pixels(window):
-        row, col = projection.row[i] + dr, (projection.col[i] + dc) % width
+        row, col = projection.row[i] + dr, projection.col[i] + dc
+        if not projection.full_turn and not 0 <= col < width:
+            continue
+        col %= width
         if 0 <= row < height and projection.point_index[row, col] >= 0:
             found.append((dr, dc, int(projection.point_index[row, col]), int(labels[row, col])))
     return found
@@ -94,9 +106,12 @@ def naive_knn(
 
 @pytest.mark.parametrize("by", ["range", "space"])
 @pytest.mark.parametrize("window", [1, 3, 5, 7])
+@pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_nearest_pixel_agrees_with_naive_numpy(seed: int, window: int, by: str) -> None:
-    labels, projection, points = scene(seed)
+def test_the_nearest_pixel_agrees_with_naive_numpy(
+    seed: int, view: str, window: int, by: str
+) -> None:
+    labels, projection, points = scene(seed, sensor=VIEWS[view])
 
     def distance(one: int, other: int) -> float:
         if by == "range":
@@ -127,11 +142,12 @@ def test_the_nearest_pixel_agrees_with_naive_numpy(seed: int, window: int, by: s
     [(5, 5, 1.0, 1.0), (7, 7, 1.0, 2.0), (1, 3, 0.5, 0.2), (30, 5, 2.0, np.inf), (3, 1, 1.0, 1.0),
      (5, 5, 1.0, 1e-6)],
 )  # fmt: skip
+@pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("seed", range(3))
 def test_knn_vote_agrees_with_naive_python(
-    seed: int, neighbours: int, window: int, sigma: float, cutoff: float
+    seed: int, view: str, neighbours: int, window: int, sigma: float, cutoff: float
 ) -> None:
-    labels, projection, _ = scene(seed)
+    labels, projection, _ = scene(seed, sensor=VIEWS[view])
     labels[3:5, 4:9] = 255
     settings = (K, neighbours, window, sigma, cutoff)
     found = knn_vote(labels, projection, *settings)

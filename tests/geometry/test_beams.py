@@ -146,7 +146,7 @@ def test_the_beam_is_the_place_in_the_firing(clockwise: bool, highest_first: boo
 @pytest.mark.parametrize("width", [FIRINGS, 64, 101])
 def test_columns_are_near_the_azimuth_and_never_shared(clockwise: bool, width: int) -> None:
     points = firing_by_firing(clockwise)
-    columns = firing_columns(points, BEAMS, width)
+    columns = firing_columns(points, replace(SENSOR, width=width))
     assert len(np.unique(columns)) == FIRINGS
     azimuth = np.arctan2(points[:, 1], points[:, 0])
     exact = 0.5 * (1 - azimuth / np.pi) * width
@@ -168,15 +168,15 @@ def test_a_narrow_image_shares_columns_and_the_nearest_point_wins() -> None:
 
 
 def test_rotation_rolls_and_a_flip_mirrors_the_columns() -> None:
-    points = firing_by_firing()
-    columns = firing_columns(points, BEAMS, FIRINGS)
+    points, sensor = firing_by_firing(), replace(SENSOR, width=FIRINGS)
+    columns = firing_columns(points, sensor)
     angle = 2 * np.pi * 5 / FIRINGS
     rotated = points.copy()
     rotated[:, 0] = points[:, 0] * np.cos(angle) - points[:, 1] * np.sin(angle)
     rotated[:, 1] = points[:, 0] * np.sin(angle) + points[:, 1] * np.cos(angle)
-    np.testing.assert_array_equal(firing_columns(rotated, BEAMS, FIRINGS), (columns - 5) % FIRINGS)
+    np.testing.assert_array_equal(firing_columns(rotated, sensor), (columns - 5) % FIRINGS)
     flipped = points * np.array([1, -1, 1, 1], dtype=np.float32)
-    mirrored = firing_columns(flipped, BEAMS, FIRINGS)
+    mirrored = firing_columns(flipped, sensor)
     step = np.diff(mirrored[::BEAMS])
     assert set(step % FIRINGS) == {FIRINGS - 1}
     assert set(np.diff(columns[::BEAMS]) % FIRINGS) == {1}
@@ -263,3 +263,21 @@ def test_rellis_is_listed_firing_by_firing(real_data: Path) -> None:
     sensor = Sensor("OS1-64", 64, 64, 2048, 17.5, -17.5, "file_order")
     projection = project_points(points, sensor, beam_rows(points, sensor))
     assert projection.valid.sum() == points[:, :3].any(axis=1).sum()
+
+
+@pytest.mark.parametrize("clockwise", [True, False])
+@pytest.mark.parametrize("left", [60, 240])
+def test_a_view_of_whole_turns_has_a_column_for_each_firing_in_it(
+    clockwise: bool, left: float
+) -> None:
+    points = firing_by_firing(clockwise)
+    sensor = replace(SENSOR, width=16, azimuth_left_deg=left, azimuth_right_deg=left - 120)
+    columns = firing_columns(points, sensor)[::BEAMS]
+    azimuth = np.degrees(np.arctan2(points[::BEAMS, 1], points[::BEAMS, 0]))
+    exact = (left - azimuth) % 360 / 120 * 16
+    inside = exact < 16
+    assert np.abs(columns[inside] + 0.5 - exact[inside]).max() <= 1.5
+    assert set(columns[inside]) == set(range(16))
+    beyond = (exact >= 17) & (exact < 47)  # columns of the whole turn: 16 are in view
+    assert (columns[beyond & (exact < 31)] == 15).all()
+    assert (columns[beyond & (exact > 33)] == 0).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -13,15 +14,16 @@ from rangeseg.geometry.projection import (
     LARGEST_SINE,
     approximate_azimuth,
     approximate_inclination,
+    from_ahead,
     project_points,
 )
 from rangeseg.geometry.sensor import HDL_64E, Sensor
 
-ONE, HALF, PI = np.float32(1), np.float32(0.5), np.float32(math.pi)
+ONE, HALF = np.float32(1), np.float32(0.5)
 
 
 @numba.njit
-def formulas(points, height, width, fov_down, fov):
+def formulas(points, height, width, fov_down, fov, ahead, half_view):
     """Row and column of each point, one after the other, as RangeNet++ writes them."""
     rows, cols = np.empty(len(points), np.int32), np.empty(len(points), np.int32)
     for i in range(len(points)):
@@ -30,7 +32,8 @@ def formulas(points, height, width, fov_down, fov):
         if not (np.float32(0) < depth < np.inf):
             rows[i], cols[i] = -1, -1
             continue
-        col = math.floor(HALF * (ONE - math.atan2(y, x) / PI) * np.float32(width))
+        azimuth = from_ahead(math.atan2(y, x), ahead)  # full turn: the azimuth itself, and π
+        col = math.floor(HALF * (ONE - azimuth / half_view) * np.float32(width))
         inclination = math.asin(min(max(z / depth, -ONE), ONE))
         row = math.floor((ONE - (inclination - fov_down) / fov) * np.float32(height))
         rows[i], cols[i] = min(max(row, 0), height - 1), min(max(col, 0), width - 1)
@@ -76,6 +79,8 @@ def clouds() -> dict[str, np.ndarray]:
         HDL_64E.resized(64, 2048, "inclination"),
         HDL_64E.resized(37, 8191, "inclination"),
         Sensor("all", beams=1, height=4000, width=5, fov_up_deg=90, fov_down_deg=-90),
+        replace(HDL_64E, width=512, azimuth_left_deg=45, azimuth_right_deg=-45),
+        replace(HDL_64E, azimuth_left_deg=250, azimuth_right_deg=110),
     ],
 )
 def test_every_pixel_is_that_of_the_formulas(kind: str, sensor: Sensor) -> None:
@@ -83,10 +88,12 @@ def test_every_pixel_is_that_of_the_formulas(kind: str, sensor: Sensor) -> None:
     with np.errstate(over="ignore"):
         points[:, :3] = clouds()[kind]
     up, down = math.radians(sensor.fov_up_deg), math.radians(sensor.fov_down_deg)
+    left, right = math.radians(sensor.azimuth_left_deg), math.radians(sensor.azimuth_right_deg)
     with np.errstate(all="ignore"):
         rows, cols = formulas(
-            points, sensor.height, sensor.width, np.float32(down), np.float32(up - down)
-        )
+            points, sensor.height, sensor.width, np.float32(down), np.float32(up - down),
+            np.float32((left + right) / 2), np.float32((left - right) / 2),
+        )  # fmt: skip
     projection = project_points(points, sensor)
     np.testing.assert_array_equal(projection.col, cols)
     np.testing.assert_array_equal(projection.row, rows)

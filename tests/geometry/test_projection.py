@@ -1,6 +1,7 @@
 """Where points fall: against a naive projection in double precision, and the bugs of the field."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,19 @@ from rangeseg.geometry.projection import Projection, project_points
 from rangeseg.geometry.sensor import HDL_32E, HDL_64E, Sensor
 
 BOTH_NEGATIVE = Sensor("down", beams=4, height=4, width=8, fov_up_deg=-5, fov_down_deg=-25)
+FRONT = Sensor(
+    "front", beams=8, height=8, width=40, fov_up_deg=20, fov_down_deg=-20,
+    azimuth_left_deg=45, azimuth_right_deg=-45,
+)  # fmt: skip
 SENSORS = [
     HDL_64E.resized(64, 2048, "inclination"),
     HDL_32E.resized(32, 480, "inclination"),
     BOTH_NEGATIVE,
     Sensor("one", beams=1, height=1, width=1, fov_up_deg=90, fov_down_deg=-90),
+    FRONT,
+    replace(FRONT, name="rear", azimuth_left_deg=270, azimuth_right_deg=90),
+    replace(FRONT, name="left", azimuth_left_deg=170, azimuth_right_deg=-10, width=45),
+    replace(FRONT, name="elsewhere", azimuth_left_deg=270, azimuth_right_deg=-90),
 ]
 BORDER = 2e-3  # pixels: float32 may round to either side of a border that is this near
 
@@ -57,8 +66,12 @@ def naive_pixel(point: np.ndarray, sensor: Sensor) -> tuple[float, float, float]
         return None
     up, down = math.radians(sensor.fov_up_deg), math.radians(sensor.fov_down_deg)
     row = (1.0 - (math.asin(z / depth) - down) / (up - down)) * sensor.height
-    col = 0.5 * (1.0 - math.atan2(y, x) / math.pi) * sensor.width
-    return min(max(row, 0.0), sensor.height - 1e-9), min(col, sensor.width - 1e-9), depth
+    left, right = math.radians(sensor.azimuth_left_deg), math.radians(sensor.azimuth_right_deg)
+    azimuth = math.atan2(y, x) - 0.5 * (left + right)  # from the middle of the view
+    azimuth += 2 * math.pi * ((azimuth < -math.pi) - (azimuth > math.pi))
+    col = (0.5 - azimuth / (left - right)) * sensor.width
+    row, col = max(row, 0.0), max(col, 0.0)
+    return min(row, sensor.height - 1e-9), min(col, sensor.width - 1e-9), depth
 
 
 def check_owners(projection: Projection) -> None:
@@ -131,6 +144,15 @@ def test_columns_fall_from_behind_on_the_left_to_behind_on_the_right() -> None:
     assert project_points(points, eighth).col.tolist() == [0, 1, 3, 4, 6, 7]
     seam = scan([-5, 0.0, -1, 0], [-5, -0.0, -1, 0])
     assert project_points(seam, eighth).col.tolist() == [0, 7]
+
+
+def test_outside_the_view_is_in_the_nearer_edge_column() -> None:
+    quarter = replace(FRONT, width=9)
+    points = scan(*(at(azimuth, 0, 5) for azimuth in (179, 46, 44, 0, -44, -46, -179)))
+    assert project_points(points, quarter).col.tolist() == [0, 0, 0, 4, 8, 8, 8]
+    rear = replace(quarter, azimuth_left_deg=270, azimuth_right_deg=90)
+    points = scan(*(at(azimuth, 0, 5) for azimuth in (-1, -135, 180, -180, 135, 91, 1)))
+    assert project_points(points, rear).col.tolist() == [0, 2, 4, 4, 6, 8, 8]
 
 
 def test_nearer_than_the_minimum_range_is_not_projected() -> None:

@@ -1,5 +1,7 @@
 """What each pixel shows: against a naive NumPy image."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ STATISTICS = {
     "height_step": (-0.02, 0.25),
 }
 SMALL = Sensor("small", beams=16, height=16, width=40, fov_up_deg=20, fov_down_deg=-20)
+FRONT = replace(SMALL, name="front", azimuth_left_deg=60, azimuth_right_deg=-120)
 
 
 def naive_image(points: np.ndarray, projection: Projection) -> dict[str, np.ndarray]:
@@ -33,7 +36,7 @@ def naive_image(points: np.ndarray, projection: Projection) -> dict[str, np.ndar
     for row in range(height):
         for col in range(width):
             left = (col - 1) % width
-            if valid[row, col] and valid[row, left]:
+            if valid[row, col] and valid[row, left] and (col or projection.full_turn):
                 step = raw["range"][row, col] - raw["range"][row, left]
                 raw["range_step"][row, col] = np.clip(step, -STEP_CLIP_M, STEP_CLIP_M)
             if valid[row, col] and row + 1 < height and valid[row + 1, col]:
@@ -43,12 +46,15 @@ def naive_image(points: np.ndarray, projection: Projection) -> dict[str, np.ndar
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sensor", [SMALL, FRONT], ids=lambda sensor: sensor.name)
 @pytest.mark.parametrize(
     "channels", [CHANNELS, CHANNELS[:5], ("height_step", "range"), CHANNELS[::-1]]
 )
-def test_agrees_with_a_naive_image_to_the_last_unit(channels: tuple[str, ...], seed: int) -> None:
+def test_agrees_with_a_naive_image_to_the_last_unit(
+    channels: tuple[str, ...], sensor: Sensor, seed: int
+) -> None:
     points = cloud(np.random.default_rng(seed), 900)
-    projection = project_points(points, SMALL)
+    projection = project_points(points, sensor)
     raw = naive_image(points, projection)
     valid = projection.valid
     image = make_range_image(points, projection, channels, STATISTICS)
