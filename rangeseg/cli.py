@@ -13,6 +13,7 @@ from rangeseg.commands.doctor import add_doctor
 from rangeseg.commands.evaluate import add_evaluate
 from rangeseg.commands.predict import add_predict
 from rangeseg.commands.report import add_report
+from rangeseg.commands.score import add_score
 from rangeseg.commands.train import add_train
 from rangeseg.commands.view import add_view
 
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_evaluate(commands)
     add_predict(commands)
+    add_score(commands)
     add_compare(commands)
     add_report(commands)
     add_view(commands)

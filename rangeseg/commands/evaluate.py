@@ -40,18 +40,27 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         folder: of the run.
     """
     from rangeseg.report.rows import propagation_text
-    from rangeseg.report.tables import markdown_table
     from rangeseg.runs.folder import result_path
 
-    rows = [[n, "–" if v is None else f"{v:.1f}"] for n, v in result["iou"].items()]
-    print(markdown_table(["class", "IoU %"], rows))
-    miou, protocol = result["miou"], result["protocol"]
-    skipped = f", {len(result['skipped_scans'])} skipped" if result["skipped_scans"] else ""
-    print(
-        f"\nmIoU on {protocol['split']} ({result['scans']} scans{skipped}): "
-        f"point {miou['point']:.2f}, raw point {miou['point_raw']:.2f}, pixel {miou['pixel']:.2f}"
-    )
+    print_figures(result)
+    protocol = result["protocol"]
     if (propagation := protocol["propagation"]) is not None:
         carried = f"{propagation['scans']} scans were given labels"
         print(f"propagation: {propagation_text(propagation)}, {carried}")
     print(f"result: {result_path(folder, protocol['split'])}")
+
+
+def print_figures(result: dict[str, Any]) -> None:
+    """Print the IoU of each class, then each kind of mIoU.
+
+    Args:
+        result: what ``evaluate`` or ``score`` of the engine returned.
+    """
+    from rangeseg.report.comparison import KINDS
+    from rangeseg.report.tables import markdown_table
+
+    rows = [[n, "–" if v is None else f"{v:.1f}"] for n, v in result["iou"].items()]
+    print(markdown_table(["class", "IoU %"], rows))
+    skipped = f", {len(result['skipped_scans'])} skipped" if result["skipped_scans"] else ""
+    figures = ", ".join(f"{KINDS[kind]} {miou:.2f}" for kind, miou in result["miou"].items())
+    print(f"\nmIoU on {result['protocol']['split']} ({result['scans']} scans{skipped}): {figures}")

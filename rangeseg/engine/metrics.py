@@ -17,31 +17,36 @@ class ConfusionMatrix:
 
     Attributes:
         counts: (K,K) int64, truth in the rows, prediction in the columns.
+        withheld: (K,) int64, points of each class whose prediction is IGNORE: they are missed.
     """
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self.counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+        self.withheld = np.zeros(num_classes, dtype=np.int64)
 
     def update(self, prediction: np.ndarray, labels: np.ndarray) -> None:
         """Count points or pixels; those whose truth is IGNORE are left out.
 
         Args:
-            prediction: any shape, uint8 in 0..K-1.
+            prediction: any shape, uint8 in 0..K-1 or IGNORE.
             labels: the same shape, uint8 in 0..K-1 or IGNORE.
         """
         prediction, labels = (a.astype(np.uint8, copy=False).ravel() for a in (prediction, labels))
         tables = np.zeros((2, 256, 256), dtype=np.uint32)
         _count(prediction, labels, tables)
-        counts = tables[:, : self.num_classes, : self.num_classes].sum(axis=0, dtype=np.int64)
-        known = counts.sum() + tables[:, IGNORE].sum(dtype=np.int64)
+        pairs = tables.sum(axis=0, dtype=np.int64)
+        counts = pairs[: self.num_classes, : self.num_classes]
+        withheld = pairs[: self.num_classes, IGNORE]
+        known = counts.sum() + withheld.sum() + pairs[IGNORE].sum()
         assert known == labels.size, "a truth or a prediction outside the classes"
         self.counts += counts
+        self.withheld += withheld
 
     def iou(self) -> np.ndarray:
         """(K,) float64 IoU in [0,1]; NaN for a class absent from truth and prediction."""
         hits = np.diag(self.counts)
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits
+        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) + self.withheld - hits
         return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
 
     def miou(self, policy: MiouPolicy) -> float:

@@ -13,6 +13,7 @@ import torch
 
 from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.prediction_files import read_confidence, read_prediction
 from rangeseg.datasets.range_images import STRIDE, RangeImages, RangeImageSettings
 from rangeseg.engine.export import STAMP
 from rangeseg.engine.metrics import ConfusionMatrix
@@ -23,7 +24,6 @@ from rangeseg.runs.config import load_config
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import CONFIG, read_run_config
 from rangeseg.runs.trained import load_run
-from rangeseg.viewer.prediction_files import read_confidence, read_prediction
 from rangeseg.viewer.propagated import labels_of_run
 
 

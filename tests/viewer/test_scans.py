@@ -14,10 +14,10 @@ from rangeseg.cli import main
 from rangeseg.commands.doctor import examine
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.nuscenes.source import NuScenes
+from rangeseg.datasets.prediction_files import read_prediction
 from rangeseg.errors import ConfigError, DataError, RangesegError
 from rangeseg.simulation.generate import STAMP
 from rangeseg.viewer.modes import check_mode
-from rangeseg.viewer.prediction_files import read_prediction
 from rangeseg.viewer.scans import ScanViews, open_views
 
 CPU = torch.device("cpu")
@@ -121,15 +121,15 @@ def test_the_benchmarks_ids_of_nuscenes(tmp_path: Path) -> None:
     """Its predictions have other ids than its label files."""
     source, classes = NuScenes(tmp_path), np.arange(16, dtype=np.uint8)
     source.encode_prediction(classes).tofile(tmp_path / "prediction.bin")
-    found = read_prediction(source, tmp_path / "prediction.bin", 16, withheld=False)
+    found = read_prediction(source, tmp_path / "prediction.bin", 16, as_labels=False)
     np.testing.assert_array_equal(found, classes)
     labels = np.append(classes, IGNORE).astype(np.uint8)
     source.encode_labels(labels).tofile(tmp_path / "pseudo.bin")
-    found = read_prediction(source, tmp_path / "pseudo.bin", 17, withheld=True)
+    found = read_prediction(source, tmp_path / "pseudo.bin", 17, as_labels=True)
     np.testing.assert_array_equal(found, labels)
     np.array([3, 200], dtype=np.uint8).tofile(tmp_path / "wrong.bin")
     with pytest.raises(DataError, match="holds the id 200, which is no class"):
-        read_prediction(source, tmp_path / "wrong.bin", 2, withheld=False)
+        read_prediction(source, tmp_path / "wrong.bin", 2, as_labels=False)
 
 
 def test_files_that_do_not_fit(exported: Path, tmp_path: Path) -> None:
@@ -138,10 +138,10 @@ def test_files_that_do_not_fit(exported: Path, tmp_path: Path) -> None:
     file = mine / "sequences/11/predictions/000000.label"
     np.fromfile(file, dtype=np.uint32)[:-1].tofile(file)
     views = views_of(mine)
-    with pytest.raises(DataError, match=r"has \d+ predictions but the scan has \d+ points"):
+    with pytest.raises(DataError, match=r"has \d+ bytes, expected \d+: one uint32 for each of"):
         views.read("11/000000")
     file.unlink()
-    with pytest.raises(DataError, match=r"cannot be read .No such file.*: predict it"):
+    with pytest.raises(DataError, match=r"label does not exist: predict it"):
         views.read("11/000000")
 
 

@@ -8,38 +8,40 @@ import numpy as np
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.scan_files import reason
 from rangeseg.errors import DataError
 
 
-def read_prediction(source: ScanSource, path: Path, points: int, withheld: bool) -> np.ndarray:
+def read_prediction(source: ScanSource, path: Path, points: int, as_labels: bool) -> np.ndarray:
     """The train ids (N,) uint8 that a prediction file holds.
 
     Args:
         source: whose ``encode_prediction``, or else ``encode_labels``, the file went through.
         path: the file.
         points: N.
-        withheld: whether it holds pseudo-labels, which may lack classes.
+        as_labels: whether its ids are those of the data set's label files, ignored ones among
+            them, as in pseudo-labels; else those of the benchmark, where these are others.
 
     Raises:
         DataError: the file is missing, of another length, or holds unknown ids.
     """
     classes = np.arange(source.info.label_map.num_classes, dtype=np.uint8)
-    as_labels, as_prediction = source.encode_labels(classes), source.encode_prediction(classes)
-    written = as_labels if withheld else as_prediction
+    labels, prediction = source.encode_labels(classes), source.encode_prediction(classes)
+    written = labels if as_labels else prediction
     try:
+        size, expected = path.stat().st_size, points * written.dtype.itemsize
+        if size != expected:
+            raise DataError(
+                f"{path} has {size} bytes, expected {expected}: one {written.dtype} for each of "
+                f"the {points} points of the scan; it is of another type or of other data",
+                kind="mismatch",
+            )
         values = np.fromfile(path, dtype=written.dtype)
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read ({error.strerror}): predict it, or name another --split",
-            kind="missing",
+            f"{path} {reason(error)}: predict it, or name another --split", kind="missing"
         ) from None
-    if len(values) != points:
-        raise DataError(
-            f"{path} has {len(values)} predictions but the scan has {points} points: they belong "
-            "to other data; predict again",
-            kind="mismatch",
-        )
-    if withheld or np.array_equal(as_labels, as_prediction):
+    if as_labels or np.array_equal(labels, prediction):
         return source.info.label_map.to_train(values, where=str(path))
     if not np.isin(values, written).all():
         wrong = values[~np.isin(values, written)][0]

@@ -1,0 +1,178 @@
+"""Scores of predictions that any program wrote, from its label files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from rangeseg.datasets.bad_scans import BadScan, BadScans, OnBadScan
+from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.prediction_files import read_prediction
+from rangeseg.engine.evaluation import scans_to_evaluate
+from rangeseg.engine.export import STAMP
+from rangeseg.engine.metrics import ConfusionMatrix
+from rangeseg.errors import DataError
+from rangeseg.system.prefetch import map_ahead, threads
+from rangeseg.system.progress import Progress
+
+
+@dataclass(frozen=True)
+class PredictionFiles:
+    """Where a folder keeps the prediction of each scan.
+
+    Attributes:
+        paths: scan id -> file.
+        as_labels: whether ids are those of the data set's label files, not of the benchmark's.
+    """
+
+    paths: Mapping[str, Path]
+    as_labels: bool
+
+
+def score(
+    source: ScanSource,
+    folder: Path,
+    split: str,
+    on_bad_scan: OnBadScan = "fail",
+    reading: int = 2,
+) -> dict[str, Any]:
+    """Score files of predictions against the labels of a split, with a progress bar.
+
+    A point whose prediction is an ignored id counts as missed, as in SemanticKITTI's evaluation.
+
+    Args:
+        source: the data set.
+        folder: of the predictions, see ``find_predictions``.
+        split: which scans.
+        on_bad_scan: whether a scan that cannot be read ends the work, or is left out of the figures
+            and named in the result. A prediction that cannot be read always ends it.
+        reading: threads that read files.
+
+    Returns:
+        What ``evaluate`` returns, as far as it is known of files: ``protocol``, ``miou`` (per cent:
+        ``point``), ``iou`` (per cent of each class; null where absent), ``scans``,
+        ``skipped_scans``, and ``withheld_points``, those with a class but no prediction.
+
+    Raises:
+        DataError: a prediction is missing, has another number of points than its scan, or holds an
+            unknown id; or a scan cannot be read and is not to be skipped.
+    """
+    info, scan_ids = source.info, scans_to_evaluate(source, split)
+    files = find_predictions(source, folder, split, scan_ids)
+    if on_bad_scan == "fail":  # else a scan that is skipped may well have none
+        _check_complete(files, split)
+    matrix = ConfusionMatrix(info.label_map.num_classes)
+    bad_scans, scans = BadScans(on_bad_scan, len(scan_ids)), 0
+    with Progress(f"score {split}", len(scan_ids), "scan") as progress, threads(reading) as pool:
+        for read in map_ahead(pool, partial(_read, source, files), scan_ids, ahead=2 * reading):
+            if isinstance(read, BadScan):
+                bad_scans.add(read.scan_id, read.error)
+                continue
+            matrix.update(*read)
+            scans += 1
+            progress.update(note=f"mIoU {100 * matrix.miou(info.policy):.1f}")
+    return {
+        "protocol": {
+            "dataset": info.name,
+            "split": split,
+            "policy": info.policy,
+            "predictions": str(folder),
+        },
+        "miou": {"point": 100 * matrix.miou(info.policy)},
+        "iou": {
+            name: None if np.isnan(value) else 100 * float(value)
+            for name, value in zip(info.label_map.names, matrix.iou(), strict=True)
+        },
+        "scans": scans,
+        "skipped_scans": bad_scans.report(),
+        "withheld_points": int(matrix.withheld.sum()),
+    }
+
+
+def find_predictions(
+    source: ScanSource, folder: Path, split: str, scan_ids: list[str]
+) -> PredictionFiles:
+    """Where a folder keeps the predictions of scans: of the layouts below, that of most files.
+
+    1. The benchmark's, as ``rangeseg predict`` writes it.
+    2. That of the data set's label files, with their ids.
+    3. A folder per sequence, with the benchmark's file names.
+    4. All files beside each other, where their names differ.
+
+    Args:
+        source: the data set.
+        folder: of the predictions.
+        split: of the scans.
+        scan_ids: the scans.
+
+    Raises:
+        DataError: it holds no prediction of these scans, or the labels themselves.
+    """
+    if not folder.is_dir():
+        unpack = "unpack it, and give its folder" if folder.is_file() else "give another one"
+        raise DataError(f"{folder} is not a folder of predictions: {unpack}", kind="missing")
+    benchmark = {i: source.prediction_file(i, split) for i in scan_ids}
+    names = {i: PurePosixPath(file).name for i, file in benchmark.items()}
+    layouts = [
+        (benchmark, _holds_pseudo_labels(folder)),
+        ({i: source.label_file(i) for i in scan_ids}, True),
+        ({i: str(PurePosixPath(i).with_name(name)) for i, name in names.items()}, False),
+    ]
+    if len(set(names.values())) == len(names):
+        layouts.append((names, False))
+    best, most = layouts[0], 0
+    for files, as_labels in layouts:
+        found = sum((folder / file).is_file() for file in files.values())
+        if found > most:
+            best, most = (files, as_labels), found
+    first = scan_ids[0]
+    if not most:
+        expected = " or ".join(dict.fromkeys(files[first] for files, _ in layouts))
+        raise DataError(
+            f"{folder} holds no prediction of the split {split}: expected {expected}, and so on",
+            kind="missing",
+        )
+    files, as_labels = best
+    prediction, labels = folder / files[first], source.root / source.label_file(first)
+    if prediction.is_file() and labels.is_file() and os.path.samefile(prediction, labels):
+        raise DataError(f"{labels} is no prediction but the label: give another folder")
+    return PredictionFiles({i: folder / file for i, file in files.items()}, as_labels)
+
+
+def _holds_pseudo_labels(folder: Path) -> bool:
+    """Whether ``rangeseg predict --min-confidence`` wrote a folder."""
+    try:
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(stamp, dict) and stamp.get("min_confidence") is not None
+
+
+def _check_complete(files: PredictionFiles, split: str) -> None:
+    missing = [path for path in files.paths.values() if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{missing[0]} does not exist: {len(missing)} of {len(files.paths)} predictions of the "
+            f"split {split} are missing: add them, or name another --split",
+            kind="missing",
+        )
+
+
+def _read(
+    source: ScanSource, files: PredictionFiles, scan_id: str
+) -> tuple[np.ndarray, np.ndarray] | BadScan:
+    """Prediction and labels (N,) of a scan, or what is wrong with the scan."""
+    try:
+        scan = source.read_scan(scan_id)
+    except DataError as error:
+        return BadScan(scan_id, error)
+    assert scan.labels is not None
+    path = files.paths[scan_id]
+    return read_prediction(source, path, len(scan.points), files.as_labels), scan.labels
