@@ -5,10 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_tools import check, index, pack, poses, propagate, scribble, simulate, split, stats
+from data_tools import (
+    check,
+    import_scans,
+    index,
+    pack,
+    poses,
+    propagate,
+    scribble,
+    simulate,
+    split,
+    stats,
+)
 from rangeseg.commands.base import make_parser, run_command
 
-COMMANDS = (check, split, index, pack, poses, propagate, scribble, simulate, stats)
+COMMANDS = (check, import_scans, split, index, pack, poses, propagate, scribble, simulate, stats)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rangeseg.errors import ConfigError
+from rangeseg.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from rangeseg.datasets.base import ScanSource
+    from rangeseg.datasets.layout import Layout
     from rangeseg.settings import Settings
 
 SomeSettings = TypeVar("SomeSettings", bound="Settings")
@@ -73,3 +74,22 @@ def from_options(
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{option(str(first['loc'][0]))}{first['input']}: {message}") from None
+
+
+def parse_layout(words: Iterable[str]) -> Layout:
+    """The layout that words ``KEY=VALUE`` of ``--layout`` state.
+
+    Raises:
+        ConfigError: a key is unknown or a value wrong.
+    """
+    from rangeseg.datasets.layout import Layout
+
+    values = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"--layout {word}: write KEY=VALUE, e.g. columns=5")
+        if key not in Layout.model_fields:
+            raise unknown_name("key of --layout", key, list(Layout.model_fields))
+        values[key] = value
+    return from_options(Layout, values, lambda name: f"--layout {name}=")

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from data_tools.source import add_source, from_options, open_source
+from data_tools.source import add_source, open_source, parse_layout
 from rangeseg.commands.base import Commands, add_command
-from rangeseg.errors import ConfigError, unknown_name
-
-if TYPE_CHECKING:
-    from rangeseg.datasets.sequences import Layout
+from rangeseg.errors import ConfigError
 
 
 def add(commands: Commands) -> None:
@@ -95,31 +92,17 @@ def _without_description(arguments: argparse.Namespace) -> int:
 
     if arguments.split is not None:
         raise ConfigError("--split needs a description that names the splits: leave it out")
-    root, layout = arguments.root, _layout(arguments.layout or [])
+    root, layout = arguments.root, parse_layout(arguments.layout or [])
     draft, survey, description = survey_folder(root, layout, arguments.scans)
     _print([f"{root}: {survey.scans.scans} of {survey.total} scans"])
     _print(scan_lines(survey, draft.description.layout.intensity_max))
     _print(image_lines(survey))
     _print(draft_lines(draft))
     values = description.model_dump(mode="json", exclude_defaults=True)
-    dataset = {"name": "custom", "root": str(root), "description": values}
+    dataset = {"name": "custom", "root": str(draft.root), "description": values}
     size = {"height": survey.sensors[0].height, "width": survey.sensors[0].width}
     _print_yaml({"dataset": dataset, "range_image": size})
     return 0
-
-
-def _layout(words: Iterable[str]) -> Layout:
-    from rangeseg.datasets.sequences import Layout
-
-    values = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"--layout {word}: write KEY=VALUE, e.g. columns=5")
-        if key not in Layout.model_fields:
-            raise unknown_name("key of --layout", key, list(Layout.model_fields))
-        values[key] = value
-    return from_options(Layout, values, lambda name: f"--layout {name}=")
 
 
 def _print(lines: Iterable[str]) -> None:

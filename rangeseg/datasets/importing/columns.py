@@ -1,0 +1,122 @@
+"""Named fields of a scan -> the columns of a file of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rangeseg.datasets.layout import Role
+from rangeseg.errors import DataError
+
+_LONGEST_TURN = 2.0
+"""Seconds. A scan that seems to take longer is timed in a smaller unit."""
+
+_LONGEST_DELAY_S = 10.0
+"""Times of points farther from that of their scan are not relative to it."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the files of a sequence hold.
+
+    Attributes:
+        roles: role -> field; x, y and z, and those of intensity, ring, time and label there are.
+        time_unit: seconds per unit of the field ``time``.
+    """
+
+    roles: Mapping[Role, str]
+    time_unit: float = 1.0
+
+    @property
+    def names(self) -> tuple[Role, ...]:
+        """The columns in their order; intensity is 0 where there is none."""
+        optional: tuple[Role, ...] = ("ring", "time")
+        return ("x", "y", "z", "intensity", *(role for role in optional if role in self.roles))
+
+    def points(self, fields: Mapping[str, np.ndarray], time_s: float | None) -> np.ndarray:
+        """The points (N, columns) little-endian float32.
+
+        Args:
+            fields: see ``find_columns``.
+            time_s: of the scan, to which times of points become relative; None: to the first.
+
+        Raises:
+            DataError: a field is missing that the first scan has.
+        """
+        missing = [f for f in self.roles.values() if f not in fields]
+        if missing:
+            raise DataError(
+                f"it has no field '{missing[0]}', which the first scan has (found: "
+                f"{', '.join(fields)})"
+            )
+        points = np.zeros((len(fields[self.roles["x"]]), len(self.names)), dtype="<f4")
+        with np.errstate(all="ignore"):  # float64 may hold what float32 cannot: then infinity
+            for column, role in enumerate(self.names):
+                if role in self.roles:
+                    values = fields[self.roles[role]]
+                    points[:, column] = self._since(values, time_s) if role == "time" else values
+        return points
+
+    def labels(self, fields: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The labels (N,) uint32 of the field ``label``; None where there is none.
+
+        Raises:
+            DataError: they are not whole numbers from 0.
+        """
+        if "label" not in self.roles:
+            return None
+        return as_labels(fields[self.roles["label"]], f"field '{self.roles['label']}'")
+
+    def _since(self, times: np.ndarray, scan_s: float | None) -> np.ndarray:
+        """Times (N,) in seconds since the scan's."""
+        seconds = times.astype(np.float64) * self.time_unit
+        finite = seconds[np.isfinite(seconds)]
+        if scan_s is not None and _all_near(finite, 0.0):
+            return seconds
+        if scan_s is not None and _all_near(finite, scan_s):
+            return seconds - scan_s
+        return seconds - (finite.min() if len(finite) else 0.0)
+
+
+def _all_near(values: np.ndarray, value: float) -> bool:
+    return bool((np.abs(values - value) <= _LONGEST_DELAY_S).all())
+
+
+def find_columns(roles: Mapping[Role, str], fields: Mapping[str, np.ndarray]) -> Columns:
+    """What the files of a sequence will hold, by its first scan.
+
+    Args:
+        roles: role -> field.
+        fields: (N,) arrays by name.
+
+    Raises:
+        DataError: there is no x, y or z.
+    """
+    missing = [role for role in ("x", "y", "z") if role not in roles]
+    if missing:
+        raise DataError(
+            f"no field holds {', '.join(missing)} (found: {', '.join(fields) or 'no field'})"
+        )
+    unit = _time_unit(fields[roles["time"]]) if "time" in roles else 1.0
+    return Columns(dict(roles), unit)
+
+
+def _time_unit(times: np.ndarray) -> float:
+    """Seconds per unit: seconds, ms, µs or ns, whichever makes a scan last a turn."""
+    finite = times[np.isfinite(times)].astype(np.float64)
+    lasts = float(np.ptp(finite)) if len(finite) else 0.0
+    return next((unit for unit in (1.0, 1e-3, 1e-6) if lasts * unit <= _LONGEST_TURN), 1e-9)
+
+
+def as_labels(values: np.ndarray, where: object) -> np.ndarray:
+    """Labels (N,) of any type as uint32; ``where`` they are, for the message.
+
+    Raises:
+        DataError: they are not whole numbers from 0.
+    """
+    whole = np.isfinite(values).all() and not (values % 1).any()
+    if not whole or (len(values) and (values.min() < 0 or values.max() >= 1 << 32)):
+        raise DataError(f"{where}: labels are not whole numbers from 0 to 4294967295")
+    return values.astype("<u4")

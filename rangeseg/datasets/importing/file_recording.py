@@ -1,0 +1,103 @@
+"""A folder of files, one for each scan, as a recording."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rangeseg.datasets.formats import count_points, read_fields
+from rangeseg.datasets.importing.columns import as_labels
+from rangeseg.datasets.importing.recording import Frame, Recording
+from rangeseg.datasets.layout import Layout
+from rangeseg.datasets.pose_files import read_sequence_poses, read_times
+from rangeseg.datasets.scan_files import reason
+from rangeseg.datasets.sequences import in_order
+from rangeseg.errors import DataError
+
+SUFFIXES = (".bin", ".npy", ".npz", ".pcd", ".ply", ".las", ".laz")
+
+_LABEL_TYPES = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<u8"}
+
+
+def scan_files(folder: Path) -> list[Path]:
+    """The files of points in a folder, of the kind that most of them are, unsorted."""
+    # Not dot files: macOS leaves ._000000.bin beside every copied file.
+    files = [f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")]
+    kinds = Counter(s for f in files if (s := f.suffix.lower()) in SUFFIXES)
+    if not kinds:
+        return []
+    return [f for f in files if f.suffix.lower() == kinds.most_common(1)[0][0]]
+
+
+class FileRecording(Recording):
+    """Files of scans in the order of their names.
+
+    Labels lie beside them with the same name but ``.label``, or in a folder ``labels`` beside
+    theirs; times and poses in ``times.txt`` and ``poses.txt`` of the same folder.
+
+    Args:
+        path: the file or folder that was given.
+        files: of points.
+        layout: what they hold.
+    """
+
+    unit = "scans"
+
+    def __init__(self, path: Path, files: Sequence[Path], layout: Layout) -> None:
+        self.path, self._layout = path, layout
+        self._files = sorted(files, key=lambda file: in_order(file.stem))
+        self.total = len(self._files)
+
+    def identity(self) -> dict[str, Any]:
+        """Their folder or file."""
+        return {"source": str(self.path.resolve())}
+
+    def frames(self) -> Iterator[Frame]:
+        """All scans; see ``Recording``."""
+        times = read_times(self._files[0].parent, self._ids())
+        for scan_id, file in zip(self._ids(), self._files, strict=True):
+            time = times.get(scan_id)
+            stamp = None if time is None else round(time * 1e9)
+            points = count_points(file, self._layout)
+            labels = _label_file(file)
+            yield Frame(
+                str(file), stamp, points, partial(read_fields, file, self._layout),
+                partial(_read_labels, labels, points) if labels else None,
+            )  # fmt: skip
+
+    def poses(self, names: list[str], stamps_ns: list[int | None]) -> tuple[np.ndarray, str]:
+        """Those of ``poses.txt``; see ``Recording``."""
+        found = read_sequence_poses(self._files[0].parent, self._ids(), camera=False)
+        of_file = {str(f): found.get(i) for i, f in zip(self._ids(), self._files, strict=True)}
+        nowhere = np.full((4, 4), np.nan)
+        poses = [pose if (pose := of_file[name]) is not None else nowhere for name in names]
+        return np.array(poses), "poses.txt"
+
+    def _ids(self) -> list[str]:
+        return [f"{self.path.name}/{file.stem}" for file in self._files]
+
+
+def _label_file(file: Path) -> Path | None:
+    name = f"{file.stem}.label"
+    places = (file.with_name(name), file.parent.parent / "labels" / name)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _read_labels(path: Path, points: int) -> np.ndarray:
+    """Labels (N,) uint32 of a file of 1, 2, 4 or 8 bytes each."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} {reason(error)}") from None
+    width, rest = divmod(len(content), points)
+    if rest or width not in _LABEL_TYPES:
+        raise DataError(
+            f"{path} has {len(content)} bytes for {points} points, expected 1, 2, 4 or 8 each",
+            kind="mismatch",
+        )
+    return as_labels(np.frombuffer(content, _LABEL_TYPES[width]), path)
