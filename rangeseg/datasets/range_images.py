@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+import math
 from typing import Literal
 
 import numpy as np
@@ -11,9 +11,10 @@ from pydantic import Field, model_validator
 
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
+from rangeseg.datasets.crops import crop, first_column, labelled_column
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.geometry.augmentation import AugmentationSettings, augment_points
+from rangeseg.geometry.augmentation import AugmentationSettings, augment_points, rotate_points
 from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import CHANNELS, make_range_image, to_image
 from rangeseg.geometry.projection import Projection, project_points
@@ -37,7 +38,7 @@ class RangeImageSettings(Settings):
     width: int = Field(ge=STRIDE, multiple_of=STRIDE)
     rows: Literal["auto"] | RowRule = "auto"  # auto: the sensor's
     channels: tuple[Literal[CHANNELS], ...] = CHANNELS  # type: ignore[valid-type]
-    # Training only. The networks still pad around the crop's edges as if it closed a circle.
+    # Training only. With a full turn the networks pad a crop as if it closed a circle, too.
     crop_width: int | None = Field(default=None, ge=STRIDE, multiple_of=STRIDE)
 
     @model_validator(mode="after")
@@ -90,7 +91,8 @@ class RangeImages:
             scan: labelled or not.
             rng: of the augmentation.
             augmentation: how strong.
-            window: where a crop begins, in turns [0,1) from the image's first column.
+            window: where a crop begins, as a share [0,1) of the places where it can. A crop of a
+                labelled scan without a labelled pixel is moved to one, if the scan has any.
 
         Returns:
             ``image`` (C,H,W) float32 and ``valid`` (H,W) bool; ``labels`` (H,W) uint8 where the
@@ -101,13 +103,19 @@ class RangeImages:
         """
         # Before the augmentation: rotation moves the wraps from which rows are read.
         beams = beam_rows(scan.points, self.sensor, scan.ring)
-        points = augment_points(scan.points, rng, augmentation)
+        middle = None if self.sensor.full_turn else math.radians(self.sensor.middle_deg)
+        points = augment_points(scan.points, rng, augmentation, middle)
         projection = self._project(scan, points, beams)
         crop_width = self.settings.crop_width
-        if crop_width is not None:  # and one column more, the left neighbour of the first
-            columns = int(window * self.settings.width) + np.arange(-1, crop_width)
-            shown = projection.point_index.take(columns, axis=1, mode="wrap")
-            projection = replace(projection, point_index=shown)
+        if crop_width is not None:
+            first = first_column(projection, crop_width, window)
+            if scan.labels is not None:
+                moved = labelled_column(projection, scan.labels, crop_width, first, rng)
+                if moved != first and self.sensor.full_turn and augmentation.rotate:
+                    turns = (moved - first) / self.sensor.width  # rays stay those of the window
+                    points = rotate_points(points, 2.0 * math.pi * turns)
+                first = moved
+            projection = crop(projection, crop_width, first)
         sample = {"image": self.image(points, projection), "valid": projection.valid}
         if scan.labels is not None:
             sample["labels"] = to_image(scan.labels, projection.point_index, IGNORE)

@@ -21,7 +21,8 @@ class SampleKey:
         scan_id: which scan.
         seed: of its augmentation.
         window: where its crop begins, the same for all scans of a step: mixing replaces pixels of
-            one scan by those of another, which are the same rays only in the same window.
+            one scan by those of another, which are the same rays only in the same window. A crop
+            without a label is moved, see ``crops.labelled_column``.
     """
 
     labelled: bool

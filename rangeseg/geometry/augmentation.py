@@ -61,7 +61,10 @@ def _bell(bits: Any) -> Any:
 
 
 def augment_points(
-    points: np.ndarray, rng: np.random.Generator, settings: AugmentationSettings
+    points: np.ndarray,
+    rng: np.random.Generator,
+    settings: AugmentationSettings,
+    middle: float | None = None,
 ) -> np.ndarray:
     """A randomly moved copy of a scan, point for point.
 
@@ -69,16 +72,22 @@ def augment_points(
     ``project_points`` leaves them out. Points at the origin mean "no echo" and stay there: jitter
     would turn them into things next to the sensor.
 
+    A view of less than a turn stays where it is: it is mirrored about its middle and not rotated.
+    Else points would leave the image, or pixels of two scans would not be the same ray.
+
     Args:
         points: (N,4) float32; not changed.
         rng: where the randomness comes from.
         settings: what may happen.
+        middle: azimuth of the middle of the view in radians; None for a full turn.
 
     Returns:
         (N,4) float32.
     """
     angle = rng.uniform(-math.pi, math.pi) if settings.rotate else 0.0
     mirror = -1.0 if settings.flip and rng.random() < 0.5 else 1.0
+    if middle is not None:
+        angle = 2.0 * middle if mirror < 0.0 else 0.0
     scale = 1.0 + rng.uniform(-settings.scale, settings.scale)
     drop_ratio = rng.uniform(0.0, settings.drop)
     points = as_points(points)
@@ -98,6 +107,16 @@ def augment_points(
         moved.ravel(),
     )
     return moved
+
+
+def rotate_points(points: np.ndarray, angle: float) -> np.ndarray:
+    """A copy of points (N,4) float32, turned by an angle in radians about the vertical."""
+    rotated = points.copy()
+    cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is nowhere before, too
+        rotated[:, 0] = cos * points[:, 0] - sin * points[:, 1]
+        rotated[:, 1] = sin * points[:, 0] + cos * points[:, 1]
+    return rotated
 
 
 @kernel

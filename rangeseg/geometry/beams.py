@@ -27,8 +27,8 @@ def beam_rows(
 
     ``scan_order`` needs a file that lists beam after beam from the highest to the lowest, each
     counter-clockwise from straight ahead (x forward): a beam begins where the azimuth falls back
-    past zero. ``file_order`` needs whole firings of evenly spaced azimuths, the highest or the
-    lowest beam first.
+    past zero, or a view cut out of such a file. ``file_order`` needs whole firings of azimuths that
+    are evenly spaced all around, the highest or the lowest beam first.
 
     Args:
         points: (N,4) float32 in the order of the file.
@@ -64,7 +64,7 @@ def _find_beams(points: np.ndarray, sensor: Sensor, ring: np.ndarray | None) -> 
             )
         return beams
     beams = np.empty(len(points), dtype=np.int32)
-    turns = count_turns(as_points(points), beams)
+    turns = count_turns(as_points(points), beams, sensor.view_deg)
     if turns != sensor.beams:
         return f"the scan's order shows {turns} beams where the sensor has {sensor.beams}"
     return beams
@@ -85,9 +85,14 @@ def _warn_once(sensor: Sensor, reason: str) -> None:
 
 
 @kernel
-def count_turns(points: np.ndarray, beams: np.ndarray) -> int:
-    """Write the turn (N,) that each point belongs to, and return how many turns there are."""
+def count_turns(points: np.ndarray, beams: np.ndarray, view_deg: float = 360.0) -> int:
+    """Write the turn (N,) that each point belongs to, and return how many turns there are.
+
+    The points are those of a view of ``view_deg``, wherever it looks.
+    """
     turn, highest = 0, 0
+    # The step over what a narrow view does not see is no jitter, and a new beam is a small fall.
+    fall, jitter = min(1.0, view_deg / 180.0), max(3.0, 4.0 - view_deg / 180.0)
     last = 0.0
     for i in range(points.shape[0]):
         x, y = float(points[i, 0]), float(points[i, 1])
@@ -96,9 +101,9 @@ def count_turns(points: np.ndarray, beams: np.ndarray) -> int:
             # Beams begin and end within a quarter turn of straight ahead unless they saw nothing
             # there, hence the limits: a fall by one quarter is a new beam, and a rise by more than
             # three is jitter of its first points back over the line ahead.
-            if azimuth < last - 1.0:
+            if azimuth < last - fall:
                 turn += 1
-            elif azimuth > last + 3.0 and turn > 0:
+            elif azimuth > last + jitter and turn > 0:
                 turn -= 1
             last = azimuth
         highest = max(turn, highest)  # the last points may jitter ahead and back again
@@ -166,9 +171,8 @@ def firing_columns(points: np.ndarray, sensor: Sensor) -> np.ndarray:
     forward, backward, _ = _turn(points, beams, float(sensor.min_range))
     azimuth_grows = abs(forward) >= abs(backward)
     first = np.angle(forward if azimuth_grows else backward)
-    left, view = sensor.azimuth_left_deg, sensor.azimuth_left_deg - sensor.azimuth_right_deg
-    turn = round(width * 360.0 / view)  # columns all around
-    shift = math.floor(0.5 * (left / 180.0 - first / math.pi) * turn)
+    turn = round(width * 360.0 / sensor.view_deg)  # columns all around
+    shift = math.floor(0.5 * (sensor.azimuth_left_deg / 180.0 - first / math.pi) * turn)
     steps = np.arange(firings) * turn // max(firings, 1)
     columns = (shift - steps if azimuth_grows else shift + steps) % turn
     columns = np.where(columns < (turn + width) / 2, np.minimum(columns, width - 1), 0)

@@ -75,13 +75,13 @@ def project_points(
     up, down = math.radians(sensor.fov_up_deg), math.radians(sensor.fov_down_deg)
     fov_down, fov = np.float32(down), np.float32(up - down)
     height, width = np.float32(sensor.height), np.float32(sensor.width)
-    left, right = math.radians(sensor.azimuth_left_deg), math.radians(sensor.azimuth_right_deg)
-    ahead, half_view = np.float32((left + right) / 2.0), np.float32((left - right) / 2.0)
+    middle = np.float32(math.radians(sensor.middle_deg))
+    half_view = np.float32(math.radians(sensor.view_deg / 2.0))
     depth = np.empty(len(points), dtype=np.float32)
     row, col = np.empty(len(points), dtype=np.int32), np.empty(len(points), dtype=np.int32)
     min_range = np.float32(sensor.min_range)
     _approximate_pixels(
-        flat, min_range, height, width, fov_down, fov, ahead, half_view, depth, row, col
+        flat, min_range, height, width, fov_down, fov, middle, half_view, depth, row, col
     )
     if beams is not None:
         row = beams.copy()
@@ -90,7 +90,7 @@ def project_points(
         if sensor.row_rule == "file_order":
             col = firing_columns(points, sensor)
     _compute_remaining(
-        flat, depth, sensor.height, sensor.width, fov_down, fov, ahead, half_view, row, col
+        flat, depth, sensor.height, sensor.width, fov_down, fov, middle, half_view, row, col
     )
     point_index = np.empty((sensor.height, sensor.width), dtype=np.int32)
     _find_owners(depth, row, col, point_index)
@@ -150,9 +150,9 @@ def approximate_inclination(sine: Any) -> Any:
 
 
 @kernel
-def from_ahead(azimuth: Any, ahead: Any) -> Any:
-    """The azimuth from the middle of the view, within half a turn: the azimuth itself from 0."""
-    azimuth = azimuth - ahead
+def from_middle(azimuth: Any, middle: Any) -> Any:
+    """An azimuth counted from the middle of the view, within half a turn."""
+    azimuth = azimuth - middle
     azimuth = azimuth - _TURN if azimuth > _PI else azimuth
     return azimuth + _TURN if azimuth < -_PI else azimuth
 
@@ -165,7 +165,7 @@ def _approximate_pixels(
     width: np.float32,
     fov_down: np.float32,
     fov: np.float32,
-    ahead: np.float32,
+    middle: np.float32,
     half_view: np.float32,
     depths: np.ndarray,
     rows: np.ndarray,
@@ -182,7 +182,7 @@ def _approximate_pixels(
         n = end - start
         x, y, z, intensity = values[0, :n], values[1, :n], values[2, :n], values[3, :n]
         _approximate_block(
-            x, y, z, intensity, min_range, height, width, fov_down, fov, ahead, half_view,
+            x, y, z, intensity, min_range, height, width, fov_down, fov, middle, half_view,
             depths[start:end], rows[start:end], cols[start:end],
         )  # fmt: skip
 
@@ -198,7 +198,7 @@ def _approximate_block(
     width: np.float32,
     fov_down: np.float32,
     fov: np.float32,
-    ahead: np.float32,
+    middle: np.float32,
     half_view: np.float32,
     depths: np.ndarray,
     rows: np.ndarray,
@@ -206,7 +206,7 @@ def _approximate_block(
 ) -> None:
     rows_per_rad, lowest = -height / fov, (_ONE + fov_down / fov) * height
     row_inside = _HALF - np.float32(ANGLE_ERROR) * height / fov
-    cols_per_rad, middle = -_HALF * width / half_view, _HALF * width
+    cols_per_rad, centre = -_HALF * width / half_view, _HALF * width
     col_inside = _HALF - _HALF * np.float32(ANGLE_ERROR) * width / half_view
     for i in range(depths.shape[0]):
         x, y, z = xs[i], ys[i], zs[i]
@@ -226,7 +226,7 @@ def _approximate_block(
         from_centre = abs(row - np.float32(whole) - _HALF)
         rows[i] = whole if (from_centre < row_inside) & (abs(sine) < LARGEST_SINE) else -1
 
-        col = from_ahead(approximate_azimuth(y, x), ahead) * cols_per_rad + middle
+        col = from_middle(approximate_azimuth(y, x), middle) * cols_per_rad + centre
         col = col if col > _ZERO else _ZERO
         col = col if col < width else width
         whole = np.int32(col)
@@ -242,7 +242,7 @@ def _compute_remaining(
     width: int,
     fov_down: np.float32,
     fov: np.float32,
-    ahead: np.float32,
+    middle: np.float32,
     half_view: np.float32,
     rows: np.ndarray,
     cols: np.ndarray,
@@ -257,7 +257,7 @@ def _compute_remaining(
             row = int((_ONE - (inclination - fov_down) / fov) * np.float32(height))
             rows[i] = min(max(row, 0), height - 1)
         if cols[i] < 0:
-            azimuth = from_ahead(math.atan2(points[4 * i + 1], points[4 * i]), ahead)
+            azimuth = from_middle(math.atan2(points[4 * i + 1], points[4 * i]), middle)
             # Truncation equals floor here, since negative numbers become 0 below.
             col = int(_HALF * (_ONE - azimuth / half_view) * np.float32(width))
             cols[i] = min(max(col, 0), width - 1)

@@ -61,7 +61,7 @@ class Sensor:
                 f"sensor {self.name}: the field of view must run upward within -90..90 degrees, "
                 f"found fov_down_deg={self.fov_down_deg}, fov_up_deg={self.fov_up_deg}"
             )
-        if not 0.0 < self.azimuth_left_deg - self.azimuth_right_deg <= 360.0:
+        if not 0.0 < self.view_deg <= 360.0:
             raise ConfigError(
                 f"sensor {self.name}: azimuth must fall from left to right by at most 360 degrees, "
                 f"found azimuth_left_deg={self.azimuth_left_deg}, "
@@ -74,9 +74,19 @@ class Sensor:
             )
 
     @property
+    def view_deg(self) -> float:
+        """How much of a turn the sensor sees, in degrees."""
+        return self.azimuth_left_deg - self.azimuth_right_deg
+
+    @property
+    def middle_deg(self) -> float:
+        """The azimuth of the middle of the view."""
+        return (self.azimuth_left_deg + self.azimuth_right_deg) / 2.0
+
+    @property
     def full_turn(self) -> bool:
         """Whether the image closes a circle, so that its first and last column are neighbours."""
-        return self.azimuth_left_deg - self.azimuth_right_deg == 360.0
+        return self.view_deg == 360.0
 
     def resized(self, height: int, width: int, row_rule: RowRule | None = None) -> Sensor:
         """The same device with another image size (and row rule)."""

@@ -58,8 +58,8 @@ class Ael(TeacherMethod[AelSettings]):
         4. Adaptive CutMix takes its donor from the batch, not from the data set. Without a donor
            it is CutMix with the neighbour.
         5. A component grows on the device from a random pixel of the class, up to 64 pixels far
-           and across the seam. So large components are cut off, and drawn more often. A box is not
-           padded to half the image.
+           and across the seam of a full turn. So large components are cut off, and drawn more
+           often. A box is not padded to half the image.
         6. Equal confidences keep every pixel; in the official code 0/0 keeps none.
         7. The student's scans are also perturbed. Labelled and mixed images share a forward. The
            teacher predicts in eval mode.
@@ -75,6 +75,7 @@ class Ael(TeacherMethod[AelSettings]):
                 "add range"
             )
         self._range = task.channels.index("range")
+        self._full_turn = task.full_turn
         self.bank = ConfidenceBank(task.num_classes, settings.bank_momentum)
         self._seen: Tensor | None = None  # by the student in a batch, for the bank
         self._seen_in_step: list[Tensor] = []
@@ -145,10 +146,10 @@ class Ael(TeacherMethod[AelSettings]):
 
         region = found[index, donor]
         seed = draw_pixel(region, generator)
-        component = grow(seed, region, REACH)
+        component = grow(seed, region, REACH, self._full_turn)
         large = (component.sum(dim=(1, 2)) >= least)[:, None, None]
         plain = cutmix_mask(valid.shape, generator)
-        mask = torch.where(large, bounding_boxes(component, seed), plain)
+        mask = torch.where(large, bounding_boxes(component, seed, self._full_turn), plain)
         strong = self.perturb(scans, generator)
         return mix(strong, {name: field[donor] for name, field in strong.items()}, mask)
 

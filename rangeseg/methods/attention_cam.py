@@ -26,10 +26,14 @@ class AttentionCam(nn.Module):
         channels: of the features that the attention sees, the deepest last.
         num_classes: K.
         windows: number of windows of azimuth; fewer if it does not divide the columns.
+        full_turn: whether the first and the last column of an image are neighbours.
     """
 
-    def __init__(self, channels: tuple[int, ...], num_classes: int, windows: int) -> None:
+    def __init__(
+        self, channels: tuple[int, ...], num_classes: int, windows: int, full_turn: bool = True
+    ) -> None:
         super().__init__()
+        self.full_turn = full_turn
         self.windows = windows
         self.classifier = nn.Conv2d(channels[-1], num_classes, kernel_size=1)
         self.query = nn.Conv2d(sum(channels), ATTENTION_CHANNELS, kernel_size=1, bias=False)
@@ -110,7 +114,7 @@ class AttentionCam(nn.Module):
         )
         spread = spread[:, 0].transpose(1, 2).reshape(cam.shape)
         logits = self.output(spread.float() + cam)
-        return upsample_azimuth(logits.float(), valid.shape[1] // size[0])
+        return upsample_azimuth(logits.float(), valid.shape[1] // size[0], self.full_turn)
 
     def spread(self, windows: Tensor, columns: int) -> Tensor:
         """Repeat values of windows at every column: (B,K,n) -> (B,K,1,columns)."""

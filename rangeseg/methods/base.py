@@ -37,6 +37,7 @@ class Task:
         lovasz_weight: weight of the Lovász-softmax term of the supervised loss.
         boundary_weight: weight of the boundary term of the supervised loss.
         perturbation: strength of the strong views.
+        full_turn: whether the first and the last column of an image are neighbours.
     """
 
     num_classes: int
@@ -47,6 +48,7 @@ class Task:
     lovasz_weight: float
     boundary_weight: float
     perturbation: PerturbationSettings
+    full_turn: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         self.num_classes = task.num_classes
         self.student = build_network()
         self.supervised_loss = SupervisedLoss(
-            task.class_weights, task.lovasz_weight, task.boundary_weight
+            task.class_weights, task.lovasz_weight, task.boundary_weight, task.full_turn
         )
         self.perturb = StrongPerturbation(task.perturbation, task.channels, task.statistics)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from rangeseg.models.blocks import pad_azimuth
+from rangeseg.models.blocks import largest_beside
 
 
-def grow(seed: Tensor, region: Tensor, steps: int) -> Tensor:
+def grow(seed: Tensor, region: Tensor, steps: int, full_turn: bool = True) -> Tensor:
     """The part of a region that is connected to a seed within some steps.
 
     Args:
         seed: (B,H,W) bool.
-        region: (B,H,W) bool; pixels connect by side or corner, also across the seam.
+        region: (B,H,W) bool; pixels connect by side or corner.
         steps: largest distance from the seed, in pixels.
+        full_turn: whether the first and the last column are neighbours.
 
     Returns:
         (B,H,W) bool.
@@ -23,17 +23,17 @@ def grow(seed: Tensor, region: Tensor, steps: int) -> Tensor:
     inside = region[:, None].float()
     component = seed[:, None].float() * inside
     for _ in range(steps):
-        grown = F.max_pool2d(pad_azimuth(component, 1), kernel_size=3, stride=1, padding=(1, 0))
-        component = grown * inside
+        component = largest_beside(component, full_turn) * inside
     return component[:, 0] > 0
 
 
-def bounding_boxes(component: Tensor, seed: Tensor) -> Tensor:
-    """The box around each component; it wraps along azimuth.
+def bounding_boxes(component: Tensor, seed: Tensor, full_turn: bool = True) -> Tensor:
+    """The box around each component; it goes across the seam of a full turn.
 
     Args:
         component: (B,H,W) bool.
         seed: (B,H,W) bool, one pixel of the component.
+        full_turn: whether the first and the last column are neighbours.
 
     Returns:
         (B,H,W) bool; empty where the component is.
@@ -42,8 +42,9 @@ def bounding_boxes(component: Tensor, seed: Tensor) -> Tensor:
     rows = torch.arange(height, device=component.device)
     columns = torch.arange(width, device=component.device)
     start = seed.any(dim=1).int().argmax(dim=1, keepdim=True)  # (B, 1)
-    # Offsets in [-W/2, W/2): the seam is on the far side of the seed.
-    offset = (columns - start + width // 2) % width - width // 2  # (B, W)
+    offset = columns - start  # (B, W)
+    if full_turn:  # in [-W/2, W/2): the seam is on the far side of the seed
+        offset = (offset + width // 2) % width - width // 2
     return (
         _span(component.any(dim=2), rows.expand(len(component), -1))[:, :, None]
         & _span(component.any(dim=1), offset)[:, None, :]

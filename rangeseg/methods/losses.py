@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.models.blocks import pad_azimuth
+from rangeseg.models.blocks import largest_beside
 from rangeseg.system.distributed import shared_divisor
 
 
@@ -110,17 +110,18 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     return ((errors * steps).sum(dim=1) * present).sum() / present.sum().clamp(min=1.0)
 
 
-def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor, full_turn: bool = True) -> Tensor:
     """One minus the F1 score of the predicted class boundaries.
 
     A pixel's share in the boundary of a class is its probability minus the smallest one among its
     neighbours that count: 0 or 1 for the truth, between them for a prediction. The neighbourhood
-    is 3x3 and wraps along azimuth.
+    is 3x3.
 
     Args:
         logits: (B,K,H,W).
         labels: (B,H,W) train ids; IGNORE counts nowhere.
         valid: (B,H,W) bool.
+        full_turn: whether the first and the last column are neighbours.
 
     Returns:
         A scalar in [0,1]: the mean over the classes of each scan that have a boundary; 0 where
@@ -134,8 +135,8 @@ def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     """
     counts = (valid & (labels != IGNORE))[:, None]
     classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
-    truth = _boundary((labels[:, None] == classes).float(), counts)  # (B, K, H, W)
-    predicted = _boundary(logits.float().softmax(dim=1), counts)
+    truth = _boundary((labels[:, None] == classes).float(), counts, full_turn)  # (B, K, H, W)
+    predicted = _boundary(logits.float().softmax(dim=1), counts, full_turn)
     shared = (predicted * truth).sum(dim=(2, 3))
     size = truth.sum(dim=(2, 3))
     # 2PR / (P + R) with precision P = shared / predicted and recall R = shared / true size.
@@ -144,11 +145,10 @@ def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     return ((1.0 - f1) * present).sum() / shared_divisor(present.sum()).clamp(min=1)
 
 
-def _boundary(share: Tensor, counts: Tensor) -> Tensor:
+def _boundary(share: Tensor, counts: Tensor, full_turn: bool) -> Tensor:
     """Each pixel's share (B,K,H,W) of a class minus the smallest one beside it."""
     rest = (1.0 - share) * counts  # 0 where a pixel does not count: it is never the maximum
-    largest = F.max_pool2d(pad_azimuth(rest, 1), kernel_size=3, stride=1, padding=(1, 0))
-    return (largest - rest) * counts
+    return (largest_beside(rest, full_turn) - rest) * counts
 
 
 class SupervisedLoss(nn.Module):
@@ -158,15 +158,23 @@ class SupervisedLoss(nn.Module):
         class_weights: (K,).
         lovasz_weight: weight of the Lovász-softmax term beside the cross-entropy; 0 leaves it out.
         boundary_weight: weight of the boundary term; 0 leaves it out.
+        full_turn: whether the first and the last column of an image are neighbours.
     """
 
     class_weights: Tensor
 
-    def __init__(self, class_weights: Tensor, lovasz_weight: float, boundary_weight: float) -> None:
+    def __init__(
+        self,
+        class_weights: Tensor,
+        lovasz_weight: float,
+        boundary_weight: float,
+        full_turn: bool = True,
+    ) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights)
         self.lovasz_weight = lovasz_weight
         self.boundary_weight = boundary_weight
+        self.full_turn = full_turn
 
     def forward(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         """Logits (B,K,H,W), labels and valid (B,H,W) -> scalar."""
@@ -174,7 +182,8 @@ class SupervisedLoss(nn.Module):
         if self.lovasz_weight > 0:
             loss = loss + self.lovasz_weight * lovasz_softmax(logits, labels, valid)
         if self.boundary_weight > 0:
-            loss = loss + self.boundary_weight * boundary_loss(logits, labels, valid)
+            boundary = boundary_loss(logits, labels, valid, self.full_turn)
+            loss = loss + self.boundary_weight * boundary
         return loss
 
 

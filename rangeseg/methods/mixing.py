@@ -54,6 +54,9 @@ def box_mask(
 ) -> Tensor:
     """One box per scan at a uniform place; it wraps along azimuth and stays within the rows.
 
+    It wraps where the image is no full turn, too: every column is as often in a box, and the two
+    parts at the edges never meet.
+
     Args:
         height_share: (B,) height of the box as a share of H.
         width_share: (B,) width of the box as a share of W.

@@ -64,7 +64,7 @@ class PseudoSeg(Method[PseudoSegSettings]):
     ) -> None:
         super().__init__(build_network, task, settings)
         channels = self.student.feature_channels[-STAGES:]
-        self.cam = AttentionCam(channels, task.num_classes, settings.windows)
+        self.cam = AttentionCam(channels, task.num_classes, settings.windows, task.full_turn)
 
     def forward(self, batch: TrainingBatch, context: StepContext) -> dict[str, Tensor]:
         """See ``Method.forward``."""

@@ -13,8 +13,8 @@ from rangeseg.models.fidnet import FIDNet
 from rangeseg.models.network import Network
 from rangeseg.settings import Settings
 
-MODELS: dict[str, Callable[[int, int, int], Network]] = {"fidnet": FIDNet, "cenet": CENet}
-"""Each takes in_channels, num_classes and width."""
+MODELS: dict[str, Callable[[int, int, int, bool], Network]] = {"fidnet": FIDNet, "cenet": CENet}
+"""Each takes in_channels, num_classes, width and full_turn."""
 
 
 class ModelSettings(Settings):
@@ -31,17 +31,20 @@ class NetworkFactory(Protocol):
         """A network that maps (B,C,H,W) to logits (B,K,H,W)."""
 
 
-def build_network(settings: ModelSettings, in_channels: int, num_classes: int) -> Network:
+def build_network(
+    settings: ModelSettings, in_channels: int, num_classes: int, full_turn: bool = True
+) -> Network:
     """A newly initialised network.
 
     Args:
         settings: name and width.
         in_channels: channels C of the range image.
         num_classes: classes K.
+        full_turn: whether the first and the last column of an image are neighbours.
 
     Raises:
         ConfigError: no such network.
     """
     if settings.name not in MODELS:
         raise unknown_name("network", settings.name, list(MODELS))
-    return MODELS[settings.name](in_channels, num_classes, settings.width)
+    return MODELS[settings.name](in_channels, num_classes, settings.width, full_turn)

@@ -1,4 +1,4 @@
-"""Convolutions for an image whose left and right edges are neighbours."""
+"""Convolutions for an image whose left and right edges are neighbours, if it is a full turn."""
 
 from __future__ import annotations
 
@@ -53,17 +53,31 @@ def pad_azimuth(x: Tensor, columns: int) -> Tensor:
     return padded
 
 
-class AzimuthConv(nn.Conv2d):
-    """A 3x3 convolution without bias: circular along azimuth, zeros above and below."""
+def largest_beside(x: Tensor, full_turn: bool) -> Tensor:
+    """The largest value (B,C,H,W) in the 3x3 pixels around each; ``x`` is nowhere negative."""
+    if not full_turn:
+        return F.max_pool2d(x, kernel_size=3, stride=1, padding=1)
+    return F.max_pool2d(pad_azimuth(x, 1), kernel_size=3, stride=1, padding=(1, 0))
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+
+class AzimuthConv(nn.Conv2d):
+    """A 3x3 convolution without bias: circular along azimuth, zeros above and below.
+
+    Zeros at all edges where the image is not a full turn.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, full_turn: bool = True
+    ) -> None:
+        self.full_turn = full_turn
+        padding = (1, 0) if full_turn else (1, 1)
         super().__init__(
-            in_channels, out_channels, kernel_size=3, stride=stride, padding=(1, 0), bias=False
+            in_channels, out_channels, kernel_size=3, stride=stride, padding=padding, bias=False
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,Cin,H,W) -> (B,Cout,H/stride,W/stride)."""
-        return super().forward(pad_azimuth(x, 1))
+        return super().forward(pad_azimuth(x, 1) if self.full_turn else x)
 
 
 class _Shrink(nn.Conv2d):
@@ -85,26 +99,29 @@ class _Shrink(nn.Conv2d):
         return super().forward(x[..., :: self.step, :: self.step] if self.slice else x)
 
 
-def upsample_azimuth(x: Tensor, factor: int) -> Tensor:
+def upsample_azimuth(x: Tensor, factor: int, full_turn: bool = True) -> Tensor:
     """Enlarge (B,C,H,W) bilinearly by a whole factor, circular along azimuth.
 
-    So rolling a scan rolls its logits.
+    So rolling a scan rolls its logits. Where the image is not a full turn, its edges are repeated.
     """
     if factor == 1:
         return x
-    padded = pad_azimuth(x, 1)
+    padded = pad_azimuth(x, 1) if full_turn else x
     if x.is_cuda and x.dtype == torch.bfloat16 and x.requires_grad:
         # CUDA sums the gradient in the image's type; bfloat16 would keep 2 digits of 256 summands.
         padded = padded.float()
     enlarged = F.interpolate(padded, scale_factor=factor, mode="bilinear", align_corners=False)
-    cropped: Tensor = _CropAzimuth.apply(enlarged, factor)  # type: ignore[no-untyped-call]
-    return cropped.to(x.dtype)
+    if full_turn:
+        enlarged = _CropAzimuth.apply(enlarged, factor)  # type: ignore[no-untyped-call]
+    return enlarged.to(x.dtype)
 
 
-def full_resolution(features: Sequence[Tensor]) -> Tensor:
+def full_resolution(features: Sequence[Tensor], full_turn: bool = True) -> Tensor:
     """Enlarge (B,channels,H/s,W/s) to the size of the first one and concatenate all of them."""
     height = features[0].shape[2]
-    return torch.cat([upsample_azimuth(f, height // f.shape[2]) for f in features], dim=1)
+    return torch.cat(
+        [upsample_azimuth(f, height // f.shape[2], full_turn) for f in features], dim=1
+    )
 
 
 def leaky_relu() -> nn.Module:
@@ -121,10 +138,12 @@ def conv1x1(in_channels: int, out_channels: int, bias: bool) -> nn.Sequential:
     )
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Sequential:
+def conv3x3(in_channels: int, out_channels: int, full_turn: bool) -> nn.Sequential:
     """3x3 convolution, batch norm, Hardswish."""
     return nn.Sequential(
-        AzimuthConv(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.Hardswish()
+        AzimuthConv(in_channels, out_channels, full_turn=full_turn),
+        nn.BatchNorm2d(out_channels),
+        nn.Hardswish(),
     )
 
 
@@ -137,11 +156,12 @@ class BasicBlock(nn.Module):
         out_channels: int,
         stride: int,
         activation: Callable[[], nn.Module],
+        full_turn: bool = True,
     ) -> None:
         super().__init__()
-        self.conv1 = AzimuthConv(in_channels, out_channels, stride)
+        self.conv1 = AzimuthConv(in_channels, out_channels, stride, full_turn)
         self.norm1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = AzimuthConv(out_channels, out_channels)
+        self.conv2 = AzimuthConv(out_channels, out_channels, full_turn=full_turn)
         self.norm2 = nn.BatchNorm2d(out_channels)
         self.activation = activation()
         self.shortcut: nn.Module = nn.Identity()
@@ -160,13 +180,13 @@ class BasicBlock(nn.Module):
 
 
 def residual_stages(
-    in_channels: int, width: int, activation: Callable[[], nn.Module]
+    in_channels: int, width: int, activation: Callable[[], nn.Module], full_turn: bool
 ) -> nn.ModuleList:
     """The four stages of a ResNet-34 with one width; each but the first halves the size."""
     stages = nn.ModuleList()
     for index, blocks in enumerate((3, 4, 6, 3)):
-        stage = [BasicBlock(in_channels, width, 1 if index == 0 else 2, activation)]
-        stage += [BasicBlock(width, width, 1, activation) for _ in range(blocks - 1)]
+        stage = [BasicBlock(in_channels, width, 1 if index == 0 else 2, activation, full_turn)]
+        stage += [BasicBlock(width, width, 1, activation, full_turn) for _ in range(blocks - 1)]
         stages.append(nn.Sequential(*stage))
         in_channels = width
     return stages

@@ -21,21 +21,25 @@ class FIDNet(StagedNetwork):
         in_channels: channels of the range image.
         num_classes: classes K (ignore has no logit).
         width: channels of each stage; 128 is the paper's, with 6.05 M parameters.
+        full_turn: whether the first and the last column of an image are neighbours.
 
     Reference:
         Zhao et al. 2021, "FIDNet: LiDAR Point Cloud Semantic Segmentation with Fully
         Interpolation Decoding", Sec. III. Departures: every padding and interpolation wraps along
-        azimuth; interpolation aligns pixel areas instead of corners. So rolling the scan by a
-        multiple of 8 columns rolls the logits.
+        azimuth if the image is a full turn; interpolation aligns pixel areas instead of corners.
+        So rolling the scan by a multiple of 8 columns rolls the logits.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, width: int = 128) -> None:
+    def __init__(
+        self, in_channels: int, num_classes: int, width: int = 128, full_turn: bool = True
+    ) -> None:
         super().__init__()
+        self.full_turn = full_turn
         self.feature_channels = (4 * width, width, width, width, width)
         self.embedding_channels = width
         lift = (in_channels, width // 2, width, 2 * width, 4 * width)
         self.stem = nn.Sequential(*(conv1x1(a, b, bias=True) for a, b in pairwise(lift)))
-        self.stages = residual_stages(4 * width, width, leaky_relu)
+        self.stages = residual_stages(4 * width, width, leaky_relu, full_turn)
         self.decoder = nn.Sequential(
             conv1x1(8 * width, 4 * width, bias=False), conv1x1(4 * width, width, bias=False)
         )

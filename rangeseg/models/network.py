@@ -20,12 +20,16 @@ class Network(nn.Module, ABC):
     Attributes:
         feature_channels: channels of each of ``encode``'s features, shallow to deep.
         embedding_channels: channels of ``decode``'s embedding.
+        heads: names of the modules that tell the classes.
+        first_layer: name of the module that reads the channels.
         activation_checkpointing: while training, keep only the activations between the large parts
             and compute the others again in the backward. Less memory, more time, equal gradients.
     """
 
     feature_channels: tuple[int, ...]
     embedding_channels: int
+    heads: tuple[str, ...] = ("classifier",)
+    first_layer = "stem.0"
     activation_checkpointing = False
 
     @abstractmethod
@@ -77,8 +81,13 @@ class Network(nn.Module, ABC):
 
 
 class StagedNetwork(Network):
-    """A stem, stages in sequence, and a decoder that reads all of them at full resolution."""
+    """A stem, stages in sequence, and a decoder that reads all of them at full resolution.
 
+    Attributes:
+        full_turn: whether the first and the last column of an image are neighbours.
+    """
+
+    full_turn: bool
     stem: nn.Module
     stages: nn.ModuleList
     decoder: nn.Module
@@ -96,7 +105,7 @@ class StagedNetwork(Network):
         return self.run_part(self._decode, *features)
 
     def _decode(self, *features: Tensor) -> Tensor:
-        embedding: Tensor = self.decoder(full_resolution(features))
+        embedding: Tensor = self.decoder(full_resolution(features, self.full_turn))
         return embedding
 
     def classify(self, embedding: Tensor) -> Tensor:

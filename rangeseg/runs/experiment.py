@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any, Generic
 
@@ -15,6 +16,7 @@ from rangeseg.datasets.split_files import fingerprint
 from rangeseg.datasets.splits import Labels, labelled_and_unlabelled
 from rangeseg.engine.checkpoint import Identity
 from rangeseg.engine.inference import Predictor
+from rangeseg.engine.initial_weights import InitialWeights, read_initial_weights
 from rangeseg.errors import ConfigError
 from rangeseg.methods import find_method
 from rangeseg.methods.base import Method, Task
@@ -95,12 +97,38 @@ class Experiment(Generic[AnyConfig]):
         plan = plan_propagation(self.source, labelled, settings)
         return PropagatedLabels(self.source, plan, settings.folder or run / PROPAGATED)
 
-    def method(self: Experiment[RunConfig], frequencies: np.ndarray | None = None) -> Method[Any]:
+    def initial_weights(self: Experiment[RunConfig]) -> InitialWeights | None:
+        """What ``train.init`` names; None if nothing.
+
+        Raises:
+            CheckpointError: it cannot be read, or holds another network.
+        """
+        config = self.config
+        if config.train.init is None:
+            return None
+        with torch.device("meta"):  # names and shapes
+            network = self._network()
+        classes, channels = self.source.info.label_map.names, config.range_image.channels
+        return read_initial_weights(config.train.init, network, config.model, classes, channels)
+
+    def _network(self) -> Network:
+        images = self.images
+        return build_network(
+            self.config.model, len(images.settings.channels),
+            self.source.info.label_map.num_classes, images.sensor.full_turn,
+        )  # fmt: skip
+
+    def method(
+        self: Experiment[RunConfig],
+        frequencies: np.ndarray | None = None,
+        initial: InitialWeights | None = None,
+    ) -> Method[Any]:
         """The method with the initial weights that the run's seed gives.
 
         Args:
             frequencies: (K,) share of each class among the labelled points, for the class weights
                 of the loss; None for a method that is not trained.
+            initial: replaces random weights of its networks.
         """
         config, info = self.config, self.source.info
         num_classes = info.label_map.num_classes
@@ -116,10 +144,18 @@ class Experiment(Generic[AnyConfig]):
             lovasz_weight=config.train.lovasz_weight,
             boundary_weight=config.train.boundary_weight,
             perturbation=config.train.perturbation,
+            full_turn=self.images.sensor.full_turn,
         )
 
+        built = count()
+
         def network() -> Network:
-            return build_network(config.model, len(task.channels), task.num_classes)
+            network = self._network()
+            if initial is not None:
+                # The second one of a pair keeps its own head, as in CPS's paper: networks that
+                # begin alike see alike and would stay alike.
+                initial.put_into(network, with_heads=next(built) == 0)
+            return network
 
         name = config.run.method
         torch.manual_seed(config.run.seed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from rangeseg.geometry.augmentation import AugmentationSettings, augment_points
+from rangeseg.geometry.augmentation import AugmentationSettings, augment_points, rotate_points
 from rangeseg.geometry.projection import project_points
 from rangeseg.geometry.sensor import HDL_64E
 
@@ -53,6 +53,34 @@ def test_rotation_is_about_the_vertical_by_any_angle() -> None:
         np.testing.assert_array_equal(moved[:, 2:], points[:, 2:])
         angles.append(np.angle(turn[0]))
     assert (np.histogram(angles, 4, (-np.pi, np.pi))[0] > 25).all()
+
+
+@pytest.mark.parametrize("middle_deg", [0, 180, 65])
+def test_a_view_is_mirrored_about_its_middle_and_stays(middle_deg: float) -> None:
+    points, middle = points_of(500), np.radians(middle_deg)
+    before = points[:, 0] + 1j * points[:, 1]
+    mirrored = 0
+    for seed in range(40):
+        settings = STILL.model_copy(update={"rotate": True, "flip": True})
+        moved = augment_points(points, np.random.default_rng(seed), settings, middle)
+        after = moved[:, 0] + 1j * moved[:, 1]
+        there, back = before * np.exp(-1j * middle), after * np.exp(-1j * middle)
+        if np.allclose(back, there, atol=1e-4):
+            continue
+        np.testing.assert_allclose(back, there.conj(), atol=1e-4)
+        mirrored += 1
+    assert 8 < mirrored < 32
+
+
+def test_rotated_points_keep_heights_and_what_is_nowhere() -> None:
+    points = points_of(4)
+    points[1, :2] = np.inf
+    points[2] = np.nan
+    rotated = rotate_points(points, np.pi / 2)
+    np.testing.assert_allclose(rotated[[0, 3], 0], -points[[0, 3], 1], atol=1e-5)
+    np.testing.assert_allclose(rotated[[0, 3], 1], points[[0, 3], 0], atol=1e-5)
+    np.testing.assert_array_equal(rotated[:, 2:], points[:, 2:])
+    assert not np.isfinite(rotated[1:3, :2]).any()
 
 
 def test_flip_mirrors_the_left_and_the_right_half_of_the_time() -> None:

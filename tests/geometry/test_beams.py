@@ -45,6 +45,15 @@ def test_scan_order_starts_a_row_where_the_azimuth_wraps() -> None:
     assert found.dtype == np.int32
 
 
+@pytest.mark.parametrize(("left", "right"), [(45, -45), (225, 135), (120, 30), (270, 90)])
+def test_scan_order_holds_in_a_view_cut_out_of_a_turn(left: float, right: float) -> None:
+    points, beams = turns(around(), around(8), around(20, 340), around(0.0, 352))
+    azimuth = np.degrees(np.arctan2(points[:, 1], points[:, 0]))
+    seen = (left - azimuth) % 360 < left - right
+    sensor = replace(FOUR, azimuth_left_deg=left, azimuth_right_deg=right)
+    np.testing.assert_array_equal(beam_rows(points[seen], sensor), beams[seen])
+
+
 def test_points_that_are_nowhere_make_no_row() -> None:
     points, beams = turns(around(), around(), around(), around())
     rng = np.random.default_rng(0)

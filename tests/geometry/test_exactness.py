@@ -14,7 +14,7 @@ from rangeseg.geometry.projection import (
     LARGEST_SINE,
     approximate_azimuth,
     approximate_inclination,
-    from_ahead,
+    from_middle,
     project_points,
 )
 from rangeseg.geometry.sensor import HDL_64E, Sensor
@@ -23,7 +23,7 @@ ONE, HALF = np.float32(1), np.float32(0.5)
 
 
 @numba.njit
-def formulas(points, height, width, fov_down, fov, ahead, half_view):
+def formulas(points, height, width, fov_down, fov, middle, half_view):
     """Row and column of each point, one after the other, as RangeNet++ writes them."""
     rows, cols = np.empty(len(points), np.int32), np.empty(len(points), np.int32)
     for i in range(len(points)):
@@ -32,7 +32,7 @@ def formulas(points, height, width, fov_down, fov, ahead, half_view):
         if not (np.float32(0) < depth < np.inf):
             rows[i], cols[i] = -1, -1
             continue
-        azimuth = from_ahead(math.atan2(y, x), ahead)  # full turn: the azimuth itself, and π
+        azimuth = from_middle(math.atan2(y, x), middle)  # full turn: the azimuth itself, and π
         col = math.floor(HALF * (ONE - azimuth / half_view) * np.float32(width))
         inclination = math.asin(min(max(z / depth, -ONE), ONE))
         row = math.floor((ONE - (inclination - fov_down) / fov) * np.float32(height))

@@ -45,6 +45,7 @@ def test_growing_crosses_the_seam_but_not_the_poles() -> None:
     grown = grow(seed, region, 20)
     assert grown[0, 0, 7]
     assert not grown[0, 3, 0]
+    assert torch.equal(grow(seed, region, 20, full_turn=False), seed)
 
 
 def test_a_box_encloses_its_component_also_across_the_seam() -> None:
@@ -57,3 +58,11 @@ def test_a_box_encloses_its_component_also_across_the_seam() -> None:
     expected[0, 1:4, 3:6] = True
     expected[1, 2:5, 14:] = expected[1, 2:5, :3] = True
     assert torch.equal(bounding_boxes(component, seed), expected)
+
+
+def test_without_a_seam_a_wide_component_has_one_box() -> None:
+    component = torch.zeros(1, 3, 16, dtype=torch.bool)
+    component[0, 1, 1:15] = True
+    seed = torch.zeros_like(component)
+    seed[0, 1, 2] = True
+    assert torch.equal(bounding_boxes(component, seed, full_turn=False), component)

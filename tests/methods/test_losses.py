@@ -86,20 +86,22 @@ def test_lovasz_equals_the_papers_algorithm() -> None:
     assert float(lovasz_softmax(logits, labels, valid)) == pytest.approx(expected, rel=1e-5)
 
 
-def naive_boundary(share: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def naive_boundary(share: np.ndarray, counts: np.ndarray, full_turn: bool) -> np.ndarray:
     """(H,W): what each pixel's share exceeds the least one of its 3x3 neighbourhood by."""
     height, width = share.shape
     boundary = np.zeros_like(share)
     for row, column in np.argwhere(counts):
         for r in range(max(row - 1, 0), min(row + 2, height)):
-            for c in ((column + d) % width for d in (-1, 0, 1)):
+            for c in (column + d for d in (-1, 0, 1)):
+                c = c % width if full_turn else min(max(c, 0), width - 1)
                 if counts[r, c]:
                     gap = share[row, column] - share[r, c]
                     boundary[row, column] = max(boundary[row, column], gap)
     return boundary
 
 
-def test_boundary_loss_is_one_minus_f1() -> None:
+@pytest.mark.parametrize("full_turn", [True, False])
+def test_boundary_loss_is_one_minus_f1(full_turn: bool) -> None:
     logits, labels, valid = draw()
     labels[1] = 2  # all of one class: a scan without a boundary
     p = logits.softmax(1).numpy()
@@ -107,14 +109,15 @@ def test_boundary_loss_is_one_minus_f1() -> None:
     losses = []
     for b in range(2):
         for c in range(K):
-            truth = naive_boundary((labels[b].numpy() == c).astype(float), counts[b])
-            found = naive_boundary(p[b, c], counts[b])
+            truth = naive_boundary((labels[b].numpy() == c).astype(float), counts[b], full_turn)
+            found = naive_boundary(p[b, c], counts[b], full_turn)
             if truth.sum() > 0:
                 precision = (found * truth).sum() / found.sum()
                 recall = (found * truth).sum() / truth.sum()
                 losses.append(1 - 2 * precision * recall / (precision + recall))
     assert len(losses) == K
-    assert float(boundary_loss(logits, labels, valid)) == pytest.approx(np.mean(losses), rel=1e-5)
+    loss = float(boundary_loss(logits, labels, valid, full_turn))
+    assert loss == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_boundaries_wrap_along_azimuth() -> None:

@@ -47,6 +47,19 @@ def test_rolling_the_scan_rolls_the_logits(network: Network, columns: int) -> No
     torch.testing.assert_close(rolled, network(image).roll(columns, dims=3))
 
 
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("full_turn", [True, False])
+def test_only_in_a_full_turn_do_the_edges_see_each_other(name: str, full_turn: bool) -> None:
+    network = build_network(ModelSettings(name=name, width=2), 3, 2, full_turn).eval()
+    image = torch.randn(1, 3, 8, 512, requires_grad=True)
+    logits = network(image)
+    assert logits.shape == (1, 2, 8, 512)
+    heads = network.auxiliary(network.encode(image))
+    torch.stack([logits, *heads])[..., :8].square().sum().backward()
+    reached = image.grad[..., 256:].any()  # the receptive field is narrower than half the image
+    assert bool(reached) == full_turn
+
+
 def test_every_parameter_learns(network: Network) -> None:
     features = network.train().encode(torch.randn(2, 6, 16, 64))
     outputs = [network.classify(network.decode(features)), *network.auxiliary(features)]
@@ -152,6 +165,9 @@ def test_upsampling_interpolates_across_the_seam() -> None:
     enlarged = upsample_azimuth(ramp, 2)
     assert enlarged.shape == (1, 1, 2, 16)
     assert enlarged[0, 0, 0, 0] == pytest.approx(0.25)  # a quarter of the neighbour at the left
+    front = upsample_azimuth(ramp, 2, full_turn=False)
+    assert front.shape == (1, 1, 2, 16)
+    assert front[0, 0, 0].tolist() == [0.0] * 13 + [0.25, 0.75, 1.0]
 
 
 @pytest.mark.gpu
