@@ -1,0 +1,59 @@
+"""Whether intensities are there, and of the scale that a network expects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rangeseg.datasets.survey.evidence import Evidence
+from rangeseg.datasets.survey.verdicts.base import Verdict
+
+_BEYOND = 0.02
+"""Share of intensities beyond 0..1 that is in order: a scale need not fit the brightest echoes."""
+
+_DIM = 0.01
+"""Of 0..1: if 99.9 % of the intensities are below, they are of another scale. Real scans: .39 and
+more, but for RELLIS's Ouster, which writes .0095."""
+
+
+def judge_intensity(found: Evidence) -> Iterator[Verdict]:
+    """The first that fits of the four verdicts on intensities, each a warning."""
+    if not found.has_intensity:
+        yield _warning(
+            "no_intensity", f"{found.file_name} holds no intensity", "it is taken to be 0",
+            "leave intensity out of range_image.channels, or name its field: layout.fields",
+        )  # fmt: skip
+        return
+    measured = found.points[(found.points[:, :3] != 0).any(axis=1)]
+    values = measured[np.isfinite(measured).all(axis=1), 3]
+    if not len(values):
+        return
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        yield _warning(
+            "constant_intensity", f"the intensity of all points is {low:g}", "it tells nothing",
+            "leave intensity out of range_image.channels, or name its field: layout.fields",
+        )  # fmt: skip
+    elif (share := float((values < 0).mean())) > _BEYOND:
+        yield _warning(
+            "negative_intensity", f"{share:.0%} of the intensities are negative, down to {low:g}",
+            "they are decibels, or column 3 is no intensity",
+            "shift them, or check layout.columns and layout.fields",
+        )  # fmt: skip
+    elif (values > 1).mean() > _BEYOND:
+        yield _warning(
+            "intensity_scale", f"intensities run from {low:g} to {high:g}", "0 to 1 is expected",
+            "state what the files hold for the brightest echo: layout.intensity_max, which "
+            "`rangeseg-data stats` measures (255 for most sensors)",
+        )  # fmt: skip
+    elif (most := float(np.percentile(values, 99.9))) < _DIM:
+        yield _warning(
+            "intensity_scale", f"99.9 % of the intensities are below {most:.2g}",
+            "0 to 1 is expected, of which they use hardly anything",
+            "correct layout.intensity_max, which `rangeseg-data stats` measures",
+        )  # fmt: skip
+
+
+def _warning(name: str, seen: str, means: str, remedy: str) -> Verdict:
+    return Verdict(name, False, seen, means, remedy)  # type: ignore[arg-type]

@@ -1,0 +1,91 @@
+"""Whether raw files of points hold the numbers that they are read as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rangeseg.datasets.survey.evidence import Evidence
+from rangeseg.datasets.survey.verdicts.base import Verdict
+
+_SMALLEST, _LARGEST = 1e-6, 1e7
+"""Between these, either way, lie coordinates in any unit and frame, intensities and times."""
+
+_MOST_ODD = 0.1
+"""Share of numbers that need not be plausible. Real scans: none; float64 read as float32: a quarter
+or more; bytes in the wrong order, or whole numbers: three quarters or more."""
+
+_TIDY = 0.02  # most odd numbers under the type that is suggested instead
+_ALIKE = 0.5  # correlation of neighbouring points' numbers; above .8 in all scans tried
+_TYPES = (
+    ("float32", "little"), ("float32", "big"), ("float64", "little"), ("float64", "big"),
+    ("int32", "little"), ("int16", "little"), ("int32", "big"), ("int16", "big"),
+)  # fmt: skip
+
+
+def judge_numbers(found: Evidence) -> Iterator[Verdict]:
+    """``number_type``: the numbers are implausible as what the layout states."""
+    layout = found.layout
+    if len(found.head) < 256:
+        return
+    odd = odd_share(as_numbers(found.head, layout.dtype, layout.byte_order))
+    if odd <= _MOST_ODD:
+        return
+    seen = (
+        f"{found.file_name} read as {layout.dtype}, {layout.byte_order}-endian: {odd:.0%} of its "
+        "numbers are no coordinates"
+    )
+    if (other := _likely_type(found.head)) is None:
+        yield Verdict(
+            "number_type", True, seen, "it holds other numbers, or something else",
+            "state layout.dtype and layout.byte_order, or write the points as .npy",
+        )  # fmt: skip
+        return
+    dtype, order = other
+    stated = f"layout.dtype={dtype}" if dtype != layout.dtype else ""
+    if order != layout.byte_order:
+        stated += f"{' ' if stated else ''}layout.byte_order={order}"
+    whole = dtype.startswith("int")
+    yield Verdict(
+        "number_type", True, seen, f"as {dtype}, {order}-endian, they are plausible",
+        f"state {stated}" + (" and layout.scale, metres per unit" if whole else ""),
+    )  # fmt: skip
+
+
+def as_numbers(head: bytes, dtype: str, byte_order: str) -> np.ndarray:
+    """The numbers (K,) that bytes hold; what is left over is dropped."""
+    kind = np.dtype(dtype).newbyteorder("<" if byte_order == "little" else ">")
+    return np.frombuffer(head[: len(head) // kind.itemsize * kind.itemsize], kind)
+
+
+def odd_share(numbers: np.ndarray) -> float:
+    """Share of numbers that are neither 0 nor of a plausible size; NaN does not count."""
+    size = np.abs(numbers.astype(np.float64))
+    size = size[~np.isnan(size)]
+    plausible = (size == 0) | ((size > _SMALLEST) & (size < _LARGEST))
+    return 1.0 - float(plausible.mean()) if len(size) else 1.0
+
+
+def _likely_type(head: bytes) -> tuple[str, str] | None:
+    """The type under which the numbers are plausible, None if there is none."""
+    for dtype, order in _TYPES:
+        with np.errstate(all="ignore"):
+            numbers = as_numbers(head, dtype, order)
+            if odd_share(numbers) > _TIDY:
+                continue
+            if dtype.startswith("float") or repetition(numbers) > _ALIKE:
+                return dtype, order
+    return None
+
+
+def repetition(numbers: np.ndarray) -> float:
+    """How alike neighbouring points are, for the best number of columns from 3 to 8: -1 to 1."""
+    values = numbers.astype(np.float64)
+    values = np.sign(values) * np.log1p(np.abs(values))
+    best = -1.0
+    for columns in range(3, 9):
+        later, earlier = values[columns:], values[:-columns]
+        if len(later) > 1 and later.std() and earlier.std():
+            best = max(best, float(np.corrcoef(later, earlier)[0, 1]))
+    return best
