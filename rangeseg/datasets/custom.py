@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -19,14 +20,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from rangeseg.datasets.base import DatasetInfo, MiouPolicy
 from rangeseg.datasets.labels import IGNORE, LabelMap
-from rangeseg.datasets.sequences import Layout, SequenceFolder
+from rangeseg.datasets.layout import Layout
+from rangeseg.datasets.sequences import SequenceFolder
+from rangeseg.datasets.split_files import SEQUENCE_NAME
 from rangeseg.errors import unknown_name
 from rangeseg.geometry.channels import CHANNELS
 from rangeseg.geometry.sensor import RowRule, Sensor
 from rangeseg.settings import Settings
-
-SEQUENCE_NAME = r"\w[\w.-]*"
-"""What labelled lists can name."""
 
 MOST_CLASSES = 253
 """Train ids are bytes, of which 254 and 255 have other meanings."""
@@ -39,7 +39,10 @@ def _folder_name(name: object) -> object:
     if not isinstance(name, str):
         raise ValueError("quote it: '01'; unquoted, YAML takes a name for a number or a date")
     if not re.fullmatch(SEQUENCE_NAME, name):
-        raise ValueError("a sequence is a folder's name, of letters, digits, '_', '-' and '.'")
+        raise ValueError(
+            "a sequence is a folder's name, without '/', '\\\\', '#', a dot in front or a blank "
+            "at an end"
+        )
     return name
 
 
@@ -106,7 +109,7 @@ def _without(problems: Callable[[Any, ValidationInfo], Iterator[Problem]]) -> Af
 def _class_problems(
     classes: tuple[ClassDescription, ...], info: ValidationInfo
 ) -> Iterator[Problem]:
-    highest = _highest_id(info)
+    limits = _id_limits(info)
     numbers: dict[str, int] = {}
     owners: dict[int, str] = {}
     if not 1 <= len(classes) <= MOST_CLASSES:
@@ -119,7 +122,7 @@ def _class_problems(
         numbers.setdefault(c.name, number)
         if not c.ids:
             yield (number, "ids"), f"'{c.name}' needs the raw ids that belong to it", []
-        yield from _id_problems(c.ids, owners, f"'{c.name}'", highest, (number, "ids"))
+        yield from _id_problems(c.ids, owners, f"'{c.name}'", limits, (number, "ids"))
         for value in c.colour:
             if not 0 <= value <= 255:
                 yield (number, "colour"), "red, green and blue run from 0 to 255", value
@@ -127,20 +130,20 @@ def _class_problems(
 
 def _ignored_problems(ids: tuple[int, ...], info: ValidationInfo) -> Iterator[Problem]:
     owners = {raw: f"'{c.name}'" for c in info.data.get("classes", ()) for raw in c.ids}
-    yield from _id_problems(ids, owners, "ignored_ids", _highest_id(info), ())
+    yield from _id_problems(ids, owners, "ignored_ids", _id_limits(info), ())
 
 
 def _id_problems(
     ids: tuple[int, ...],
     owners: dict[int, str],
     owner: str,
-    highest: int,
+    limits: tuple[int, int],
     place: tuple[int | str, ...],
 ) -> Iterator[Problem]:
     """What is wrong with the raw ids of one owner; they are added to ``owners``."""
     for raw in ids:
-        if not 0 <= raw <= highest:
-            yield place, f"raw ids run from 0 to {highest}", raw
+        if not limits[0] <= raw <= limits[1]:
+            yield place, f"raw ids run from {limits[0]} to {limits[1]}", raw
         elif raw in owners:
             where = "twice" if owners[raw] == owner else f"and in {owners[raw]} as well"
             yield (
@@ -151,17 +154,29 @@ def _id_problems(
         owners.setdefault(raw, owner)
 
 
-def _highest_id(info: ValidationInfo) -> int:
-    """The highest class that the label files can hold."""
+def _id_limits(info: ValidationInfo) -> tuple[int, int]:
+    """The lowest and the highest class that the labels can hold."""
     layout = info.data.get("layout")
-    return 255 if layout is not None and layout.label_type == "uint8" else (1 << 16) - 1
+    if layout is None or (layout.label_type == "uint32" and "label" not in layout.fields):
+        return 0, (1 << 16) - 1
+    if layout.label_type == "colour":
+        return 0, (1 << 24) - 1
+    if layout.label_type.startswith("float"):
+        highest = 1 << (24 if layout.label_type == "float32" else 53)  # the whole numbers end there
+        return -highest, highest
+    if "label" in layout.fields:  # of which the file knows the type
+        return -(1 << 63), (1 << 63) - 1
+    limits = np.iinfo(layout.label_type)
+    return int(limits.min), min(int(limits.max), (1 << 63) - 1)
 
 
 def _sensor_problems(sensor: SensorDescription, info: ValidationInfo) -> Iterator[Problem]:
     layout = info.data.get("layout")
     if sensor.rows == "ring" and layout is not None and layout.ring_column is None:
-        problem = "rows by ring need layout.ring_column, the column that names the beam"
-        yield ("rows",), problem, sensor.rows
+        raw = layout.points_suffix.endswith(".bin")  # of other files the fields have names
+        if raw and "ring" not in layout.fields:
+            problem = "rows by ring need layout.ring_column, the column that names the beam"
+            yield ("rows",), problem, sensor.rows
 
 
 def _split_problems(

@@ -16,6 +16,7 @@ _UNKNOWN = 254
 _TABLE_SIZE = 1 << 16
 _CLASS = np.uint32(_TABLE_SIZE - 1)  # the instance stands in the upper half
 _NO_RAW_ID = (1 << 32) - 1
+_NO_WIDE_ID = np.iinfo(np.int64).min
 
 
 class LabelMap:
@@ -25,7 +26,8 @@ class LabelMap:
         names: K class names in the order of the train ids.
         colours: K colours as (red, green, blue) in 0..255.
         raw_to_train: raw id -> train id, or IGNORE, for every raw id that may occur. The first of a
-            class is the one that predictions are written as.
+            class is the one that predictions are written as. Ids below 0 and above 65535 occur in
+            labels whose whole value is the class; see ``classes_of``.
     """
 
     def __init__(
@@ -39,12 +41,19 @@ class LabelMap:
         self.raw_to_train = dict(raw_to_train)
         self._to_train = np.full(_TABLE_SIZE, _UNKNOWN, dtype=np.uint8)
         for raw, train in raw_to_train.items():
-            self._to_train[raw] = train
+            if 0 <= raw < _TABLE_SIZE:
+                self._to_train[raw] = train
+        ordered = sorted(raw_to_train)
+        self._ids = np.array(ordered, dtype=np.int64)
+        self._train_of_ids = np.array([raw_to_train[raw] for raw in ordered], dtype=np.uint8)
         ignored = [raw for raw, train in raw_to_train.items() if train == IGNORE]
-        self._to_raw = np.full(IGNORE + 1, _NO_RAW_ID, dtype=np.uint32)
+        narrow = all(0 <= raw < _NO_RAW_ID for raw in ordered)
+        self._no_raw_id = _NO_RAW_ID if narrow else _NO_WIDE_ID
+        dtype = np.uint32 if narrow else np.int64
+        self._to_raw = np.full(IGNORE + 1, self._no_raw_id, dtype=dtype)
         for raw, train in reversed(self.raw_to_train.items()):
             self._to_raw[train] = raw
-        self._to_raw[IGNORE] = min(ignored, default=_NO_RAW_ID)
+        self._to_raw[IGNORE] = min(ignored, default=self._no_raw_id)
 
     @property
     def num_classes(self) -> int:
@@ -55,7 +64,7 @@ class LabelMap:
         """Train ids of raw ids.
 
         Args:
-            raw_labels: (N,) unsigned integers; the class is in the lower 16 bits.
+            raw_labels: (N,) integers; see ``classes_of``.
             where: what the message calls the labels, usually the file.
 
         Returns:
@@ -64,9 +73,14 @@ class LabelMap:
         Raises:
             DataError: an id that the data set does not define.
         """
-        labels = np.empty(raw_labels.shape, dtype=np.uint8)
-        if _look_up(raw_labels, self._to_train, labels):
-            ids = raw_labels.astype(np.uint16)
+        if _has_instances(raw_labels):
+            labels = np.empty(raw_labels.shape, dtype=np.uint8)
+            any_unknown = bool(_look_up(raw_labels, self._to_train, labels))
+        else:
+            labels = self._search(raw_labels)
+            any_unknown = bool((labels == _UNKNOWN).any())
+        if any_unknown:
+            ids = classes_of(raw_labels)
             unknown, counts = np.unique(ids[labels == _UNKNOWN], return_counts=True)
             shown = ", ".join(
                 f"{i} ({n} points)" for i, n in zip(unknown[:5], counts, strict=False)
@@ -79,19 +93,41 @@ class LabelMap:
             )
         return labels
 
+    def _search(self, raw_labels: np.ndarray) -> np.ndarray:
+        """Train ids (N,) uint8 of labels (N,) of which the whole value is the class."""
+        raw_labels = raw_labels.astype(np.int64, copy=False)
+        place = np.searchsorted(self._ids, raw_labels)
+        place[place == len(self._ids)] = 0
+        known = self._ids[place] == raw_labels
+        return np.where(known, self._train_of_ids[place], np.uint8(_UNKNOWN))
+
     def to_raw(self, labels: np.ndarray) -> np.ndarray:
-        """Raw ids (N,) uint32 of train ids (N,) in 0..K-1; IGNORE becomes the lowest ignored id.
+        """Raw ids (N,) of train ids (N,) in 0..K-1; IGNORE becomes the lowest ignored id.
+
+        They are uint32, or int64 where that cannot hold all ids.
 
         Raises:
             ConfigError: a label is IGNORE and the data set ignores no id.
         """
         raw: np.ndarray = self._to_raw[labels]
-        if (raw == _NO_RAW_ID).any():
+        if (raw == self._no_raw_id).any():
             raise ConfigError(
                 "withheld labels have no raw id to be written as: the data set ignores none; "
                 "name one under ignored_ids"
             )
         return raw
+
+
+def classes_of(raw_labels: np.ndarray) -> np.ndarray:
+    """The class (N,) in raw labels (N,): an instance may stand in the upper half of 32 bits.
+
+    Of unsigned labels up to 32 bits it is the lower 16 bits, of all others the whole value.
+    """
+    return raw_labels.astype(np.uint16) if _has_instances(raw_labels) else raw_labels
+
+
+def _has_instances(raw_labels: np.ndarray) -> bool:
+    return bool(raw_labels.dtype.kind == "u" and raw_labels.dtype.itemsize <= 4)
 
 
 @kernel

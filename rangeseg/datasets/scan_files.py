@@ -1,20 +1,23 @@
-"""Files of points and labels: their sizes, their content, and what is wrong with them."""
+"""Points of a scan from a file of any format: in metres, in the sensor's frame."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 
-from rangeseg.datasets.labels import IGNORE, LabelMap
-from rangeseg.errors import DataError, one_line
+from rangeseg.datasets.formats import column_names, file_format, raw, read_fields, roles_of
+from rangeseg.datasets.formats.files import MOST_POINTS as MOST_POINTS
+from rangeseg.datasets.formats.files import file_size as file_size
+from rangeseg.datasets.formats.files import reason as reason
+from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.layout import Layout, Role
+from rangeseg.errors import DataError
 from rangeseg.geometry.kernel import kernel
 
-LabelType = Literal["uint8", "uint16", "uint32"]
-
-MOST_POINTS = 1 << 24
-"""No sensor has as many in a turn; a larger file is something else, and would fill the memory."""
+_XYZ: tuple[Role, Role, Role] = ("x", "y", "z")
 
 FARTHEST = np.float32(1e6)
 """Coordinates (metres) and intensities beyond this are no measurements."""
@@ -23,76 +26,84 @@ _KNOWN, _IGNORED = np.uint8(0), np.uint8(IGNORE)
 _NO_SIZE, _SIZE, _INFINITE_SIZE = np.uint32(0), np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
 
 
-def file_size(path: Path) -> int | None:
-    """Bytes of a file, None where there is none.
+class PointFile(NamedTuple):
+    """The content of a file of points.
 
-    Raises:
-        DataError: the file cannot be looked at.
+    Attributes:
+        points: (N,4) float32: x, y, z in metres in the sensor's frame, forward, left and up;
+            intensity as in the file, 0 where it has none.
+        fields: name in the file -> (N,) of the file's own type.
+        roles: role -> name in the file.
     """
-    try:
-        return path.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise DataError(f"{path} {reason(error)}") from None
+
+    points: np.ndarray
+    fields: dict[str, np.ndarray]
+    roles: dict[Role, str]
 
 
-def reason(error: OSError) -> str:
-    """What an operating system's error means, to stand behind the file's name."""
-    if isinstance(error, FileNotFoundError):
-        return "does not exist"
-    return f"cannot be read ({error.strerror or error})"
-
-
-def count_points(path: Path, columns: int) -> int:
-    """How many points a file holds, by its size (``.npy``: by its header).
+def read_points(path: Path, layout: Layout, pose: np.ndarray | None = None) -> PointFile:
+    """Read a file of points of any format, and take its points into the sensor's frame.
 
     Args:
-        path: raw little-endian float32, or ``.npy`` of shape (N, columns).
-        columns: values of each point.
+        path: see ``formats.file_format``.
+        layout: what the file holds.
+        pose: (4,4) float64 of the sensor, where the file's points are in the world's frame.
 
     Raises:
-        DataError: the file is missing or truncated, or holds no point.
+        DataError: the file is missing, damaged or empty, is no file of points, or has no x, y, z.
     """
-    size = file_size(path)
-    if size is None:
-        raise DataError(
-            f"{path} does not exist: check the scan's id or copy the sequence again", kind="missing"
-        )
-    if path.suffix == ".npy":
-        count = npy_shape(path, columns)[0]
-    elif size % (4 * columns):
-        raise DataError(
-            f"{path} has {size} bytes, not a multiple of {4 * columns} "
-            f"({columns} float32 per point): the file is truncated; copy it again (or a point has "
-            f"another number of values than {columns})",
-            kind="truncated",
-        )
+    if file_format(path) == "raw":
+        values = raw.read_values(path, layout)
+        fields = dict(zip(column_names(layout.columns), values.T, strict=True))
     else:
-        count = size // (4 * columns)
-    if count == 0:
-        raise DataError(f"{path} is empty: the scan has no point; copy it again", kind="truncated")
-    if count > MOST_POINTS:
-        raise DataError(
-            f"{path} has {count:,} points, more than one turn of any sensor ({MOST_POINTS:,}): "
-            "write one file for each turn, or state the right number of columns"
-        )
-    return count
-
-
-def read_points(path: Path, columns: int) -> np.ndarray:
-    """The points of a file, (N, columns) float32; see ``count_points``.
-
-    Raises:
-        DataError: the file is missing, truncated, empty or cannot be read.
-    """
-    count_points(path, columns)
-    try:
-        values = np.load(path) if path.suffix == ".npy" else np.fromfile(path, "<f4")
-    except OSError as error:
-        raise DataError(f"{path} {reason(error)}") from None
+        values, fields = None, read_fields(path, layout)
+    roles = _find_roles(path, tuple(fields), layout)
+    if values is not None and _as_it_is(values, roles, layout):
+        points = values if layout.columns == 4 else np.ascontiguousarray(values[:, :4])
+        return PointFile(points, fields, roles)
+    xyz: list[np.ndarray] = [fields[roles[axis]] for axis in _XYZ]
+    points = np.empty((len(xyz[0]), 4), dtype=np.float32)
     with np.errstate(all="ignore"):  # what float32 cannot hold is not a number or infinite
-        return np.ascontiguousarray(values.reshape(-1, columns), dtype=np.float32)
+        if layout.moves:
+            points[:, :3] = _in_sensor_frame(np.stack(xyz, axis=1, dtype=np.float64), layout, pose)
+        else:
+            for column, coordinate in enumerate(xyz):
+                points[:, column] = coordinate
+        points[:, 3] = fields[roles["intensity"]] if "intensity" in roles else 0.0
+    return PointFile(points, fields, roles)
+
+
+def _find_roles(path: Path, names: tuple[str, ...], layout: Layout) -> dict[Role, str]:
+    try:
+        roles = roles_of(names, layout)
+    except DataError as error:
+        raise DataError(f"{path} {error}") from None
+    if missing := [axis for axis in _XYZ if axis not in roles]:
+        raise DataError(
+            f"{path} holds {', '.join(names)}, none of which is {' or '.join(missing)}: name them "
+            "in layout.fields, e.g. {x: NAME}"
+        )
+    return roles
+
+
+def _as_it_is(values: np.ndarray, roles: Mapping[Role, str], layout: Layout) -> bool:
+    """Whether the first four columns are the points: float32 in metres, in the usual order."""
+    first = tuple(roles.get(role) for role in (*_XYZ, "intensity"))
+    usual = first == ("x", "y", "z", "intensity")
+    return usual and values.dtype == np.float32 and not layout.moves
+
+
+def _in_sensor_frame(xyz: np.ndarray, layout: Layout, pose: np.ndarray | None) -> np.ndarray:
+    """Coordinates (N,3) float64 of the file, in metres forward, left and up of the sensor."""
+    lost = ~xyz.any(axis=1)
+    xyz *= layout.scale
+    turn = layout.rotation()
+    if pose is not None:
+        xyz -= pose[:3, 3]
+        turn = turn @ np.linalg.inv(pose[:3, :3])
+    xyz = xyz @ turn.T
+    xyz[lost] = 0.0  # an empty return stays one
+    return xyz
 
 
 def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
@@ -142,83 +153,3 @@ def ignore_empty(points: np.ndarray, labels: np.ndarray) -> None:
         largest = max(x, max(y, z))
         known = (largest > _NO_SIZE) & (largest < _INFINITE_SIZE)
         labels[i] |= _KNOWN if known else _IGNORED  # whose bits are all set
-
-
-def check_label_file(path: Path, points_path: Path, points: int, label_type: LabelType) -> None:
-    """Check that a label file has one label for each of ``points`` points, by its size.
-
-    Raises:
-        DataError: it is missing or truncated, or has another number of labels.
-    """
-    width = np.dtype(label_type).itemsize
-    size = file_size(path)
-    if size is None:
-        raise DataError(
-            f"{path} does not exist but {points_path.name} does: copy the labels there, "
-            "or leave the scan out of the labelled list",
-            kind="missing",
-        )
-    if size % width:
-        raise DataError(
-            f"{path} has {size} bytes, not a multiple of {width} (1 {label_type} per label): "
-            f"the file is truncated; copy it again (or labels are not {label_type})",
-            kind="truncated",
-        )
-    if size // width != points:
-        raise DataError(
-            f"{path} has {size // width} labels but {points_path.name} has "
-            f"{points} points: re-extract the sequence",
-            kind="mismatch",
-        )
-
-
-def read_labels(path: Path, points_path: Path, points: int, label_type: LabelType) -> np.ndarray:
-    """The raw labels (N,) of ``label_type``; see ``check_label_file``.
-
-    Raises:
-        DataError: the file is missing, truncated or cannot be read, or has another number of
-            labels than points.
-    """
-    check_label_file(path, points_path, points, label_type)
-    try:
-        return np.fromfile(path, np.dtype(label_type).newbyteorder("<"))
-    except OSError as error:
-        raise DataError(f"{path} {reason(error)}") from None
-
-
-def read_train_labels(
-    path: Path, points_path: Path, points: np.ndarray, label_type: LabelType, label_map: LabelMap
-) -> np.ndarray:
-    """The train ids (N,) uint8 of points (N,4); IGNORE for points without a position.
-
-    Raises:
-        DataError: see ``read_labels``, or the data set does not define an id.
-    """
-    raw_labels = read_labels(path, points_path, len(points), label_type)
-    labels = label_map.to_train(raw_labels, where=str(path))
-    ignore_empty(points, labels)
-    return labels
-
-
-def npy_shape(path: Path, columns: int | None = None) -> tuple[int, int]:
-    """The shape of the points in a whole ``.npy`` file, (N, columns), by its header and size.
-
-    Raises:
-        DataError: the file is damaged, or does not hold points.
-    """
-    try:
-        values = np.load(path, mmap_mode="r")  # checks the size and reads no value
-        shape: tuple[int, int] = values.shape
-        dtype = values.dtype
-    except Exception as error:  # the header is a Python literal; its parser raises nearly anything
-        raise DataError(
-            f"{path} is not a whole .npy file of numbers ({one_line(error)}): write it again with "
-            "numpy.save",
-            kind="truncated",
-        ) from None
-    if len(shape) != 2 or columns not in (None, shape[1]) or dtype.kind != "f":
-        raise DataError(
-            f"{path} holds {dtype} of shape {shape}, expected floats of shape "
-            f"(N, {columns or 'columns'}): state the right number of columns, or write it again"
-        )
-    return shape

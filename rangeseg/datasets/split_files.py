@@ -12,20 +12,26 @@ from contextlib import suppress
 from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.pickled_lists import is_pickled, read_pickled
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.system.files import writable, write_file
 
 _ONE_A_LINE = "write one SEQ/FRAME a line, e.g. 00/000123 (nuScenes: one sample token)"
 
 _GZIP = b"\x1f\x8b"
-# A name does not start with a dot, so that neither . nor .. is one.
-_NAME = r"\w[\w.-]*"
-_FRAME = r"((?!\.)[^\s/\\#\0]+)"  # no path, no comment
+# No path, no comment, no blank at an end, and no dot in front: neither . nor .. is a name.
+_INNER = r"[^\s/\\#\x00-\x1f\x7f]"
+_WORDS = rf"(?!\.){_INNER}+(?: +{_INNER}+)*"
+SEQUENCE_NAME = rf"(?:{_WORDS})"
+"""What labelled lists can name, and so the folder of a sequence."""
+
+_FRAME = rf"({_WORDS})"
 _SUFFIX = r"\.(?:bin|label|npy)"
 _NO_SUFFIX = r"(?<!\.bin)(?<!\.label)(?<!\.npy)"  # faster than a lazy _FRAME
-_SHORT = re.compile(rf"({_NAME})/{_FRAME}(?:{_SUFFIX}|{_NO_SUFFIX})")
-# No blank in the folders above: two columns of paths are not one path.
-_LONG = re.compile(rf"(?:\S*/)?sequences/({_NAME})/{_NAME}/{_FRAME}{_SUFFIX}")
+_SHORT = re.compile(rf"({SEQUENCE_NAME})/{_FRAME}(?:{_SUFFIX}|{_NO_SUFFIX})")
+_LONG = re.compile(rf"(?:.*/)?sequences/({SEQUENCE_NAME})/{SEQUENCE_NAME}/{_FRAME}{_SUFFIX}")
+# Two columns of paths are not one path.
+_COLUMNS = re.compile(rf"{_SUFFIX}\s")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 # By ``fingerprint``. ScribbleKITTI uses SemanticKITTI's lists.
@@ -45,6 +51,7 @@ def read_split(path: Path) -> list[str]:
     """Read a list of scans, one a line, in any of the forms that ``scan_id_of`` knows.
 
     Blank lines and comments behind ``#`` are skipped; a gzip file is unpacked, whatever its name.
+    Of a pickle of infos (``.pkl``) the scans are taken, see ``read_pickled``.
 
     Returns:
         The ids in the order of the file; ``check_split`` compares them with the data set.
@@ -52,16 +59,12 @@ def read_split(path: Path) -> list[str]:
     Raises:
         DataError: the file cannot be read, or a line is no id.
     """
-    scan_ids: list[str] = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        scan_id = scan_id_of(text)
-        if scan_id is None:
-            raise DataError(f"{path}:{number}: '{text[:60]}' is not a scan id: {_ONE_A_LINE}")
-        scan_ids.append(scan_id)
-    return scan_ids
+    if is_pickled(path):
+        infos = enumerate(read_pickled(path))
+        return [_named(name, f"{path}: info {number}") for number, name in infos]
+    lines = enumerate(_read_text(path).splitlines(), start=1)
+    texts = ((number, line.partition("#")[0].strip()) for number, line in lines)
+    return [_named(text, f"{path}:{number}") for number, text in texts if text]
 
 
 def write_split(path: Path, ids: Iterable[str], comment: str) -> None:
@@ -122,11 +125,13 @@ def scan_id_of(text: str) -> str | None:
     Known are ``00/000123`` with or without a suffix, paths of its files in KITTI's layout with
     any folder above (``/data/sequences/00/velodyne/000123.bin``,
     ``sequences\00\labels\000123.label``), and nuScenes sample tokens (32 hexadecimal digits).
-    Only names come out of this, never a path.
+    Names may hold blanks, but not end with one. Only names come out of this, never a path.
     """
     if _TOKEN.fullmatch(text):
         return text
     text = text.replace("\\", "/")
+    if _COLUMNS.search(text):
+        return None
     match = _SHORT.fullmatch(text) or _LONG.fullmatch(text)
     return f"{match[1]}/{match[2]}" if match else None
 
@@ -145,6 +150,13 @@ def published_name(scan_ids: Iterable[str]) -> str | None:
 def fingerprint(scan_ids: Iterable[str]) -> str:
     """The sha256 of the sorted unique ids, one a line: it recognises a list in any order."""
     return hashlib.sha256("\n".join(sorted(set(scan_ids))).encode()).hexdigest()
+
+
+def _named(text: str, where: str) -> str:
+    scan_id = scan_id_of(text)
+    if scan_id is None:
+        raise DataError(f"{where}: '{text[:60]}' is not a scan id: {_ONE_A_LINE}")
+    return scan_id
 
 
 def _read_text(path: Path) -> str:

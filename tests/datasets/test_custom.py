@@ -109,14 +109,23 @@ def sensor(**changes: Any) -> dict[str, Any]:
         ),
         (sensor(azimuth_left_deg=190), "sensor", "azimuth must fall .* 190 to .* -180 by at most"),
         (sensor(beams=0), "sensor.beams", "greater than or equal to 1"),
-        ({"layout": {"columns": 3}}, "layout.columns", "greater than or equal to 4"),
+        ({"layout": {"columns": 2}}, "layout.columns", "greater than or equal to 3"),
         (
             {"layout": {"columns": 5, "ring_column": 5}},
             "layout.ring_column", r"there are 5 in all.* \(found 5\)",
         ),
         ({"layout": {"columns": 5, "ring_column": 3}}, "layout.ring_column", "x, y, z and intens"),
-        ({"layout": {"labels_suffix": ".npy"}}, "layout.labels_suffix", "labels are raw integers"),
-        ({"layout": {"label_type": "int32"}}, "layout.label_type", "'uint8', 'uint16' or 'uint32'"),
+        ({"layout": {"label_type": "int24"}}, "layout.label_type", "'uint8', 'uint16', 'uint32'"),
+        ({"layout": {"axes": ["x", "-x", "z"]}}, "layout.axes", "are three different axes"),
+        ({"layout": {"fields": {"rign": "line"}}}, "layout.fields.rign", "'ring'"),
+        (
+            {"layout": {"columns": 5, "ring_column": 4, "fields": {"ring": "line"}}},
+            "layout", "state ring_column or fields.ring, not both",
+        ),
+        (
+            {"classes": [one(ids=[128])], "layout": {"label_type": "int8"}},
+            "classes.0.ids", r"-128 to 127 \(found 128\)",
+        ),
         ({"layout": {"intensity_max": 0}}, "layout.intensity_max", "greater than 0"),
     ],
 )  # fmt: skip

@@ -113,7 +113,7 @@ class TestListing:
         with pytest.raises(DataError, match=r"sequence 08 is empty: no \.bin in .*copy it again"):
             SemanticKitti(root).scan_ids("val")
 
-    @pytest.mark.parametrize("frame", ["frame (1)", "x#1"])
+    @pytest.mark.parametrize("frame", ["frame ", "x#1"])
     def test_a_name_that_no_list_can_hold(self, frame: str, root: Path) -> None:
         (root / "sequences/08/velodyne" / f"{frame}.bin").touch()
         message = r"sequence 08: 1 of 3 files in .*velodyne have a name .* the first is "

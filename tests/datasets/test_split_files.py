@@ -49,6 +49,9 @@ def test_a_scan_of_a_sequence(text: str) -> None:
         ("sequences/town-3/points/1532402927.647951.npy", "town-3/1532402927.647951"),
         ("a/sequences/b/sequences/c/velodyne/d.bin", "c/d"),
         ("A/n015-2018-07-24+0800__LIDAR_TOP__1532", "A/n015-2018-07-24+0800__LIDAR_TOP__1532"),
+        ("drive 1/frame 2", "drive 1/frame 2"),
+        ("drive (1)/a b.bin", "drive (1)/a b"),
+        ("my data/sequences/drive 1/velodyne/frame 2.bin", "drive 1/frame 2"),
     ],
 )
 def test_names_of_custom_data_sets(text: str, scan_id: str) -> None:
@@ -77,8 +80,11 @@ def test_a_sample_token() -> None:
         TOKEN[:-1],
         TOKEN.upper(),
         "00/x#1",
-        "00/frame 1",
+        "00/frame 1 ",
+        " 00/frame 1",
+        "00 /frame 1",
         "00/a\u2028b",
+        "00/a\tb",
         "",
     ],
 )

@@ -20,8 +20,9 @@ from rangeseg.cli import main
 from rangeseg.datasets.nuscenes.index import index_path
 from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
-from rangeseg.datasets.scan_files import count_points, read_points
-from rangeseg.datasets.sequences import Layout
+from rangeseg.datasets.formats import count_points
+from rangeseg.datasets.layout import Layout
+from rangeseg.datasets.scan_files import read_points
 from rangeseg.datasets.split_files import read_split
 from rangeseg.engine.checkpoint import read_checkpoint
 from rangeseg.errors import CheckpointError, ConfigError, DataError
@@ -151,7 +152,7 @@ def test_npy_headers_that_lie(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "000000.npy"
     path.write_bytes(content)
     with pytest.raises(DataError) as error:
-        read_points(path, 4)
+        read_points(path, Layout())
     assert str(path) in str(error.value)
 
 
@@ -161,7 +162,7 @@ def test_a_file_of_a_tebibyte_is_not_read(tmp_path: Path) -> None:
     os.truncate(path, 1 << 40)  # takes no room on the disk
     for read in (count_points, read_points):
         with pytest.raises(DataError, match=r"000000\.bin has .* more than one turn"):
-            read(path, 4)
+            read(path, Layout())
 
 
 def test_one_bright_point_does_not_spoil_the_image(tmp_path: Path) -> None:

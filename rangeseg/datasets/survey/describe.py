@@ -13,10 +13,17 @@ from typing import Any
 import numpy as np
 
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.custom import MOST_CLASSES, SEQUENCE_NAME, Custom, Description
-from rangeseg.datasets.scan_files import file_size, npy_shape, read_labels, read_points
-from rangeseg.datasets.sequences import Layout, SequenceFolder
+from rangeseg.datasets.custom import MOST_CLASSES, Custom, Description
+from rangeseg.datasets.formats import count_points, file_format, npy, raw
+from rangeseg.datasets.formats.files import file_size
+from rangeseg.datasets.label_files import npy_label_count
+from rangeseg.datasets.labels import classes_of
+from rangeseg.datasets.layout import Layout
+from rangeseg.datasets.scan_files import PointFile, read_points
+from rangeseg.datasets.sequences import SequenceFolder
+from rangeseg.datasets.split_files import SEQUENCE_NAME
 from rangeseg.datasets.splits import evenly_spaced
+from rangeseg.datasets.survey.find_layout import find_labels, find_scans, recordings_in
 from rangeseg.datasets.survey.row_rules import MOST_BEAMS, find_ring
 from rangeseg.datasets.survey.statistics import (
     ImageStatistics,
@@ -39,11 +46,13 @@ class Draft:
     """What a folder shows before its scans are measured.
 
     Attributes:
+        root: the folder of the data set: that above the one that was named, if that is a sequence.
         description: complete, but for the sensor and the statistics.
         left_out: folders beside the sequences that hold no scans.
         raw_ids: raw id -> points of the labelled scans that were read.
     """
 
+    root: Path
     description: Description
     sequences: Mapping[str, list[str]]
     left_out: Sequence[str]
@@ -95,9 +104,9 @@ def survey_folder(root: Path, layout: Layout, most: int) -> tuple[Draft, Survey,
     draft = draft_description(root, layout, most)
     scan_ids = [scan_id for ids in draft.sequences.values() for scan_id in ids]
     chosen = evenly_spaced(scan_ids, most)
-    scans = measure_scans(Custom(root, draft.description), chosen)
+    scans = measure_scans(Custom(draft.root, draft.description), chosen)
     description = with_sensor(draft.description, scans)
-    source = Custom(root, description)
+    source = Custom(draft.root, description)
     height, width = -(-scans.beams // 8) * 8, -(-scans.columns // _COLUMNS_STEP) * _COLUMNS_STEP
     sensors = _allowed_sensors(source.info.sensor.resized(height, width), scans, scans.best.rule)
     images = measure_images(source, chosen, sensors)
@@ -116,39 +125,36 @@ def _allowed_sensors(sensor: Sensor, scans: ScanStatistics, used: RowRule) -> li
 
 
 def draft_description(root: Path, layout: Layout, most: int) -> Draft:
-    """Describe a folder in KITTI's layout by what lies in it.
+    """Describe a folder of scans by what lies in it.
 
-    What ``layout`` leaves open is taken from the files where they tell it: the ending
-    ``.pcd.bin``, columns, ring, type of the labels. Each raw id becomes a class, but for 0, which
-    data sets use for what has no class.
+    What ``layout`` leaves open is taken from the files where they tell it: where the points and
+    the labels lie, their endings, columns, ring, type of the labels. Each raw id becomes a class,
+    but for those that data sets use for what has no class.
 
     Args:
-        root: the folder that holds ``sequences/``.
-        layout: where the files lie.
+        root: the folder that holds ``sequences/``, or folders of scans, or the scans of one
+            sequence.
+        layout: where the files lie, as far as it is known.
         most: how many label files are read at the most, evenly spaced.
 
     Raises:
         DataError: there is no scan, or the files are not what the layout says.
     """
-    folder = SequenceFolder(root)
-    folder.layout = layout
-    sequences, left_out = _find_scans(folder)
-    frames = [scan_id for ids in sequences.values() for scan_id in ids]
-    if "points_suffix" not in layout.model_fields_set and all(i.endswith(".pcd") for i in frames):
-        folder.layout = layout = layout.model_copy(update={"points_suffix": ".pcd.bin"})
-        sequences, left_out = _find_scans(folder)
+    found = find_scans(root, layout)
+    folder = SequenceFolder(found.root)
+    folder.layout = layout = Layout.model_validate(found.places)
+    sequences, left_out = _find_scans(folder, root, found.only)
     scan_ids = [scan_id for ids in sequences.values() for scan_id in ids]
     folder.layout = layout = _completed(folder, scan_ids)
 
     labelled = [scan_id for scan_id in scan_ids if folder.has_labels(scan_id)]
     raw_ids: Counter[int] = Counter()
     for scan_id in evenly_spaced(labelled, most):
-        points_path, label_path = folder.paths(scan_id)
-        points = folder.check_files(scan_id)
-        labels = read_labels(label_path, points_path, points, layout.label_type)
-        found, counts = np.unique(labels.astype(np.uint16), return_counts=True)
-        raw_ids.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-    own = sorted(raw_ids.keys() - {0}) or [0]
+        classes = classes_of(folder.read_raw_labels(scan_id))
+        ids, counts = np.unique(classes, return_counts=True)
+        raw_ids.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+    ignored = _without_class(raw_ids, layout)
+    own = sorted(raw_ids.keys() - ignored) or [0]
     if len(own) > MOST_CLASSES:
         raise DataError(
             f"{len(own)} different ids in the labels of {root}, at most {MOST_CLASSES} can be "
@@ -159,9 +165,10 @@ def draft_description(root: Path, layout: Layout, most: int) -> Draft:
         "layout": layout.model_dump(),
         "classes": [
             {"name": f"class_{raw}", "ids": [raw], "colour": colour}
-            for raw, colour in zip(own, distinct_colours(len(own)), strict=True)
+            for raw, colour in zip(own, _colours(own, layout), strict=True)
         ],
-        "ignored_ids": [] if own == [0] else [0],  # what pseudo-labels are not sure of needs one
+        # What pseudo-labels are not sure of needs one.
+        "ignored_ids": sorted(ignored - set(own)),
         "sensor": {"beams": MOST_BEAMS, "fov_up_deg": 90, "fov_down_deg": -90},
         "sequences": {
             "train": names[:-1] or names,
@@ -169,7 +176,8 @@ def draft_description(root: Path, layout: Layout, most: int) -> Draft:
         },
         "statistics": {},
     }
-    return Draft(Description.model_validate(values), sequences, left_out, raw_ids)
+    described = Description.model_validate(values)
+    return Draft(found.root, described, sequences, left_out, raw_ids)
 
 
 def with_sensor(description: Description, scans: ScanStatistics) -> Description:
@@ -208,11 +216,32 @@ def distinct_colours(count: int) -> list[tuple[int, int, int]]:
     return colours
 
 
-def _find_scans(folder: SequenceFolder) -> tuple[dict[str, list[str]], list[str]]:
+def _without_class(raw_ids: Mapping[int, int], layout: Layout) -> set[int]:
+    """The ids that stand for no class: below 0, or 255 of one byte, or otherwise 0."""
+    none = {raw for raw in raw_ids if raw < 0 or (raw == 255 and layout.label_type == "uint8")}
+    return none or {0}
+
+
+def _colours(own: Sequence[int], layout: Layout) -> list[tuple[int, int, int]]:
+    """Colours of classes: their own, where labels are colours."""
+    if layout.label_type == "colour":
+        return [(raw >> 16 & 255, raw >> 8 & 255, raw & 255) for raw in own]
+    return distinct_colours(len(own))
+
+
+def _find_scans(
+    folder: SequenceFolder, named: Path, only: str | None
+) -> tuple[dict[str, list[str]], list[str]]:
     """Sequence -> ids of its scans, and the folders that hold none."""
+    if named.is_dir() and (bags := recordings_in(named)) and only is None:
+        raise DataError(
+            f"{named} holds {', '.join(bags[:3])}: bags are not read in place: import their scans "
+            f"with `rangeseg-data import {named} --out ROOT`"
+        )
     folder.check_root()
     sequences, left_out = {}, []
-    for name in sorted(p.name for p in (folder.root / "sequences").iterdir() if p.is_dir()):
+    there = sorted(p.name for p in folder.sequences_root.iterdir() if p.is_dir())
+    for name in there if only is None else [only]:
         try:
             if not re.fullmatch(SEQUENCE_NAME, name):
                 raise DataError(f"'{name}' cannot name a sequence", "missing")
@@ -223,7 +252,7 @@ def _find_scans(folder: SequenceFolder) -> tuple[dict[str, list[str]], list[str]
             left_out.append(name)
     if sequences:
         return sequences, left_out
-    layout, first = folder.layout, folder.root / "sequences" / (left_out or [""])[0]
+    layout, first = folder.layout, folder.sequences_root / (left_out or [""])[0]
     inside = sorted(str(p.relative_to(first)) for p in first.glob("*/*"))[:3]
     raise DataError(
         f"no sequence of {folder.root} has files {layout.points_folder}/FRAME"
@@ -238,49 +267,99 @@ def _completed(folder: SequenceFolder, scan_ids: Sequence[str]) -> Layout:
     told: dict[str, Any] = {"ring_zero": "highest"}  # which it is, the inclinations will tell
     path = folder.paths(scan_ids[0])[0]
     if "columns" not in layout.model_fields_set:
-        told["columns"] = guess_columns(path)
-    values = read_points(path, told.get("columns", layout.columns))
-    if "ring_column" not in layout.model_fields_set:
-        told["ring_column"] = find_ring(values)
-    if "label_type" not in layout.model_fields_set:
-        labels = next((i for i in scan_ids if folder.has_labels(i)), scan_ids[0])
-        points_path, label_path = folder.paths(labels)
-        points = len(read_points(points_path, told.get("columns", layout.columns)))
-        types = {points: "uint8", 2 * points: "uint16"}  # by the size of the file
-        told["label_type"] = types.get(file_size(label_path) or 0, layout.label_type)
-    return Layout.model_validate(layout.model_dump() | told)
+        told["columns"] = guess_columns(path, layout)
+    folder.layout = layout = Layout.model_validate(layout.model_dump(exclude_unset=True) | told)
+    file = read_points(path, layout)
+    if not {"ring_column", "ring"} & (layout.model_fields_set | layout.fields.keys()):
+        told |= _ring(file, layout)
+    folder.layout = Layout.model_validate(layout.model_dump(exclude_unset=True) | told)
+    told |= _labels(folder, scan_ids, file)
+    return Layout.model_validate(layout.model_dump(exclude_unset=True) | told)
 
 
-def guess_columns(path: Path) -> int:
-    """How many values each point of a file has.
+def _ring(file: PointFile, layout: Layout) -> dict[str, Any]:
+    """The key of a layout that names the beam: a field by its name, or a column by its values."""
+    if "column_4" in file.fields or len(file.fields) <= 4:
+        rest = [file.fields[name] for name in list(file.fields)[4:]]
+        column = find_ring(np.column_stack([file.points, *rest]))
+        return {} if column is None else {"ring_column": column}
+    if "ring" not in file.roles:
+        return {}
+    name = file.roles["ring"]
+    if find_ring(np.column_stack([file.points, file.fields[name]])) is None:
+        return {}
+    return {"fields": layout.fields | {"ring": name}}
+
+
+def _labels(folder: SequenceFolder, scan_ids: Sequence[str], file: PointFile) -> dict[str, Any]:
+    """The keys of a layout that tell where labels are, of files or of a field, and their type."""
+    layout = folder.layout
+    stated = layout.model_fields_set
+    if "label" in layout.fields:
+        return {}
+    for sequence in dict.fromkeys(scan_id.partition("/")[0] for scan_id in scan_ids):
+        frames = [i.partition("/")[2] for i in scan_ids if i.startswith(f"{sequence}/")]
+        for place, suffix, names in find_labels(folder.sequences_root / sequence, layout, frames):
+            told = {"labels_folder": place, "labels_suffix": suffix}
+            if any(key in stated and getattr(layout, key) != told[key] for key in told):
+                continue
+            first = min(frames, key=lambda frame: (frame not in names, frame))
+            label_type = _label_type(folder, f"{sequence}/{first}", told)
+            if label_type is not None:
+                return told | ({} if "label_type" in stated else {"label_type": label_type})
+    name = file.roles.get("label")
+    if name is not None and len(np.unique(file.fields[name])) > 1:
+        return {"fields": layout.fields | {"label": name}}
+    return {}
+
+
+def _label_type(folder: SequenceFolder, scan_id: str, told: Mapping[str, Any]) -> str | None:
+    """The type of labels by the size of their file; None if they are not one a point."""
+    layout = folder.layout
+    path = folder.sequences_root / scan_id.partition("/")[0] / told["labels_folder"]
+    path /= scan_id.partition("/")[2] + told["labels_suffix"]
+    points = count_points(folder.paths(scan_id)[0], layout)
+    if (npy_labels := npy_label_count(path)) is not None:
+        return layout.label_type if npy_labels == points else None
+    types = {points: "uint8", 2 * points: "uint16", 4 * points: "uint32", 8 * points: "int64"}
+    found = types.get(file_size(path) or 0)
+    if "label_type" in layout.model_fields_set:
+        return layout.label_type
+    if found is None and told == {"labels_folder": "labels", "labels_suffix": ".label"}:
+        return layout.label_type  # reading them will say what is wrong
+    return found
+
+
+def guess_columns(path: Path, layout: Layout) -> int:
+    """How many values each point of a file without names has.
 
     Neighbouring points are alike, so the values of a raw file repeat themselves, roughly, after
     as many as a point has; ``.npy`` says it.
 
     Returns:
-        4 where nothing can be told.
+        The layout's where nothing can be told.
 
     Raises:
-        DataError: the file cannot be read, or has no intensity.
+        DataError: the file cannot be read.
     """
-    columns = npy_shape(path)[1] if path.suffix == ".npy" else _repetition(path)
-    if columns == 3:
-        raise DataError(
-            f"{path} seems to hold x, y, z alone: add an intensity to each point, 0 if there is "
-            "none; if it does hold one, state --layout columns=4"
-        )
-    return columns
+    kind = file_format(path)
+    if kind == "raw":
+        return _repetition(path, layout)
+    if kind == "npy" and (values := npy.open_array(path)).ndim == 2 and values.shape[1] >= 3:
+        return int(values.shape[1])
+    return layout.columns
 
 
-def _repetition(path: Path) -> int:
+def _repetition(path: Path, layout: Layout) -> int:
     """After how many values those of a raw file repeat themselves; 4 if they do not."""
-    values = read_points(path, 1)[:_VALUES, 0]
+    single = layout.model_copy(update={"columns": 1})
+    values = raw.read_values(path, single)[:_VALUES, 0].astype(np.float64)
     values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
     values = np.sign(values) * np.log1p(np.abs(values))  # or a few outliers would decide
-    size = file_size(path) or 0
+    size, width = file_size(path) or 0, np.dtype(layout.dtype).itemsize
     for columns in range(3, _MOST_COLUMNS + 1):
         later, earlier = values[columns:], values[:-columns]
-        if size % (4 * columns) or later.size < 2 or not (later.std() and earlier.std()):
+        if size % (width * columns) or later.size < 2 or not (later.std() and earlier.std()):
             continue
         if np.corrcoef(later, earlier)[0, 1] > _ALIKE:
             return columns

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rangeseg.datasets.custom import Custom
-from rangeseg.datasets.sequences import Layout
+from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.survey.describe import (
     distinct_colours,
     draft_description,
@@ -35,22 +35,21 @@ def test_guess_columns(columns: int, order: str, tmp_path: Path) -> None:
     values = np.concatenate([points, more[:, : columns - 4]], axis=1)
     values[::100, 3] = 65535  # a few echoes that blind the sensor
     values[::31] = np.nan
-    assert guess_columns(write_points(tmp_path, "01/0", values)) == columns
-    assert guess_columns(write_points(tmp_path, "01/1", values, ".npy")) == columns
+    assert guess_columns(write_points(tmp_path, "01/0", values), Layout()) == columns
+    assert guess_columns(write_points(tmp_path, "01/1", values, ".npy"), Layout()) == columns
 
 
 def test_points_without_intensity(tmp_path: Path) -> None:
     points, _ = turn()
     for suffix in (".bin", ".npy"):
         path = write_points(tmp_path, "01/0", points[:, :3], suffix)
-        with pytest.raises(DataError, match="seems to hold x, y, z alone: add an intensity"):
-            guess_columns(path)
+        assert guess_columns(path, Layout()) == 3
 
 
 def test_what_repeats_nothing_has_four_columns(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).uniform(0, 1, (500, 5))
-    assert guess_columns(write_points(tmp_path, "01/0", noise)) == 4
-    assert guess_columns(write_points(tmp_path, "01/1", np.zeros((1, 4)))) == 4
+    assert guess_columns(write_points(tmp_path, "01/0", noise), Layout()) == 4
+    assert guess_columns(write_points(tmp_path, "01/1", np.zeros((1, 4))), Layout()) == 4
 
 
 def test_a_folder_is_described(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""LAS and LAZ, the formats of surveyors; read by laspy, the extra ``las``.
+
+Reference: ASPRS, LAS Specification 1.4.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from rangeseg.datasets.formats.files import Header, check_count, damaged, unreadable
+from rangeseg.datasets.layout import Layout
+from rangeseg.errors import DataError, one_line
+
+
+def read_header(path: Path, layout: Layout) -> Header:
+    """The number and names of the values, by the header alone.
+
+    Raises:
+        DataError: the file is missing or damaged, holds no point, or laspy is not installed.
+    """
+    laspy = _laspy(path)
+    try:
+        with laspy.open(path) as file:
+            points, names = file.header.point_count, file.header.point_format.dimension_names
+            return Header(check_count(path, points), ("x", "y", "z", *_others(names)))
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except DataError:
+        raise
+    except Exception as error:  # whatever a damaged header leads to
+        raise damaged(path, "LAS or LAZ file", one_line(error)) from None
+
+
+def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
+    """The dimensions (N,) by name; x, y and z in float64, scaled and shifted as the file says.
+
+    Raises:
+        DataError: see ``read_header``.
+    """
+    header = read_header(path, layout)
+    try:
+        content = _laspy(path).read(path)
+        fields = {name: np.array(content[name]) for name in header.names}
+    except Exception as error:  # laspy's own, lazrs' own, numpy's
+        raise damaged(path, "LAS or LAZ file", one_line(error)) from None
+    if len(fields["x"]) != header.points:
+        why = f"{len(fields['x'])} of {header.points} points"
+        raise damaged(path, "LAS or LAZ file", why)
+    return fields
+
+
+def _others(names: object) -> list[str]:
+    """Without the whole numbers that x, y and z are made of."""
+    return [str(name) for name in names if name not in ("X", "Y", "Z")]  # type: ignore[attr-defined]
+
+
+def _laspy(path: Path) -> ModuleType:
+    try:
+        import laspy
+    except ImportError:
+        raise DataError(
+            f"{path} is a LAS or LAZ file, which laspy reads, and that is not installed: "
+            "pip install 'rangeseg[las]'"
+        ) from None
+    module: ModuleType = laspy
+    return module

@@ -1,0 +1,116 @@
+"""PCD, the Point Cloud Library's format: ascii, binary or binary_compressed.
+
+Reference: https://pointclouds.org/documentation/tutorials/pcd_file_format.html
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from rangeseg.datasets.formats.files import Header, check_count, damaged, file_size, unreadable
+from rangeseg.datasets.layout import Layout
+from rangeseg.errors import one_line
+
+_LONGEST_HEADER = 1 << 16  # bytes
+_SIZES = 8  # bytes in front of compressed values: their number now, and unpacked
+_KINDS = {"F": "f", "U": "u", "I": "i"}
+
+
+class _PcdHeader(NamedTuple):
+    dtype: np.dtype
+    points: int
+    data: str
+    begin: int  # where the values begin
+
+
+def read_header(path: Path, layout: Layout) -> Header:
+    """The number and names of the values, by the header; a binary file's size is checked.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds no point.
+    """
+    header = _checked_header(path)
+    return Header(header.points, tuple(header.dtype.names or ()))
+
+
+def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
+    """The fields (N,) by name; one of several values a point gets names like ``normal__0000``.
+
+    Raises:
+        DataError: see ``read_header``.
+    """
+    header = _checked_header(path)
+    try:
+        if header.data == "binary":
+            # A tenth of the library's time for a scan of 15,000 points, and writable.
+            values = np.fromfile(path, header.dtype, header.points, offset=header.begin)
+        else:
+            from pypcd4.pypcd4 import PointCloud
+
+            values = PointCloud.from_path(path).pc_data
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except Exception as error:  # the library checks little of its own
+        raise damaged(path, f"{header.data} PCD", one_line(error)) from None
+    values = np.atleast_1d(values)
+    if len(values) != header.points:
+        why = f"{len(values)} of {header.points} points"
+        raise damaged(path, f"{header.data} PCD", why)
+    return {name: values[name] for name in header.dtype.names or ()}
+
+
+def _checked_header(path: Path) -> _PcdHeader:
+    """The header of a file that holds as many bytes as it says."""
+    try:
+        with path.open("rb") as file:
+            header = _parse_header(path, file)
+            sizes = np.frombuffer(file.read(_SIZES), "<u4")
+    except OSError as error:
+        raise unreadable(path, error) from None
+    check_count(path, header.points)
+    there, whole = (file_size(path) or 0) - header.begin, header.points * header.dtype.itemsize
+    if header.data == "binary_compressed":
+        if len(sizes) < 2 or sizes[1] != whole:
+            raise damaged(path, "binary_compressed PCD", f"{header.points} points do not fit in it")
+        whole = _SIZES + int(sizes[0])
+    if header.data != "ascii" and there < whole:
+        raise damaged(path, f"{header.data} PCD", f"{there} of {whole} bytes behind the header")
+    return header
+
+
+def _parse_header(path: Path, file: IO[bytes]) -> _PcdHeader:
+    lines: dict[str, list[str]] = {}
+    while "DATA" not in lines and file.tell() < _LONGEST_HEADER:
+        line = file.readline(_LONGEST_HEADER)
+        if not line:
+            break
+        words = line.decode("utf-8", "replace").split()
+        if words and not words[0].startswith("#"):
+            lines[words[0].upper()] = words[1:]
+    try:
+        dtype = _dtype(lines)
+        points, data = int((lines.get("POINTS") or lines["WIDTH"])[0]), lines["DATA"][0].lower()
+        if points < 0 or data not in ("ascii", "binary", "binary_compressed"):
+            raise ValueError(f"POINTS {points}, DATA {data}")
+    except (LookupError, ValueError, TypeError) as error:
+        raise damaged(path, "PCD", f"its header: {one_line(error)}") from None
+    return _PcdHeader(dtype, points, data, file.tell())
+
+
+def _dtype(lines: dict[str, list[str]]) -> np.dtype:
+    """The type of one point; padding, called ``_``, has no name."""
+    fields = lines.get("FIELDS") or lines["COLUMNS"]
+    counts = [int(word) for word in lines.get("COUNT", ["1"] * len(fields))]
+    names, formats, offsets, offset = [], [], [], 0
+    for name, size, kind, count in zip(fields, lines["SIZE"], lines["TYPE"], counts, strict=True):
+        one = np.dtype(f"<{_KINDS[kind.upper()]}{int(size)}")
+        for part in range(count):
+            if name != "_":
+                names.append(name if count == 1 else f"{name}__{part:04d}")
+                formats.append(one)
+                offsets.append(offset)
+            offset += one.itemsize
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": offset})
