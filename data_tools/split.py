@@ -35,7 +35,8 @@ def add(commands: Commands) -> None:
     what.add_argument("--labels", nargs="+", metavar="RATIO", help="draw lists: 1%% 10%% 0.5 ...")
     what.add_argument(
         "--import", nargs="+", metavar="FILE", type=Path, dest="imported",
-        help="check these lists, say which published ones they are, and write them in our format",
+        help="check these lists, text or mmdetection3d's .pkl infos, say which published ones they "
+        "are, and write them in our format",
     )  # fmt: skip
     what.add_argument(
         "--check", nargs="+", metavar="FILE", type=Path, dest="checked",

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.split_files import check_split, published_name, read_split, write_split
+from rangeseg.datasets.nuscenes.source import NuScenes
+from rangeseg.datasets.split_files import (
+    check_split,
+    is_token,
+    published_name,
+    read_split,
+    write_split,
+)
 from rangeseg.datasets.splits import (
     Ratio,
     count_with_unlabelled_neighbour,
@@ -16,6 +23,7 @@ from rangeseg.datasets.splits import (
     draw_uniform,
     labelled_by_sequence,
 )
+from rangeseg.datasets.survey.misnamed_labels import warn_of_misnamed_labels
 from rangeseg.errors import ConfigError
 
 
@@ -86,11 +94,20 @@ def read_lists(source: ScanSource, files: Iterable[Path]) -> dict[Path, list[str
     Raises:
         DataError: one cannot be read, or does not fit.
     """
+    warn_of_misnamed_labels(source, "train")
     lists = {}
     for file in files:
-        lists[file] = read_split(file)
+        lists[file] = _tokens(source, read_split(file))
         check_split(lists[file], source, file)
     return lists
+
+
+def _tokens(source: ScanSource, scan_ids: list[str]) -> list[str]:
+    """The tokens of scans of nuScenes that a list names by their files; other ids as they are."""
+    if not isinstance(source, NuScenes) or not scan_ids or is_token(scan_ids[0]):
+        return scan_ids
+    of_file = {source.paths(i)[0].stem: i for i in source.scan_ids("train")}
+    return [of_file.get(scan_id.partition("/")[2], scan_id) for scan_id in scan_ids]
 
 
 def write_lists(lists: Mapping[Path, NewList]) -> list[Path]:

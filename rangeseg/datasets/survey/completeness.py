@@ -1,0 +1,225 @@
+"""What is missing of a published data set, and of the frame numbers of any other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from rangeseg.datasets.base import Official, ScanSource
+from rangeseg.errors import DataError
+from rangeseg.system.progress import Progress
+
+if TYPE_CHECKING:
+    from rangeseg.datasets.survey.check import Part
+
+log = logging.getLogger(__name__)
+
+BENCHMARK_SPLIT = "test"
+"""The split of a published data set whose predictions a server takes."""
+
+_SHOWN = 3  # sequences, or scans
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """The scans of a split beside those of the published data set.
+
+    Attributes:
+        split: its name.
+        present: sequence -> ids of its scans; empty where nothing is there.
+        official: what the published data set holds.
+    """
+
+    split: str
+    present: Mapping[str, Sequence[str]]
+    official: Official
+
+    @property
+    def scans(self) -> int:
+        """How many scans are there."""
+        return sum(map(len, self.present.values()))
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences have scans."""
+        return sum(map(bool, self.present.values()))
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are the published scans, and no others."""
+        counts = (self.sequences, self.scans) == self.official[:2]
+        return counts and not self.missing and not self.strangers
+
+    @cached_property
+    def missing(self) -> dict[str, list[str]]:
+        """Sequence -> ids of its scans that are not there, where the published ids are known."""
+        there = {scan_id for ids in self.present.values() for scan_id in ids}
+        missing: dict[str, list[str]] = {}
+        for scan_id in self.official.scan_ids:
+            if scan_id not in there:
+                missing.setdefault(scan_id.partition("/")[0], []).append(scan_id)
+        return missing
+
+    @cached_property
+    def strangers(self) -> list[str]:
+        """Ids of scans that the published data set does not have."""
+        if not self.official.scan_ids:
+            return []
+        known = set(self.official.scan_ids)
+        return [i for ids in self.present.values() for i in ids if i not in known]
+
+    def difference(self) -> str:
+        """What is there of how many, and what is missing by name."""
+        said = (
+            f"{self.scans:,} of {self.official.scans:,} scans, "
+            f"{self.sequences} of {self.official.sequences} sequences"
+        )
+        missing = self.missing
+        named = [self._gap(sequence, missing[sequence]) for sequence in list(missing)[:_SHOWN]]
+        if len(missing) > _SHOWN:
+            named.append(f"and scans of {len(missing) - _SHOWN} more sequences")
+        said += f"; missing: {', '.join(named)}" if named else ""
+        if strangers := self.strangers:
+            more = ", ..." if len(strangers) > _SHOWN else ""
+            said += f"; not published: {', '.join(strangers[:_SHOWN])}{more}"
+        return said
+
+    def document(self) -> dict[str, Any]:
+        """The same for JSON; of each sequence the first missing scan."""
+        return {
+            "split": self.split,
+            "complete": self.complete,
+            "scans": self.scans,
+            "official_scans": self.official.scans,
+            "sequences": self.sequences,
+            "official_sequences": self.official.sequences,
+            "missing": [
+                {"sequence": sequence, "scans": len(ids), "first": ids[0]}
+                for sequence, ids in self.missing.items()
+            ],
+            "not_published": self.strangers,
+        }
+
+    def _gap(self, sequence: str, missing: Sequence[str]) -> str:
+        if not self.present.get(sequence):
+            return f"sequence {sequence}"
+        more = f" and {len(missing) - 1:,} more of {sequence}" if missing[1:] else ""
+        return missing[0] + more
+
+
+def completeness(source: ScanSource, parts: Iterable[Part]) -> list[Completeness]:
+    """Compare each split of a check with the published data set; empty for data of one's own."""
+    splits: dict[str, dict[str, list[str]]] = {}
+    for part in parts:
+        splits.setdefault(part.split, {})[part.name] = part.scan_ids
+    return [
+        Completeness(split, present, official)
+        for split, present in splits.items()
+        if split in source.splits and (official := source.official(split)) is not None
+    ]
+
+
+def completeness_lines(source: ScanSource, parts: Iterable[Part]) -> Iterator[str]:
+    """Which splits differ from the published ones; none that is missing as a whole."""
+    for found in completeness(source, parts):
+        if found.scans and not found.complete:
+            what = "partial" if found.scans < found.official.scans else "not as published"
+            yield (
+                f"the split {found.split} is {what}: {found.difference()}: training works with it, "
+                "but figures do not compare with published ones"
+            )
+
+
+def note_gaps(source: ScanSource, parts: Iterable[Part]) -> None:
+    """Note the frame numbers that sequences skip, in data that nobody published."""
+    for part in parts:
+        own = part.split in source.splits and source.official(part.split) is None
+        if own and (line := gap_line(part.name, part.scan_ids)):
+            part.found.notes.append(line)
+
+
+def gap_line(sequence: str, scan_ids: Sequence[str]) -> str | None:
+    """The frame numbers that a sequence skips; None if it skips none, or frames are not counted.
+
+    Frames are counted if their names are whole numbers, most of them one after the other: times
+    and every tenth scan of a recording have no gaps.
+    """
+    frames = [scan_id.partition("/")[2] for scan_id in scan_ids]
+    if not all(frame.isascii() and frame.isdigit() for frame in frames):
+        return None
+    numbers = sorted(map(int, frames))
+    steps = [after - before for before, after in pairwise(numbers)]
+    skipped = sum(step - 1 for step in steps if step > 1)
+    if not skipped or 2 * steps.count(1) <= len(steps):
+        return None
+    before = next(number for number, step in zip(numbers, steps, strict=False) if step > 1)
+    name = str(before + 1).zfill(len(frames[0]))
+    return (
+        f"sequence {sequence} skips {skipped:,} frame numbers, the first is {name}: copy the scans "
+        "again if they should be there"
+    )
+
+
+def present_scans(source: ScanSource, split: str) -> dict[str, list[str]]:
+    """Sequence -> ids of its scans; a sequence that is missing has none.
+
+    Raises:
+        ConfigError: no such split.
+        DataError: the split cannot be listed.
+    """
+    present: dict[str, list[str]] = {}
+    for sequence in source.sequences(split):
+        present[sequence] = []
+        try:
+            present[sequence] = source.sequence_ids(sequence)
+        except DataError as error:
+            if error.kind != "missing":
+                raise
+    return present
+
+
+def check_submission(source: ScanSource, split: str) -> None:
+    """Check, before anything is predicted, that a benchmark's server would take a whole split.
+
+    No server takes any other split: that is said in the log.
+
+    Raises:
+        ConfigError: no such split.
+        DataError: scans of the benchmark's split are missing or damaged, by the size of the file.
+    """
+    official = source.official(split)
+    if official is None or split != BENCHMARK_SPLIT:
+        log.warning(
+            "no benchmark's server takes the split %s of %s; it is packed all the same",
+            split, source.info.name,
+        )  # fmt: skip
+        return
+    found = Completeness(split, present_scans(source, split), official)
+    if not found.complete:
+        raise DataError(
+            f"the split {split} of {source.root} is not complete, and the benchmark's server "
+            f"would refuse it: {found.difference()}: copy what is missing there, or add --anyway "
+            "to predict and pack what there is",
+            kind="missing",
+        )
+    _check_files(source, found)
+
+
+def _check_files(source: ScanSource, found: Completeness) -> None:
+    faults: list[str] = []
+    with Progress(f"checking {found.split}", found.scans, "scans") as progress:
+        for scan_id in (i for ids in found.present.values() for i in ids):
+            try:
+                source.check_files(scan_id, with_labels=False)
+            except DataError as error:
+                faults.append(str(error))
+            progress.update()
+    if faults:
+        raise DataError(
+            f"{len(faults)} of {found.scans:,} scans of the split {found.split} cannot be read, "
+            f"and the benchmark's server wants all: {faults[0]}"
+        )
