@@ -39,7 +39,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         result: what ``result.json`` holds.
         folder: of the run.
     """
-    from rangeseg.report.rows import propagation_text
+    from rangeseg.report.rows import init_text, propagation_text
     from rangeseg.runs.folder import result_path
 
     print_figures(result)
@@ -47,6 +47,8 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     if (propagation := protocol["propagation"]) is not None:
         carried = f"{propagation['scans']} scans were given labels"
         print(f"propagation: {propagation_text(propagation)}, {carried}")
+    if (init := protocol["init"]) is not None:
+        print(f"begun from: {init_text(init)}, {init['taken']} of {init['tensors']} tensors")
     print(f"result: {result_path(folder, protocol['split'])}")
 
 

@@ -107,6 +107,12 @@ def _keep_previous(path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints in the folder of a run, the newest first, whole or not."""
+    # A link to a disk that is not there is no sign that nothing was ever saved.
+    return [path for path in (run / CHECKPOINT, run / PREVIOUS) if os.path.lexists(path)]
+
+
 def find_checkpoint(run: Path) -> Path | None:
     """The newest whole checkpoint of a run, with a warning where it is not the last one written.
 
@@ -122,8 +128,7 @@ def find_checkpoint(run: Path) -> Path | None:
     Raises:
         CheckpointError: there are checkpoints, but none is whole.
     """
-    # A link to a disk that is not there is no sign that nothing was ever saved.
-    paths = [path for path in (run / CHECKPOINT, run / PREVIOUS) if os.path.lexists(path)]
+    paths = checkpoints(run)
     for path in paths:
         try:
             _check_archive(path)
@@ -180,17 +185,38 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         CheckpointError: no such file, a damaged one, or one of another format.
     """
+    return check_content(path, read_archive(path, device))
+
+
+def read_archive(path: Path, device: torch.device) -> Any:
+    """What ``torch.save`` put into a file; nothing in it is executed.
+
+    Raises:
+        CheckpointError: no such file, or a damaged one.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: train the run first, or name another one")
     try:
         _check_archive(path)
-        state = torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except torch.cuda.OutOfMemoryError:  # the file is sound
         raise
     except Exception as error:  # PyTorch and zipfile raise nearly anything on hostile bytes
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint ({one_line(error)})"
         ) from None
+
+
+def check_content(path: Path, state: Any) -> dict[str, Any]:
+    """Check that what a file holds is a checkpoint.
+
+    Args:
+        path: the file, for the message.
+        state: what ``read_archive`` returned.
+
+    Raises:
+        CheckpointError: it is none, or one of another format.
+    """
     found = state.get("format") if isinstance(state, dict) else None
     if type(found) is not int or found != FORMAT:  # a tensor has no truth value
         raise CheckpointError(

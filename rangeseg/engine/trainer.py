@@ -66,6 +66,9 @@ class TrainSettings(Settings):
     warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps before the peak
     clip_norm: float = Field(default=1.0, gt=0)  # largest norm of the gradient, per network
     labelled: Labelled = "strong"  # perturbation and mixing among labelled scans, or not
+    # A run, its last.pt, or a network's state_dict to begin from; None: random weights. Heads are
+    # new where the classes differ, the first layer where the channels do.
+    init: Path | None = None
     class_weights: Literal["sqrt_inverse_frequency", "none"] = "sqrt_inverse_frequency"
     lovasz_weight: float = Field(default=0.0, ge=0)
     boundary_weight: float = Field(default=0.0, ge=0)

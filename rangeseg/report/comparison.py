@@ -10,7 +10,7 @@ from typing import Any
 
 from rangeseg.errors import ConfigError
 from rangeseg.report.gains import Gain, paired_gain
-from rangeseg.report.rows import STRONG, Row, in_order, propagation_text, row_name
+from rangeseg.report.rows import STRONG, Row, in_order, init_text, propagation_text, row_name
 
 Result = Mapping[str, Any]
 """What ``read_result`` returned."""
@@ -88,8 +88,9 @@ class Budget:
             notes.append(
                 f"Fewer than 2 seeds, so neither a spread nor an interval: {'; '.join(single)}."
             )
-        for propagation in sorted({"", *(row.propagation for row in self.rows)}):
-            strong = STRONG._replace(propagation=propagation)
+        kinds = {(p, row.init) for row in self.rows for p in ("", row.propagation)}
+        for propagation, init in sorted(kinds):
+            strong = STRONG._replace(propagation=propagation, init=init)
             if strong not in self.runs:
                 notes.append(f"Without {row_name(strong)} nobody can say what a method gained.")
         for row in self.rows:
@@ -116,7 +117,8 @@ class Comparison:
     """Runs with the same number of steps and the same protocol.
 
     Attributes:
-        protocol: of the results, without the propagation of labels, which is the rows' own.
+        protocol: of the results, without the propagation of labels and the weights that runs began
+            with, which are the rows' own.
         scans: number of evaluated scans.
         skipped: ids of scans that could not be read.
         steps: of each training.
@@ -146,6 +148,7 @@ class Comparison:
         rows = [item for budget in self.budgets for item in budget.runs.items()]
         runs = [result["run"] for _, results in rows for result in results.values()]
         propagation = _all_of((row.propagation for row, _ in rows), " and ")
+        init = _all_of((row.init for row, _ in rows), " and ")
         changed = _all_of(_call(run["method"], run["settings"]) for run in runs)
         return {
             "data set": str(protocol["dataset"]),
@@ -155,6 +158,7 @@ class Comparison:
             "back-projection": back_projection,
             "absent classes": f"{absent.get(policy, '')} ({policy} policy)".strip(),
             **({"propagation": propagation} if propagation else {}),
+            **({"begun from": init} if init else {}),
             "steps": str(self.steps),
             "precision": _all_of(run["precision"] for run in runs),
             "labelled crops a step": _all_of(str(run["batch_size"]) for run in runs),
@@ -183,7 +187,8 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
     Returns:
         Comparisons sorted by data set. The runs of each have one protocol, one number of scans and
         of steps, and the same settings besides the methods' own: a wider network is no gain of a
-        method. The propagation of labels may differ; it makes rows of their own.
+        method. The propagation of labels and the weights to begin with may differ; they make rows
+        of their own.
 
     Raises:
         ConfigError: runs of one row differ in more than their seed, or runs of one seed in their
@@ -192,7 +197,8 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
     found: dict[str, Comparison] = {}
     for result in results:
         run, scans = result["run"], result["scans"]
-        protocol = {k: v for k, v in result["protocol"].items() if k != "propagation"}
+        own = ("propagation", "init")
+        protocol = {k: v for k, v in result["protocol"].items() if k not in own}
         skipped = sorted(result["skipped_scans"])
         judged = protocol["dataset"], protocol, scans, skipped
         key = json.dumps([*judged, run["steps"], run["common"]], sort_keys=True)
@@ -206,8 +212,9 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
 
 def row_of(result: Result) -> Row:
     """The row that a result belongs to."""
-    run, propagation = result["run"], result["protocol"].get("propagation")
-    return Row(run["method"], run["labelled"], propagation_text(propagation))
+    run, protocol = result["run"], result["protocol"]
+    propagation = propagation_text(protocol.get("propagation"))
+    return Row(run["method"], run["labelled"], propagation, init_text(protocol.get("init")))
 
 
 def _budget(comparison: Comparison, labels: str, labelled_scans: int) -> Budget:

@@ -19,7 +19,7 @@ MARKERS = "osD^vP*Xd"
 LINES = {
     ("strong", False): "-", ("plain", False): "--", ("strong", True): ":", ("plain", True): "-.",
 }  # fmt: skip
-"""Labelled branch, and whether labels are propagated -> style of the line."""
+"""Labelled branch, and whether labels are propagated or weights taken -> style of the line."""
 
 PIXELS_PER_INCH = 180
 
@@ -62,7 +62,7 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
 
     budgets = comparison.budgets
     rows = in_order({row for budget in budgets for row in budget.rows})
-    kinds = sorted({row.propagation for row in rows} | {""})
+    kinds = sorted({(row.propagation, row.init) for row in rows} | {("", "")})
     figure = Figure(figsize=(shape.width, shape.height), dpi=PIXELS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -77,9 +77,9 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
             yerr=[spread.std or 0.0 for spread in spreads],
             label=row_name(row),
             color=_colour(row, theme),
-            linestyle=LINES[row.labelled, row.propagation != ""],
+            linestyle=LINES[row.labelled, not row.is_usual],
             linewidth=2.0 if row.is_control and row.labelled == "strong" else 1.3,
-            marker=MARKERS[(marker + kinds.index(row.propagation)) % len(MARKERS)],
+            marker=MARKERS[(marker + kinds.index((row.propagation, row.init))) % len(MARKERS)],
             markersize=5,
             capsize=3,
             elinewidth=1,

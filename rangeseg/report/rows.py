@@ -18,20 +18,28 @@ class Row(NamedTuple):
         method: a name in METHODS.
         labelled: the labelled branch, ``plain`` or ``strong``.
         propagation: how labels were carried along the poses, see ``propagation_text``.
+        init: the weights that the runs began with, see ``init_text``.
     """
 
     method: str
     labelled: str
     propagation: str = ""
+    init: str = ""
 
     @property
     def is_control(self) -> bool:
         """Whether the row is supervised training."""
         return self.method == "supervised"
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether nothing but the method and its labelled branch is special."""
+        return not self.propagation and not self.init
+
     def has_control(self, control: Row) -> bool:
-        """Whether a control is one of this row: without propagation, or with the same."""
-        return self != control and control.propagation in ("", self.propagation)
+        """Whether a control is one of this row: it has what is special of the row, or nothing."""
+        own = control.propagation in ("", self.propagation) and control.init in ("", self.init)
+        return self != control and own
 
 
 STRONG = Row("supervised", "strong")
@@ -49,7 +57,7 @@ def row_name(row: Row) -> str:
         name += f", {row.labelled}"
     if row.propagation:
         name += f" + propagation ({row.propagation.removesuffix(_OWN_POSES)})"
-    return name
+    return f"{name}, from {row.init}" if row.init else name
 
 
 def propagation_text(propagation: Mapping[str, Any] | None) -> str:
@@ -74,13 +82,25 @@ def propagation_text(propagation: Mapping[str, Any] | None) -> str:
     return f"{', '.join(parts)}, {propagation['poses']} poses"
 
 
+def init_text(init: Mapping[str, Any] | None) -> str:
+    """With which weights a training began: ``semantic_kitti cps (1a2b3c4d5e6f)``.
+
+    Args:
+        init: that of a protocol; None for random weights.
+
+    Returns:
+        What they were trained on and with, and their hash; empty for random weights.
+    """
+    return "" if init is None else f"{init['origin']} ({init['weights']})"
+
+
 def in_order(rows: Iterable[Row]) -> list[Row]:
-    """The controls, first those without propagation, then the methods in the order of METHODS."""
+    """The controls, first the usual ones, then the methods in the order of METHODS."""
     known = list(METHODS)
 
     def place(row: Row) -> tuple[Any, ...]:
         if row.is_control:
-            return 0, row.propagation, row.labelled
+            return 0, row.init, row.propagation, row.labelled
         number = known.index(row.method) if row.method in METHODS else len(known)
         return 1, number, row
 

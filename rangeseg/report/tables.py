@@ -99,7 +99,7 @@ def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[
         rows.append(cells)
     judged = protocol["dataset"], protocol["split"], comparison.scans, budget.labelled_scans
     published = [
-        None if row.propagation else published_figure(*judged, (row.method, row.labelled))
+        published_figure(*judged, (row.method, row.labelled)) if row.is_usual else None
         for row in budget.rows
     ]
     if any(published):

@@ -144,6 +144,7 @@ class RunConfig(Config):
         """What trainings of two methods must have in common to be compared."""
         own = (
             "run.", "methods.", "train.labelled", "train.deterministic", "train.propagation.",
+            "train.init",
         )  # fmt: skip
         return {k: v for k, v in self.of_the_weights().items() if not k.startswith(own)}
 
@@ -159,11 +160,11 @@ _NOT_OF_THE_WEIGHTS = (
 )  # fmt: skip
 
 # How a run is fed, saved and watched changes no figure, nor does an exact order of sums; which
-# scans a figure is of is for its protocol to say.
+# scans a figure is of, and with which weights a run began, is for its protocol to say.
 _NOT_OF_THE_FIGURES = (
     "run.seed", "dataset.root", "evaluate.split", "train.workers", "train.save_every",
     "train.save_minutes", "train.log_every", "train.tensorboard", "train.deterministic",
-    "train.validate_every", "train.validate_scans", "train.propagation.folder",
+    "train.validate_every", "train.validate_scans", "train.propagation.folder", "train.init",
 )  # fmt: skip
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -11,9 +11,10 @@ from typing import Any
 from rangeseg.datasets.split_files import read_split, write_split
 from rangeseg.datasets.splits import Labels
 from rangeseg.engine.checkpoint import Identity, check_owner
-from rangeseg.errors import ConfigError, DataError
+from rangeseg.engine.initial_weights import InitialWeights
+from rangeseg.errors import CheckpointError, ConfigError, DataError
 from rangeseg.motion.store import PropagatedLabels
-from rangeseg.report.rows import propagation_text
+from rangeseg.report.rows import init_text, propagation_text
 from rangeseg.runs.config import RunConfig, load_run_config
 from rangeseg.system.files import LOCK, PARTIAL, writable, write_file
 
@@ -21,17 +22,21 @@ CONFIG = "config.yaml"
 LABELLED = "labelled.txt"
 PROPAGATION = "propagation.json"
 """How they were carried, for the protocol of the results."""
+INIT = "init.json"
+"""What the networks began from, likewise."""
 
 
 def run_folder(config: RunConfig) -> Path:
     """``runs/<data set>/<method>/<labels>/seed<N>``.
 
-    A plain labelled branch and propagated labels are named: ``supervised_plain_reach2``.
+    A plain labelled branch, propagated labels and other weights to begin from are named:
+    ``supervised_plain_reach2_init``.
     """
     run, reach = config.run, config.train.propagation.reach
     plain = "_plain" if config.train.labelled == "plain" else ""
     propagated = f"_reach{reach}" if reach else ""
-    method, seed = run.method + plain + propagated, f"seed{run.seed}"
+    init = "_init" if config.train.init else ""
+    method, seed = run.method + plain + propagated + init, f"seed{run.seed}"
     return Path("runs") / config.dataset.name / method / run.labels.folder / seed
 
 
@@ -156,6 +161,46 @@ def read_propagation(config: RunConfig, folder: Path) -> dict[str, Any] | None:
         raise DataError(
             f"{path} does not tell how labels were propagated ({error!r}): train the run again; "
             "with --resume only the file is written again"
+        ) from None
+    return noted
+
+
+def note_init(folder: Path, initial: InitialWeights) -> None:
+    """Write down with which weights a run begins: their file may go.
+
+    Raises:
+        ConfigError: it cannot be written.
+        CheckpointError: the run was begun with others.
+    """
+    now = initial.record["weights"]
+    was = _read_init(folder)["weights"] if (folder / INIT).is_file() else now
+    if was != now:
+        raise CheckpointError(
+            f"{folder} was begun with the weights {was}, but train.init now holds {now}: restore "
+            "it, or choose another --out"
+        )
+    with _writable(folder / INIT):
+        write_file(folder / INIT, json.dumps(initial.record, indent=2) + "\n")
+
+
+def read_init(config: RunConfig, folder: Path) -> dict[str, Any] | None:
+    """With which weights a run was begun; None if with random ones.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return None if config.train.init is None else _read_init(folder)
+
+
+def _read_init(folder: Path) -> dict[str, Any]:
+    path = folder / INIT
+    try:
+        noted: dict[str, Any] = json.loads(path.read_text())
+        init_text(noted), int(noted["taken"]), int(noted["tensors"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} does not tell with which weights the run began ({error!r}): bring it back "
+            "from a copy, or train the run again"
         ) from None
     return noted
 

@@ -46,6 +46,8 @@ def plan_run(config: Config, method: str, labels: Labels, seed: int) -> RunConfi
     for name in ("poses", "folder"):
         if (path := values["train"]["propagation"][name]) is not None:
             values["train"]["propagation"][name] = path.expanduser().resolve()
+    if (path := config.train.init) is not None:
+        values["train"]["init"] = path.expanduser().resolve()
     run = RunSettings(method=method, labels=labels, seed=seed)
     return RunConfig.model_validate(values | {"run": run})
 
@@ -177,7 +179,9 @@ def _planned(
 
 def _check_same(begun: RunConfig, config: RunConfig, folder: Path) -> None:
     """That a run was begun with the settings of the plan; data may move, splits may differ."""
-    was, now = begun.of_the_figures(), config.of_the_figures()
+    was, now = (
+        {**c.of_the_figures(), "train.init": c.comparable()["train.init"]} for c in (begun, config)
+    )
     for key in sorted(was.keys() | now.keys()):
         # What ``auto`` is only the run's own process knows, and looks at once more.
         if was.get(key) != now.get(key) and (key, now.get(key)) != ("train.precision", "auto"):

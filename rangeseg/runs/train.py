@@ -20,7 +20,7 @@ from rangeseg.datasets.survey.statistics import field_of_view_warning
 from rangeseg.drawing.curves import draw_curves
 from rangeseg.drawing.strips import range_panels
 from rangeseg.engine.batch_norm import renew_statistics
-from rangeseg.engine.checkpoint import PREVIOUS
+from rangeseg.engine.checkpoint import PREVIOUS, checkpoints
 from rangeseg.engine.evaluation import scans_to_evaluate, skipped_by_all
 from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.engine.trainer import train
@@ -28,7 +28,14 @@ from rangeseg.engine.validation import SPLIT, Validation, scans_to_validate
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
-from rangeseg.runs.folder import begin, go_on, is_begun, note_propagation, run_folder
+from rangeseg.runs.folder import (
+    begin,
+    go_on,
+    is_begun,
+    note_init,
+    note_propagation,
+    run_folder,
+)
 from rangeseg.runs.trained import evaluate_trained
 from rangeseg.system.device import has_bfloat16, resolved
 from rangeseg.system.distributed import check_batch_size, on_rank_zero
@@ -75,7 +82,10 @@ def train_run(
     identity = experiment.identity(labelled, unlabelled, key)
     bad_scans = BadScans(config.dataset.on_bad_scan, len(labelled + unlabelled))
     frequencies = on_rank_zero(lambda: class_frequencies(source, labelled, bad_scans=bad_scans))
-    method = experiment.method(frequencies)
+    # Weights to begin from are read once: a run that goes on has its own.
+    has_weights = on_rank_zero(lambda: bool(checkpoints(folder)))
+    initial = None if has_weights else on_rank_zero(experiment.initial_weights)
+    method = experiment.method(frequencies, initial)
     title = str(run_folder(config).relative_to("runs"))  # wherever it is kept
 
     def predictor() -> Predictor:
@@ -95,6 +105,8 @@ def train_run(
             on_rank_zero(lambda: go_on(config, folder, labelled, identity))
         else:
             on_rank_zero(lambda: begin(config, folder, labelled))
+        if initial is not None:
+            on_rank_zero(lambda: note_init(folder, initial))
         bad_scans.keep_in(folder / RECORD)
         _warn_of_field_of_view(experiment, labelled[0], bad_scans)
         if propagated is not None:

@@ -24,10 +24,17 @@ from rangeseg.engine.inference import Predictor
 from rangeseg.engine.metrics_log import training_seconds
 from rangeseg.errors import CheckpointError, ConfigError, DataError
 from rangeseg.report.comparison import KINDS
-from rangeseg.report.rows import propagation_text
+from rangeseg.report.rows import init_text, propagation_text
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
-from rangeseg.runs.folder import CONFIG, LABELLED, read_propagation, read_run_config, result_path
+from rangeseg.runs.folder import (
+    CONFIG,
+    LABELLED,
+    read_init,
+    read_propagation,
+    read_run_config,
+    result_path,
+)
 from rangeseg.system.device import device_name
 from rangeseg.system.distributed import on_rank_zero
 from rangeseg.system.files import PARTIAL, on_disk, writable, write_file
@@ -167,6 +174,7 @@ def read_result(path: Path) -> dict[str, Any]:
         protocol["split"], list(result["skipped_scans"]), len(run["skipped_scans"])
         if (propagation := protocol.get("propagation")) is not None:
             propagation_text(propagation), int(propagation["scans"])
+        init_text(protocol.get("init"))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         named = path.stem.partition("_")[2]
         again = f"rangeseg evaluate {path.parent}" + (f" --split {named}" if named else "")
@@ -200,12 +208,12 @@ def evaluate_trained(
     """
     config, path = experiment.config, result_path(folder, split)
     on_rank_zero(lambda: _check_writable(path))  # not only when all scans are done
-    propagation = read_propagation(config, folder)
+    propagation, init = read_propagation(config, folder), read_init(config, folder)
     result = evaluate(predictor, experiment.source, split, config.dataset.on_bad_scan)
     trained = BadScans(config.dataset.on_bad_scan, 0)
     trained.keep_in(folder / RECORD)
     labelled = read_split(folder / LABELLED)
-    result["protocol"]["propagation"] = propagation
+    result["protocol"] |= {"propagation": propagation, "init": init}
     result["run"] = {
         **config.run.model_dump(),
         "settings": config.of_the_method(),
