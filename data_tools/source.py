@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -43,6 +44,13 @@ def open_source(arguments: argparse.Namespace) -> ScanSource:
         if root is None:
             raise ConfigError(
                 f"missing ROOT: give the data's folder, e.g. `rangeseg-data check {name} ROOT`"
+            )
+        if name == "custom":
+            here = shlex.quote(str(root))
+            raise ConfigError(
+                f"scans of your own need a description: `rangeseg-data stats custom {here} > "
+                "mine.yaml` writes one, then give mine.yaml in place of `custom "
+                f"{here}`"
             )
         return open_dataset(name, root)
     from rangeseg.runs.config import load_config

@@ -33,6 +33,10 @@ def add(commands: Commands) -> None:
         help="how many of them are read, evenly spaced (default: 100)",
     )  # fmt: skip
     stats.add_argument(
+        "--anyway", action="store_true",
+        help="measure scans that seem to be of another kind than stated, instead of an error",
+    )  # fmt: skip
+    stats.add_argument(
         "--layout", nargs="+", metavar="KEY=VALUE",
         help="`custom` with a folder: where its files lie and what they hold, e.g. "
         "points_folder=lidar columns=5; the keys of dataset.description.layout",
@@ -57,7 +61,14 @@ def _described(arguments: argparse.Namespace) -> int:
     """Measure a data set whose sensor is known."""
     from rangeseg.datasets.custom import Custom
     from rangeseg.datasets.survey.describe import rounded, suggested_sensor, survey_scans
-    from rangeseg.datasets.survey.report import class_lines, doubt_lines, image_lines, scan_lines
+    from rangeseg.datasets.survey.misnamed_labels import misnamed_label_lines
+    from rangeseg.datasets.survey.report import (
+        class_lines,
+        doubt_lines,
+        image_lines,
+        scan_lines,
+        verdict_lines,
+    )
 
     source = open_source(arguments)
     sensor = source.info.sensor
@@ -67,14 +78,16 @@ def _described(arguments: argparse.Namespace) -> int:
 
         sensor = RangeImages(source.info, load_config(Path(arguments.dataset)).range_image).sensor
     split = arguments.split or "train"
-    survey = survey_scans(source, source.scan_ids(split), arguments.scans, sensor)
+    survey = survey_scans(source, split, arguments.scans, sensor, arguments.anyway)
     scans = survey.scans
 
     read = f"{scans.scans} of {survey.total} scans of {split}"
     _print([f"{source.info.name} ({source.root}): {read}"])
     _print(scan_lines(survey, source.layout.intensity_max if isinstance(source, Custom) else None))
     _print(image_lines(survey))
+    _print(verdict_lines(survey))
     _print(class_lines(scans, source.info.label_map.names))
+    _print(misnamed_label_lines(source, source.sequences(split)))
     block: dict[str, Any] = {"statistics": rounded(survey.images.channels)}
     if source.info.name != "custom":
         _print(["measured; the data set knows its own"])
@@ -87,17 +100,21 @@ def _described(arguments: argparse.Namespace) -> int:
 
 def _without_description(arguments: argparse.Namespace) -> int:
     """Measure a folder of which nothing is known, and print a configuration for it."""
+    from rangeseg.datasets.custom import Custom
     from rangeseg.datasets.survey.describe import survey_folder
-    from rangeseg.datasets.survey.report import draft_lines, image_lines, scan_lines
+    from rangeseg.datasets.survey.misnamed_labels import misnamed_label_lines
+    from rangeseg.datasets.survey.report import draft_lines, image_lines, scan_lines, verdict_lines
 
     if arguments.split is not None:
         raise ConfigError("--split needs a description that names the splits: leave it out")
     root, layout = arguments.root, parse_layout(arguments.layout or [])
-    draft, survey, description = survey_folder(root, layout, arguments.scans)
+    draft, survey, description = survey_folder(root, layout, arguments.scans, arguments.anyway)
     _print([f"{root}: {survey.scans.scans} of {survey.total} scans"])
     _print(scan_lines(survey, draft.description.layout.intensity_max))
     _print(image_lines(survey))
+    _print(verdict_lines(survey))
     _print(draft_lines(draft))
+    _print(misnamed_label_lines(Custom(draft.root, draft.description), draft.sequences))
     values = description.model_dump(mode="json", exclude_defaults=True)
     dataset = {"name": "custom", "root": str(draft.root), "description": values}
     size = {"height": survey.sensors[0].height, "width": survey.sensors[0].width}

@@ -27,6 +27,10 @@ def add_predict(commands: Commands) -> None:
     predict.add_argument("--split", default="test", help="default: %(default)s")
     predict.add_argument("--zip", action="store_true", help="also make DIR.zip for the benchmark")
     predict.add_argument(
+        "--anyway", action="store_true",
+        help="with --zip: predict and pack what there is, also if the benchmark would refuse it",
+    )  # fmt: skip
+    predict.add_argument(
         "--confidence", action="store_true",
         help="also write DIR/confidence/...: a float16 per point, the class's probability",
     )  # fmt: skip
@@ -49,6 +53,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     again = f"the same command with --resume completes {out}"
     try:
         with joined(arguments.device, again) as device:
+            if arguments.anyway and not arguments.zip:
+                raise ConfigError("--anyway packs an incomplete split: add --zip")
             if least is not None and not 0 <= least <= 1:
                 raise ConfigError(f"--min-confidence {least}: give a probability from 0 to 1")
             settings = ExportSettings(
@@ -56,7 +62,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             )
             scans, skipped, archive = predict_run(
                 arguments.run_folder, settings, out, device, arguments.resume, arguments.zip,
-                arguments.on_bad_scan,
+                arguments.on_bad_scan, arguments.anyway,
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         print(f"stopped; {again}", file=sys.stderr)

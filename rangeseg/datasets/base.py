@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,20 @@ class DatasetInfo:
     movable: frozenset[str] = frozenset()
 
 
+class Official(NamedTuple):
+    """What a published data set holds of one split.
+
+    Attributes:
+        sequences: how many sequences (scenes) it has.
+        scans: how many scans.
+        scan_ids: their ids; empty where only tables that are read from the disk name them.
+    """
+
+    sequences: int
+    scans: int
+    scan_ids: tuple[str, ...] = ()
+
+
 class ScanSource(ABC):
     """Scans on a disk. Reading is stateless, so a source can be shared by worker processes.
 
@@ -99,6 +113,14 @@ class ScanSource(ABC):
             ConfigError: no such split.
         """
         return [i for sequence in self.sequences(split) for i in self.sequence_ids(sequence)]
+
+    def official(self, split: str) -> Official | None:
+        """What the published data set holds of a split; None for data that nobody published.
+
+        Raises:
+            ConfigError: no such split.
+        """
+        return None
 
     def needs_labels(self, scan_id: str) -> bool:
         """Whether it is a fault that a scan has no label file; not where this means unlabelled."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from rangeseg.datasets.base import DatasetInfo
+from rangeseg.datasets.base import DatasetInfo, Official
 from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.geometry.sensor import HDL_64E
@@ -59,6 +59,13 @@ _MERGED: dict[int, str | None] = {
     258: "truck",  # moving-truck
     259: "other-vehicle",  # moving-other-vehicle
 }
+
+# Scans of each sequence, numbered from 000000 without a gap.
+_SCANS = {
+    "00": 4541, "01": 1101, "02": 4661, "03": 801, "04": 271, "05": 2761, "06": 1101, "07": 1101,
+    "08": 4071, "09": 1591, "10": 1201, "11": 921, "12": 1061, "13": 3281, "14": 631, "15": 1901,
+    "16": 1731, "17": 491, "18": 1801, "19": 4981, "20": 831, "21": 2721,
+}  # fmt: skip
 
 
 def _label_map() -> LabelMap:
@@ -109,6 +116,12 @@ class SemanticKitti(SequenceFolder):
         "val": ("08",),
         "test": ("11", "12", "13", "14", "15", "16", "17", "18", "19", "20", "21"),
     }
+
+    def official(self, split: str) -> Official | None:
+        """The scans of the published sequences; see ``ScanSource``."""
+        sequences = self.sequences(split)
+        scan_ids = [f"{s}/{frame:06d}" for s in sequences for frame in range(_SCANS[s])]
+        return Official(len(sequences), len(scan_ids), tuple(scan_ids))
 
 
 class ScribbleKitti(SemanticKitti):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from rangeseg.datasets.base import DatasetInfo, ScanSource
+from rangeseg.datasets.base import DatasetInfo, Official, ScanSource
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.errors import DataError
 from rangeseg.geometry.sensor import SIMULATED_32
@@ -55,6 +55,10 @@ class Simulated(SemanticKitti):
                 name = f"simulated-{beams}"
                 sensor = replace(SIMULATED_32, name=name, beams=beams, height=beams)
                 self.info = replace(type(self).info, sensor=sensor)
+
+    def official(self, split: str) -> Official | None:
+        """None: its stamp says what was generated."""
+        return None
 
     def sequence_ids(self, sequence: str) -> list[str]:
         """Sorted ids of all scans of one sequence."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.split_files import check_split, read_split
+from rangeseg.datasets.survey.misnamed_labels import warn_of_misnamed_labels
 from rangeseg.errors import ConfigError, DataError
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(%?)")
@@ -91,6 +92,7 @@ def labelled_and_unlabelled(
         ConfigError: there is no such list.
         DataError: the list does not fit the data set.
     """
+    warn_of_misnamed_labels(source, "train")
     if isinstance(labels, Ratio):
         labelled = draw_uniform(source.labelled_ids("train"), labels.share, seed)
     elif labels.path.is_file():
@@ -167,6 +169,7 @@ def labelled_by_sequence(source: ScanSource) -> dict[str, list[str]]:
     Raises:
         DataError: the train split cannot be listed.
     """
+    warn_of_misnamed_labels(source, "train")
     candidates = set(source.labelled_ids("train"))
     return {
         sequence: [i for i in source.sequence_ids(sequence) if i in candidates]

@@ -12,6 +12,7 @@ import numpy as np
 from rangeseg.datasets.bad_scans import BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.survey.misnamed_labels import warn_of_misnamed_labels
 from rangeseg.engine.inference import Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import DataError
@@ -29,6 +30,7 @@ def scans_to_evaluate(source: ScanSource, split: str) -> list[str]:
     """
     scan_ids = source.labelled_ids(split)
     if not any(source.has_labels(scan_id) for scan_id in scan_ids):
+        warn_of_misnamed_labels(source, split)
         raise DataError(
             f"no scan of the split {split} of {source.root} has labels, so there is nothing to "
             "evaluate against: copy the labels there, or write predictions with `rangeseg predict`"

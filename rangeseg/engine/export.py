@@ -7,9 +7,10 @@ import json
 import os
 import time
 import zipfile
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def export_predictions(
     origin: dict[str, Any],
     resume: bool,
     on_bad_scan: OnBadScan = "fail",
+    scan_ids: list[str] | None = None,
 ) -> tuple[int, dict[str, str]]:
     """Write one file per scan where the benchmark expects it; labels are never read.
 
@@ -64,6 +66,7 @@ def export_predictions(
         origin: the run the predictions come from; kept in the folder, compared on resume.
         resume: keep the files that are there and add what is missing.
         on_bad_scan: whether a scan that cannot be read ends the export or is skipped.
+        scan_ids: the only scans of the split to predict; None takes all.
 
     Returns:
         The number of scans predicted, those of an earlier call included, and the skipped ones
@@ -78,7 +81,7 @@ def export_predictions(
     if settings.min_confidence is not None:
         source.encode_labels(np.array([IGNORE], dtype=np.uint8))  # said before anything is written
     stamp = {**origin, **settings.model_dump()}
-    scan_ids = source.scan_ids(settings.split)
+    scan_ids = source.scan_ids(settings.split) if scan_ids is None else scan_ids
     with ExitStack() as held:
         on_rank_zero(lambda: _begin(out, stamp, resume, held))
         skipped = _export_own(predictor, source, settings, out, scan_ids, on_bad_scan)
@@ -121,13 +124,18 @@ def _export_own(
     return skipped_by_all(bad_scans)
 
 
-def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
+def zip_submission(
+    source: ScanSource, split: str, out: Path, scan_ids: Iterable[str] | None = None
+) -> Path:
     """Pack the predictions of a split, and nothing else, as the benchmark's server expects them.
+
+    Folders have entries of their own: SemanticKITTI's validator looks for them.
 
     Args:
         source: the data set.
         split: the split that was exported.
         out: the export's folder.
+        scan_ids: the only scans of the split to pack; None takes all.
 
     Returns:
         The archive, beside the folder; one that is there is replaced.
@@ -136,8 +144,10 @@ def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
         ConfigError: it cannot be written, or another process writes in the folder.
     """
     archive = Path(f"{os.path.abspath(out)}.zip")  # `.` has no name
-    files = [source.prediction_file(scan_id, split) for scan_id in source.scan_ids(split)]
+    scan_ids = source.scan_ids(split) if scan_ids is None else scan_ids
+    files = [source.prediction_file(scan_id, split) for scan_id in scan_ids]
     files += source.submission_files(split)
+    folders = {f"{folder}/" for file in files for folder in PurePosixPath(file).parents}
     with (
         sole_user(out, "writes predictions"),
         _writable(archive),
@@ -145,6 +155,8 @@ def zip_submission(source: ScanSource, split: str, out: Path) -> Path:
         zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as zipped,
         Progress(f"zip {archive.name}", len(files), "file") as progress,
     ):
+        for folder in sorted(folders - {"./"}):
+            zipped.write(out / folder, folder)
         for file in files:
             zipped.write(out / file, file)
             progress.update()

@@ -12,6 +12,7 @@ import torch
 
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
 from rangeseg.datasets.split_files import fingerprint, read_split
+from rangeseg.datasets.survey.completeness import check_submission, present_scans
 from rangeseg.engine.checkpoint import CHECKPOINT, load_checkpoint
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import (
@@ -72,6 +73,7 @@ def predict_run(
     resume: bool,
     pack: bool,
     on_bad_scan: OnBadScan | None = None,
+    anyway: bool = False,
 ) -> tuple[int, dict[str, str], Path | None]:
     """Write the predictions of a trained run as files.
 
@@ -83,6 +85,7 @@ def predict_run(
         resume: complete what an earlier call began.
         pack: also make the archive that a benchmark's server takes.
         on_bad_scan: None takes that of the run's configuration.
+        anyway: predict and pack what there is, also if a server would refuse it.
 
     Returns:
         The number of scans predicted; those that were skipped, with what is wrong with them; and
@@ -90,7 +93,8 @@ def predict_run(
 
     Raises:
         ConfigError: a submission with withheld labels, or see ``export_predictions``.
-        DataError: a submission without all scans.
+        DataError: a submission without all scans; of a benchmark's split this is found before
+            anything is predicted.
         RangesegError: see ``load_run``.
     """
     if pack and settings.min_confidence is not None:
@@ -100,19 +104,31 @@ def predict_run(
         )
     experiment, predictor = load_run(folder, device, on_bad_scan)
     config, source = experiment.config, experiment.source
+    scan_ids = None
+    if pack and anyway:
+        present = present_scans(source, settings.split)
+        scan_ids = [i for ids in present.values() for i in ids] or source.scan_ids(settings.split)
+    elif pack:
+        check_submission(source, settings.split)
     origin: dict[str, Any] = {"run": str(folder.resolve())}
     origin["checkpoint"] = file_hash(folder / CHECKPOINT)
     origin |= config.evaluate.model_dump(exclude={"split", "batch_size", "threads"})
     policy = config.dataset.on_bad_scan
-    scans, skipped = export_predictions(predictor, source, settings, out, origin, resume, policy)
-    if pack and skipped:
+    scans, skipped = export_predictions(
+        predictor, source, settings, out, origin, resume, policy, scan_ids
+    )
+    if pack and skipped and not anyway:
         raise DataError(
             f"{out} lacks the predictions of {len(skipped)} skipped scans "
             f"({', '.join(list(skipped)[:3])}{', ...' if len(skipped) > 3 else ''}), and a "
             "submission needs all: repair the scans, then the same command with --resume completes "
             "and packs it"
         )
-    archive = on_rank_zero(lambda: zip_submission(source, settings.split, out)) if pack else None
+    if not pack:
+        return scans, skipped, None
+    if scan_ids is not None:
+        scan_ids = [scan_id for scan_id in scan_ids if scan_id not in skipped]
+    archive = on_rank_zero(lambda: zip_submission(source, settings.split, out, scan_ids))
     return scans, skipped, archive
 
 

@@ -55,8 +55,17 @@ class TestReport:
         assert lines[0] == ["split", "sequence", "scans", "labelled", "points", *FAULTS]
         assert lines[1] == ["train", "00", "2", "2", "10", *"00000"]
         assert ["val", "08", "2", "2", "10", *"00000"] in lines
-        assert lines[-2:] == [["total", "22", "22", "110", *"00000"], ["problems:", "none"]]
-        assert len({len(line) for line in out.splitlines()[:-1]}) == 1  # columns are aligned
+        assert lines[-4] == ["total", "22", "22", "110", *"00000"]
+        assert lines[-1] == ["problems:", "none"]
+        assert len({len(line) for line in out.splitlines()[:-3]}) == 1  # columns are aligned
+        few, val = out.splitlines()[-3:-1]
+        assert few == (
+            "note: the split train is partial: 20 of 19,130 scans, 10 of 10 sequences; missing: "
+            "00/000002 and 4,538 more of 00, 01/000002 and 1,098 more of 01, 02/000002 and 4,658 "
+            "more of 02, and scans of 7 more sequences: training works with it, but figures do not "
+            "compare with published ones"
+        )
+        assert val.startswith("note: the split val is partial: 2 of 4,071 scans, 1 of 1 sequences;")
         assert "test" not in out  # is not there, and training does not need it
         assert "checking semantic_kitti: 22/22 scans" in err
 
@@ -157,6 +166,13 @@ class TestJson:
         assert code == 0
         totals = {"scans": 22, "labelled": 22, "points": 110} | dict.fromkeys(FAULTS, 0)
         totals |= {"nan_points": None, "empty_returns": None}
+        train, val = document.pop("completeness")
+        assert {key: val[key] for key in list(val)[:6]} == {
+            "split": "val", "complete": False, "scans": 2, "official_scans": 4071,
+            "sequences": 1, "official_sequences": 1,
+        }  # fmt: skip
+        assert val["missing"] == [{"sequence": "08", "scans": 4069, "first": "08/000002"}]
+        assert (train["official_scans"], len(train["missing"])) == (19130, 10)
         assert {k: v for k, v in document.items() if k != "sequences"} == {
             "ok": True, "dataset": "semantic_kitti", "root": str(root), "deep": False,
             "totals": totals, "class_points": None, "problems": [], "notes": [],
@@ -218,6 +234,12 @@ class TestUsage:
         assert expected[dataset] in err
         assert not (tmp_path / "typo").exists()
 
+    def test_scans_of_ones_own_need_a_description(self, root: Path, capsys: Capture) -> None:
+        code, _, err = call(capsys, "custom", root)
+        assert code == 2
+        assert f"`rangeseg-data stats custom {root} > mine.yaml` writes one" in err
+        assert err.count("\n") == 1
+
     def test_unknown_names(self, root: Path, capsys: Capture) -> None:
         code, _, err = call(capsys, "semantic_kity", root)
         assert code == 2
@@ -260,4 +282,5 @@ def test_real_scans_deep(real_data: Path, capsys: Capture) -> None:
     mini = real_data / "semantickitti_mini"
     code, out, _ = call(capsys, "semantic_kitti", mini, "--deep", "--split", "val")
     assert code == 0
-    assert "note:" not in out
+    (note,) = (line for line in out.splitlines() if line.startswith("note:"))
+    assert "the split val is partial: 5 of 4,071 scans, 1 of 1 sequences; missing: 08/00" in note

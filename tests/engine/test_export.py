@@ -92,7 +92,11 @@ def test_a_submission_for_scans_without_labels(
     os.utime(out / min(files), (0, 0))  # as on a disk without a clock; a ZIP begins at 1980
     assert predict(run, out, "--zip", "--resume") == 0
     with zipfile.ZipFile(tmp_path / "predictions.zip") as archive:
-        assert set(archive.namelist()) == files
+        folders = {"sequences/"}
+        for sequence in ("11", "12"):
+            folders |= {f"sequences/{sequence}/", f"sequences/{sequence}/predictions/"}
+        assert set(archive.namelist()) == files | folders
+        assert len(archive.namelist()) == len(files | folders)
         assert archive.testzip() is None
 
 

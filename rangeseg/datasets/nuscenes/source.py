@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rangeseg.datasets.base import DatasetInfo
+from rangeseg.datasets.base import DatasetInfo, Official
 from rangeseg.datasets.labels import IGNORE, LabelMap
+from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.nuscenes.index import (
     VERSIONS,
     Index,
@@ -22,7 +23,7 @@ from rangeseg.datasets.nuscenes.index import (
     missing_index,
     read_index,
 )
-from rangeseg.datasets.sequences import FileSource, Layout
+from rangeseg.datasets.sequences import FileSource
 from rangeseg.errors import DataError, unknown_name
 from rangeseg.geometry.sensor import HDL_32E
 
@@ -80,6 +81,11 @@ _RAW: tuple[str | None, ...] = (
     "vegetation",  # static.vegetation
     None,  # vehicle.ego
 )
+
+# Scenes and key frames of v1.0-trainval and v1.0-test.
+_OFFICIAL = {
+    "train": Official(700, 28130), "val": Official(150, 6019), "test": Official(150, 6008),
+}  # fmt: skip
 
 
 def _label_map() -> LabelMap:
@@ -142,6 +148,12 @@ class NuScenes(FileSource):
             raise unknown_name("split", split, self.splits)
         scenes, official = self._index(split).scenes, self._official(split)
         return tuple(name for name, scene in scenes.items() if scene.split == official)
+
+    def official(self, split: str) -> Official | None:
+        """How many scenes and key frames the whole set has; see ``ScanSource``."""
+        if split not in self.splits:
+            raise unknown_name("split", split, self.splits)
+        return _OFFICIAL[split]
 
     def sequence_ids(self, sequence: str) -> list[str]:
         """Sample tokens of all scans of a scene, in the order of time."""

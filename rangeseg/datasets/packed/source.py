@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
+from rangeseg.datasets.base import DatasetInfo, Official, Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.packed.codec import decode_scan
 from rangeseg.datasets.packed.index import PackedScan, PackedSplit, PackIndex, read_index
@@ -79,6 +79,10 @@ class Packed(ScanSource):
                 kind="missing",
             )
         return [scan.scan_id for scan in sequences[sequence]]
+
+    def official(self, split: str) -> Official | None:
+        """What the published data set holds of a split; see ``ScanSource``."""
+        return self._own.official(split)
 
     def needs_labels(self, scan_id: str) -> bool:
         """Whether it is a fault that a scan has no labels."""

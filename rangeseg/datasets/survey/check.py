@@ -10,6 +10,9 @@ import numpy as np
 
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.survey.completeness import note_gaps
+from rangeseg.datasets.survey.judge import first_scans, judge_source
+from rangeseg.datasets.survey.misnamed_labels import misnamed_labels
 from rangeseg.datasets.survey.statistics import field_of_view_warning
 from rangeseg.errors import ConfigError, DataError, DataFault
 from rangeseg.system.progress import Progress
@@ -117,10 +120,25 @@ def check_dataset(
                 )
             required.update(need)
         parts += of_split
+    note_gaps(source, parts)
+    _judge(source, parts)
     _check_scans(source, parts, required, deep, workers)
     if deep:
         _check_field_of_view(source, parts)
     return parts
+
+
+def _judge(source: ScanSource, parts: Sequence[Part]) -> None:
+    """Add verdicts on the first scans of each sequence to the first part that has scans."""
+    sequences = {part.name: part.scan_ids for part in parts if part.scan_ids}
+    if not sequences:
+        return
+    found = next(part.found for part in parts if part.scan_ids)
+    for verdict in judge_source(source, first_scans(sequences)):
+        if verdict.refused:
+            found.problems.append(Problem(str(verdict), "other"))
+        else:
+            found.notes.append(str(verdict))
 
 
 def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
@@ -134,6 +152,8 @@ def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
         try:
             part.scan_ids = source.sequence_ids(part.name)
             _note_stray_labels(source, part)
+            if line := misnamed_labels(source, part.name):
+                part.found.notes.append(line)
         except DataError as error:
             faults.append(Problem(str(error), error.kind))
             if needed:

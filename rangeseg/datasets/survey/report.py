@@ -8,8 +8,9 @@ from typing import Any, get_args
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.survey.check import Part, Tally
+from rangeseg.datasets.survey.completeness import completeness, completeness_lines
 from rangeseg.datasets.survey.describe import Draft, Survey
-from rangeseg.datasets.survey.row_rules import NEAR_M
+from rangeseg.datasets.survey.directions import NEAR_M
 from rangeseg.datasets.survey.statistics import HIDDEN_M, PERCENTILES, ScanStatistics
 from rangeseg.errors import DataFault
 from rangeseg.geometry.sensor import Sensor
@@ -32,6 +33,7 @@ def check_document(source: ScanSource, parts: Sequence[Part], deep: bool) -> dic
             for part in parts
         ],
         "class_points": _class_points(source, parts) if deep else None,
+        "completeness": [found.document() for found in completeness(source, parts)],
         "problems": [
             {
                 "split": part.split, "sequence": part.name, "scan": problem.scan_id,
@@ -59,6 +61,7 @@ def check_lines(source: ScanSource, parts: Sequence[Part], deep: bool) -> Iterat
         for name in names:
             shares = (100 * p[name] / max(1, sum(p.values())) for p in splits.values())
             yield f"{name:<{width}}" + "".join(f"{share:>10.3f}" for share in shares)
+    yield from (f"note: {line}" for line in completeness_lines(source, parts))
     problems = [problem.message for problem in total.problems]
     for kind, found in (("note", total.notes), ("problem", problems)):
         yield from (f"{kind}: {line}" for line in found[:_SHOWN])
@@ -84,6 +87,10 @@ def scan_lines(survey: Survey, intensity_max: float | None) -> Iterator[str]:
         yield f"{'':<18}to fill 0 to 1: intensity_max: {scans.intensity_max(intensity_max):g}"
     yield f"{'inclination':<18}{degrees}"
     yield f"{'field of view':<18}{down:g} to {up:g} degrees, half a beam's spacing of margin"
+    left, right = scans.view_deg
+    step = "none found" if scans.step_deg is None else f"{scans.step_deg:.4g} degrees"
+    yield f"{'azimuth':<18}{left:g} to {right:g} degrees, step {step}: {scans.columns} columns"
+    yield f"{'echoes':<18}{scans.echoes:.0%} of {scans.beams} x {scans.columns} rays have a point"
     for finding in scans.findings:
         possible = "no" if finding.beams is None else f"{finding.beams} beams"
         yield f"rows: {finding.rule:<12}{possible}: {finding.note}"
@@ -98,11 +105,21 @@ def image_lines(survey: Survey) -> Iterator[str]:
         yield f"{rule:<18}{fill.filled:>8.1%}{fill.lost:>8.1%}{fill.hidden:>8.1%}"
     yield "lost: points that share a pixel with a nearer one; hidden: of these, those more than"
     yield f"{HIDDEN_M} m behind it. For another size change range_image and measure again"
+    yield f"{'columns':<18}" + "".join(f"{width:>8}" for width in survey.lost)
+    yield f"{'lost':<18}" + "".join(f"{share:>8.1%}" for share in survey.lost.values())
     yield ""
     yield f"{'channel':<18}{'mean':>8}{'std':>8}   rows by {sensor.row_rule}"
     for channel, (mean, deviation) in survey.images.channels.items():
         yield f"{channel:<18}{mean:>8.3f}{deviation:>8.3f}"
     yield ""
+
+
+def verdict_lines(survey: Survey) -> Iterator[str]:
+    """What the scans seem to be, if it is not what was stated."""
+    for verdict in survey.verdicts:
+        yield f"{'refused' if verdict.refused else 'warning'}: {verdict}"
+    if survey.verdicts:
+        yield ""
 
 
 def class_lines(scans: ScanStatistics, names: Iterable[str]) -> Iterator[str]:
