@@ -81,9 +81,14 @@ def _print(job: Job, imported: Imported) -> None:
     there = f", {imported.kept} of them there already" if imported.kept else ""
     labelled = f", {imported.labelled} with labels" if imported.labelled else ""
     print(f"{job.folder}: {frames} scans of {recording.described}{there}{labelled}")
-    print(f"  columns: {' '.join(imported.columns)}")
-    if "intensity" not in job.columns.roles:
-        print("  intensity: none in the source, written as 0")
+    columns = job.columns
+    print(f"  columns: {' '.join(columns.names)}")
+    if columns.unused:
+        print(f"  fields left out: {', '.join(columns.unused)}")
+    if "intensity" not in columns.roles:
+        print(
+            "  intensity: no such field, written as 0 (or name it: --layout fields=intensity:NAME)"
+        )
     print(f"  poses: {imported.poses}")
     if imported.empty:
         print(f"  left out: {imported.empty} {recording.unit} without a point")

@@ -71,7 +71,7 @@ class TestProcess:
         assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize(
-        "command", ["check", "index", "pack", "scribble", "simulate", "split", "stats"]
+        "command", ["check", "import", "index", "pack", "scribble", "simulate", "split", "stats"]
     )
     def test_help_imports_nothing_heavy(self, command: str) -> None:
         code = (

@@ -11,7 +11,7 @@ import numpy as np
 
 from rangeseg.datasets.importing.bags import TF_TYPES, Bag, Message, open_bag
 from rangeseg.datasets.importing.clouds import cloud_fields
-from rangeseg.datasets.importing.recording import Frame, Recording, in_order
+from rangeseg.datasets.importing.recording import Frame, Recording, by_stamp
 from rangeseg.datasets.importing.topics import choose_topic
 from rangeseg.datasets.importing.transforms import Transforms, stamp_ns
 
@@ -57,7 +57,7 @@ class BagRecording(Recording):
         """All clouds in the order of their stamps; see ``Recording``."""
         self._transforms, self._frame_ids = Transforms(), set()
         with open_bag(self.path) as bag:
-            yield from in_order(self._received(bag))
+            yield from by_stamp(self._received(bag))
 
     def _received(self, bag: Bag) -> Iterator[Frame]:
         """The clouds as they were received; transforms between them are collected."""

@@ -10,8 +10,11 @@ import numpy as np
 from rangeseg.datasets.layout import Role
 from rangeseg.errors import DataError
 
-_LONGEST_TURN = 2.0
-"""Seconds. A scan that seems to take longer is timed in a smaller unit."""
+_LONGEST_TURN_S = 2.0
+"""A scan that seems to take longer is timed in a smaller unit."""
+
+_EPOCH_S = 1e9, 5e9
+"""Seconds since 1970, from 2001 to 2128."""
 
 _LONGEST_DELAY_S = 10.0
 """Times of points farther from that of their scan are not relative to it."""
@@ -24,10 +27,12 @@ class Columns:
     Attributes:
         roles: role -> field; x, y and z, and those of intensity, ring, time and label there are.
         time_unit: seconds per unit of the field ``time``.
+        unused: fields that play no role.
     """
 
     roles: Mapping[Role, str]
     time_unit: float = 1.0
+    unused: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[Role, ...]:
@@ -100,14 +105,26 @@ def find_columns(roles: Mapping[Role, str], fields: Mapping[str, np.ndarray]) ->
             f"no field holds {', '.join(missing)} (found: {', '.join(fields) or 'no field'})"
         )
     unit = _time_unit(fields[roles["time"]]) if "time" in roles else 1.0
-    return Columns(dict(roles), unit)
+    unused = tuple(name for name in fields if name not in roles.values())
+    return Columns(dict(roles), unit, unused)
 
 
 def _time_unit(times: np.ndarray) -> float:
-    """Seconds per unit: seconds, ms, µs or ns, whichever makes a scan last a turn."""
+    """Seconds per unit of times (N,).
+
+    Whole numbers are nanoseconds, as all drivers write them, unless they count from 1970 in
+    another unit. Of floats the unit is taken that makes a scan last a turn.
+    """
+    units = (1.0, 1e-3, 1e-6)
     finite = times[np.isfinite(times)].astype(np.float64)
-    lasts = float(np.ptp(finite)) if len(finite) else 0.0
-    return next((unit for unit in (1.0, 1e-3, 1e-6) if lasts * unit <= _LONGEST_TURN), 1e-9)
+    if not len(finite):
+        return 1.0
+    if times.dtype.kind in "iu" and times.dtype.itemsize < 8:
+        return 1e-9
+    if times.dtype.kind in "iu":
+        since_1970 = (u for u in units if _EPOCH_S[0] <= finite.max() * u <= _EPOCH_S[1])
+        return next(since_1970, 1e-9)
+    return next((unit for unit in units if np.ptp(finite) * unit <= _LONGEST_TURN_S), 1e-9)
 
 
 def as_labels(values: np.ndarray, where: object) -> np.ndarray:

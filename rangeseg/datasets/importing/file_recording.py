@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 
 from rangeseg.datasets.formats import count_points, read_fields
+from rangeseg.datasets.formats.files import file_size
 from rangeseg.datasets.importing.columns import as_labels
 from rangeseg.datasets.importing.recording import Frame, Recording
+from rangeseg.datasets.label_files import read_labels
 from rangeseg.datasets.layout import Layout
-from rangeseg.datasets.pose_files import read_sequence_poses, read_times
-from rangeseg.datasets.scan_files import reason
+from rangeseg.datasets.pose_files import POSES, read_sequence_poses, read_times
 from rangeseg.datasets.sequences import in_order
 from rangeseg.errors import DataError
 
 SUFFIXES = (".bin", ".npy", ".npz", ".pcd", ".ply", ".las", ".laz")
 
-_LABEL_TYPES = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<u8"}
+_LABEL_TYPES = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
 
 
 def scan_files(folder: Path) -> list[Path]:
@@ -38,7 +39,8 @@ class FileRecording(Recording):
     """Files of scans in the order of their names.
 
     Labels lie beside them with the same name but ``.label``, or in a folder ``labels`` beside
-    theirs; times and poses in ``times.txt`` and ``poses.txt`` of the same folder.
+    theirs, as ``layout`` says; times and poses in ``times.txt`` and ``poses.txt`` of the same
+    folder.
 
     Args:
         path: the file or folder that was given.
@@ -64,40 +66,37 @@ class FileRecording(Recording):
             time = times.get(scan_id)
             stamp = None if time is None else round(time * 1e9)
             points = count_points(file, self._layout)
-            labels = _label_file(file)
+            labels = _label_file(file, self._layout)
             yield Frame(
                 str(file), stamp, points, partial(read_fields, file, self._layout),
-                partial(_read_labels, labels, points) if labels else None,
+                partial(_read_labels, labels, file, points, self._layout) if labels else None,
             )  # fmt: skip
 
     def poses(self, names: list[str], stamps_ns: list[int | None]) -> tuple[np.ndarray, str]:
         """Those of ``poses.txt``; see ``Recording``."""
-        found = read_sequence_poses(self._files[0].parent, self._ids(), camera=False)
+        folder = self._files[0].parent
+        if not (folder / POSES).is_file():
+            raise DataError(f"there is no {POSES} beside the scans", kind="missing")
+        found = read_sequence_poses(folder, self._ids(), camera=False)
         of_file = {str(f): found.get(i) for i, f in zip(self._ids(), self._files, strict=True)}
         nowhere = np.full((4, 4), np.nan)
         poses = [pose if (pose := of_file[name]) is not None else nowhere for name in names]
-        return np.array(poses), "poses.txt"
+        return np.array(poses), POSES
 
     def _ids(self) -> list[str]:
         return [f"{self.path.name}/{file.stem}" for file in self._files]
 
 
-def _label_file(file: Path) -> Path | None:
-    name = f"{file.stem}.label"
-    places = (file.with_name(name), file.parent.parent / "labels" / name)
-    return next((place for place in places if place.is_file()), None)
+def _label_file(file: Path, layout: Layout) -> Path | None:
+    name = f"{file.stem}{layout.labels_suffix}"
+    places = (file.with_name(name), file.parent.parent / layout.labels_folder / name)
+    return next((place for place in places if place.is_file() and place != file), None)
 
 
-def _read_labels(path: Path, points: int) -> np.ndarray:
-    """Labels (N,) uint32 of a file of 1, 2, 4 or 8 bytes each."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} {reason(error)}") from None
-    width, rest = divmod(len(content), points)
-    if rest or width not in _LABEL_TYPES:
-        raise DataError(
-            f"{path} has {len(content)} bytes for {points} points, expected 1, 2, 4 or 8 each",
-            kind="mismatch",
-        )
-    return as_labels(np.frombuffer(content, _LABEL_TYPES[width]), path)
+def _read_labels(path: Path, file: Path, points: int, layout: Layout) -> np.ndarray:
+    """Labels (N,) uint32; their type is told by the size of the file if it is not stated."""
+    width, rest = divmod(file_size(path) or 0, points)
+    kind = None if rest else _LABEL_TYPES.get(width)
+    if kind is not None and "label_type" not in layout.model_fields_set:
+        layout = layout.model_copy(update={"label_type": kind})
+    return as_labels(read_labels(path, file, points, layout), path)

@@ -82,7 +82,7 @@ class Recording(ABC):
         return str(self.path)
 
 
-def in_order(frames: Iterable[Frame], ahead: int = LOOK_AHEAD) -> Iterator[Frame]:
+def by_stamp(frames: Iterable[Frame], ahead: int = LOOK_AHEAD) -> Iterator[Frame]:
     """Sort frames that are at most ``ahead`` places late by their times.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -78,8 +79,8 @@ def _check_raw(path: Path, layout: Layout) -> None:
 
 
 def _free_name(path: Path, taken: dict[str, Recording]) -> str:
-    resolved = path.resolve()
-    name = resolved.name if resolved.is_dir() else resolved.stem
+    named = Path(os.path.abspath(path))  # not resolve(): a link's own name counts
+    name = named.name if named.is_dir() else named.stem
     name = re.sub(r"[^\w.-]+", "_", name).lstrip(".-") or "recording"
     numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
     return name if name not in taken else next(n for n in numbered if n not in taken)

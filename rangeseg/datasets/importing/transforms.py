@@ -44,12 +44,12 @@ class Track:
 
     def is_still(self) -> bool:
         """Whether all poses are the same."""
-        values = self._table()[1]
-        return bool((np.ptp(values, axis=0) <= _STILL).all()) if len(values) else True
+        values = self._sound()[1]
+        return not len(values) or bool((np.ptp(values, axis=0) <= _STILL).all())
 
     def first(self) -> np.ndarray:
         """The first pose (4,4)."""
-        stamps = self._table()[0]
+        stamps = self._sound()[0]
         return self.at(stamps[:1])[0] if len(stamps) else np.eye(4)
 
     def at(self, stamps_ns: np.ndarray) -> np.ndarray:
@@ -60,9 +60,11 @@ class Track:
         from scipy.spatial.transform import Rotation, Slerp
 
         poses = np.full((len(stamps_ns), 4, 4), np.nan)
-        known, values = self._table()
+        known, values = self._sound()
         if not len(known):
             return poses
+        known, first = np.unique(known, return_index=True)
+        values = values[first]
         if len(known) == 1:  # Slerp needs two
             known, values = np.array([known[0], known[0] + 1]), np.repeat(values, 2, axis=0)
         after = np.searchsorted(known, stamps_ns).clip(1, len(known) - 1)
@@ -80,13 +82,12 @@ class Track:
                 poses[inside, axis, 3] = np.interp(wanted, seconds, values[:, axis])
         return poses
 
-    def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """Times (n,) int64, rising, and their poses (n,7), without those that are none."""
+    def _sound(self) -> tuple[np.ndarray, np.ndarray]:
+        """Times (n,) int64 and poses (n,7), without what is no pose."""
         stamps = np.frombuffer(self._stamps, dtype=np.int64)
         values = np.frombuffer(self._values, dtype=np.float64).reshape(-1, 7)
         sound = np.isfinite(values).all(axis=1) & (np.linalg.norm(values[:, 3:], axis=1) > 1e-3)
-        stamps, first = np.unique(stamps[sound], return_index=True)
-        return stamps, values[sound][first]
+        return stamps[sound], values[sound]
 
 
 class Link(NamedTuple):

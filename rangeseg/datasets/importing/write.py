@@ -57,8 +57,6 @@ class Imported:
         fault: why the recording could not be read to its end.
     """
 
-    name: str
-    columns: tuple[str, ...]
     frames: int = 0
     kept: int = 0
     labelled: int = 0
@@ -97,7 +95,8 @@ def plan_import(
         folder = root / "sequences" / name
         columns = _columns(recording, layout)
         stamp = recording.identity() | {"every": every, "columns": list(columns.names)}
-        jobs.append(Job(recording, folder, columns, stamp, _is_done(folder, stamp)))
+        done = _is_done(folder, stamp, recording.total)
+        jobs.append(Job(recording, folder, columns, stamp, done))
     _check_columns(root, jobs)
     return jobs
 
@@ -114,7 +113,7 @@ def _columns(recording: Recording, layout: Layout) -> Columns:
     raise DataError(f"{recording.path}: no scan has a point ({recording.described})", "missing")
 
 
-def _is_done(folder: Path, stamp: dict[str, Any]) -> bool:
+def _is_done(folder: Path, stamp: dict[str, Any], total: int) -> bool:
     """Whether a sequence is complete.
 
     Raises:
@@ -132,6 +131,11 @@ def _is_done(folder: Path, stamp: dict[str, Any]) -> bool:
         raise ConfigError(
             f"{folder} holds another import ({'; '.join(differ)}): choose another --out, or move "
             "it away"
+        )
+    if found.get("complete") and found.get("total") != total:
+        raise ConfigError(
+            f"{folder} holds {found.get('total')} scans of its source, which has {total} now: "
+            "choose another --out, or move it away"
         )
     return bool(found.get("complete"))
 
@@ -174,7 +178,7 @@ def import_recording(job: Job, every: int) -> Imported:
         ConfigError: the folder cannot be written.
     """
     folder = job.folder
-    result, scans = Imported(folder.name, job.columns.names), _Scans()
+    result, scans = Imported(), _Scans()
     with writable(folder, _REMEDY):
         _write_stamp(job, complete=False)
         try:
@@ -239,5 +243,5 @@ def _write_poses(job: Job, scans: _Scans) -> str:
 
 
 def _write_stamp(job: Job, complete: bool) -> None:
-    content = json.dumps(job.stamp | {"complete": complete}, indent=2) + "\n"
-    write_file(job.folder / STAMP, content)
+    state = {"complete": complete, "total": job.recording.total}
+    write_file(job.folder / STAMP, json.dumps(job.stamp | state, indent=2) + "\n")

@@ -40,19 +40,39 @@ def test_no_intensity_is_zero() -> None:
         SINCE,
         SINCE.astype(np.float32),
         SINCE * 1e3,
-        (SINCE * 1e6).astype(np.uint32),
+        SINCE * 1e6,
         (SINCE * 1e9).astype(np.uint32),  # Ouster, Livox
         SINCE + STAMP_S,  # Hesai, RoboSense
         (SINCE + STAMP_S) * 1e9,
         ((SINCE + STAMP_S) * 1e9).astype(np.uint64),
+        ((SINCE + STAMP_S) * 1e6).astype(np.uint64),
         SINCE + 345.0,  # of the sensor's own clock: relative to the first point
     ],
-    ids=["s", "float32", "ms", "us", "ns", "absolute", "absolute_ns", "uint64_ns", "own_clock"],
+    ids=[
+        "s",
+        "float32",
+        "ms",
+        "us",
+        "ns",
+        "absolute",
+        "absolute_ns",
+        "uint64_ns",
+        "uint64_us",
+        "own_clock",
+    ],
 )
 def test_times_in_seconds_since_the_scan(times: np.ndarray) -> None:
     fields = XYZ | {"time": times}
     columns = find_columns(find_roles(tuple(fields), {}), fields)
     np.testing.assert_allclose(columns.points(fields, STAMP_S)[:, 4], SINCE, atol=2e-6)
+
+
+def test_whole_numbers_are_nanoseconds() -> None:
+    """However short: the VLP-16 file's driver counts from each packet, 1.3 ms."""
+    fields = XYZ | {"time_stamp": np.array([2303, 4607, 900_000, 1_306_368], np.uint32)}
+    columns = find_columns(find_roles(tuple(fields), {}), fields)
+    times = columns.points(fields, STAMP_S)[:, 4]
+    np.testing.assert_allclose(times, fields["time_stamp"] * 1e-9, rtol=1e-6)
 
 
 def test_times_that_run_backwards_from_the_stamp() -> None:
