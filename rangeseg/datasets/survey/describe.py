@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,26 @@ from rangeseg.datasets.scan_files import PointFile, read_points
 from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.datasets.split_files import SEQUENCE_NAME
 from rangeseg.datasets.splits import evenly_spaced
+from rangeseg.datasets.survey.evidence import Evidence
 from rangeseg.datasets.survey.find_layout import find_labels, find_scans, recordings_in
+from rangeseg.datasets.survey.judge import first_scans, judge_files, judge_source, refuse
 from rangeseg.datasets.survey.row_rules import MOST_BEAMS, find_ring
 from rangeseg.datasets.survey.statistics import (
     ImageStatistics,
     ScanStatistics,
     measure_images,
     measure_scans,
+    measure_widths,
 )
+from rangeseg.datasets.survey.verdicts.base import Verdict
+from rangeseg.datasets.survey.verdicts.numbers import judge_numbers
 from rangeseg.errors import DataError
 from rangeseg.geometry.sensor import RowRule, Sensor
 
-_COLUMNS_STEP = 128  # a suggested image is a multiple of this wide
+_COLUMNS_STEP = 16  # a suggested image is a multiple of this wide
+_MEASURED = ("front_view", "intensity_scale")  # verdicts of what the description then states
+_NEIGHBOURS = (0.5, 0.75, 1.0, 1.5, 2.0)  # widths to compare, of the suggested one
+_COMPARED = 10  # scans for it
 _MOST_COLUMNS = 16
 _VALUES = 200_000  # of a file, enough to see how often they repeat
 _ALIKE = 0.5  # least correlation of neighbouring points' values; above .8 in all scans tried
@@ -66,51 +74,88 @@ class Survey:
     Attributes:
         total: how many scans there are; ``scans.scans`` of them were read.
         sensors: the sensor with each row rule that the files allow, the one in use first.
+        lost: width of the image -> share of the points that are lost, at the width in use and at
+            its neighbours.
+        verdicts: on the first scans of each sequence.
     """
 
     total: int
     scans: ScanStatistics
     sensors: list[Sensor]
     images: ImageStatistics
+    lost: Mapping[int, float]
+    verdicts: Sequence[Verdict]
 
 
-def survey_scans(source: ScanSource, scan_ids: Sequence[str], most: int, sensor: Sensor) -> Survey:
+def survey_scans(
+    source: ScanSource, split: str, most: int, sensor: Sensor, anyway: bool = False
+) -> Survey:
     """Measure scans of a data set whose sensor is known.
 
     Args:
         source: the data set.
-        scan_ids: of all its scans; up to ``most``, evenly spaced, are read.
-        most: see scan_ids.
+        split: of its scans up to ``most``, evenly spaced, are read.
+        most: see split.
         sensor: with the size of the image.
+        anyway: go on although a verdict is refused.
 
     Raises:
-        DataError: see ``measure_scans`` and ``measure_images``.
+        DataError: see ``measure_scans`` and ``measure_images``, or a verdict is refused.
     """
+    sequences = {name: source.sequence_ids(name) for name in source.sequences(split)}
+    verdicts = judge_source(source, first_scans(sequences))
+    _refuse(verdicts, anyway)
+    scan_ids = [scan_id for ids in sequences.values() for scan_id in ids]
     chosen = evenly_spaced(scan_ids, most)
     scans = measure_scans(source, chosen, sensor.beams)
     sensors = _allowed_sensors(sensor, scans, sensor.row_rule)
-    return Survey(len(scan_ids), scans, sensors, measure_images(source, chosen, sensors))
+    images = measure_images(source, chosen, sensors)
+    lost = _compare_widths(source, chosen, sensors[0])
+    return Survey(len(scan_ids), scans, sensors, images, lost, verdicts)
 
 
-def survey_folder(root: Path, layout: Layout, most: int) -> tuple[Draft, Survey, Description]:
+def _refuse(verdicts: Sequence[Verdict], anyway: bool) -> None:
+    """Raise the refused verdict, if there is one and nobody wants to go on."""
+    refused = [verdict for verdict in verdicts if verdict.refused]
+    if refused and not anyway:
+        refuse(refused, " (--anyway measures them all the same)")
+
+
+def _compare_widths(source: ScanSource, chosen: Sequence[str], sensor: Sensor) -> dict[int, float]:
+    widths = {max(round(part * sensor.width / 16), 1) * 16 for part in _NEIGHBOURS}
+    return measure_widths(
+        source, evenly_spaced(chosen, _COMPARED), sensor, sorted(widths | {sensor.width})
+    )
+
+
+def survey_folder(
+    root: Path, layout: Layout, most: int, anyway: bool = False
+) -> tuple[Draft, Survey, Description]:
     """Measure up to ``most`` scans of a folder without a description; see ``draft_description``.
 
     Returns:
         The draft, the measurements, and the whole description.
 
     Raises:
-        DataError: see ``draft_description``, ``measure_scans`` and ``measure_images``.
+        DataError: see ``draft_description``, ``measure_scans`` and ``measure_images``, or a
+            verdict is refused.
     """
-    draft = draft_description(root, layout, most)
+    draft = draft_description(root, layout, most, anyway)
+    undescribed = Custom(draft.root, draft.description)
+    first = first_scans(draft.sequences)
+    found = judge_source(undescribed, first, sensor=False)
+    verdicts = [verdict for verdict in found if verdict.name not in _MEASURED]
+    _refuse(verdicts, anyway)
     scan_ids = [scan_id for ids in draft.sequences.values() for scan_id in ids]
     chosen = evenly_spaced(scan_ids, most)
-    scans = measure_scans(Custom(draft.root, draft.description), chosen)
+    scans = measure_scans(undescribed, chosen)
     description = with_sensor(draft.description, scans)
     source = Custom(draft.root, description)
     height, width = -(-scans.beams // 8) * 8, -(-scans.columns // _COLUMNS_STEP) * _COLUMNS_STEP
     sensors = _allowed_sensors(source.info.sensor.resized(height, width), scans, scans.best.rule)
     images = measure_images(source, chosen, sensors)
-    survey = Survey(len(scan_ids), scans, sensors, images)
+    lost = _compare_widths(source, chosen, sensors[0])
+    survey = Survey(len(scan_ids), scans, sensors, images, lost, verdicts)
     values = description.model_dump() | {"statistics": rounded(images.channels)}
     return draft, survey, Description.model_validate(values)
 
@@ -124,7 +169,7 @@ def _allowed_sensors(sensor: Sensor, scans: ScanStatistics, used: RowRule) -> li
     return [sensor.resized(sensor.height, sensor.width, rule) for rule in ordered]
 
 
-def draft_description(root: Path, layout: Layout, most: int) -> Draft:
+def draft_description(root: Path, layout: Layout, most: int, anyway: bool = False) -> Draft:
     """Describe a folder of scans by what lies in it.
 
     What ``layout`` leaves open is taken from the files where they tell it: where the points and
@@ -136,6 +181,7 @@ def draft_description(root: Path, layout: Layout, most: int) -> Draft:
             sequence.
         layout: where the files lie, as far as it is known.
         most: how many label files are read at the most, evenly spaced.
+        anyway: go on although the files seem to hold other numbers than the layout says.
 
     Raises:
         DataError: there is no scan, or the files are not what the layout says.
@@ -145,7 +191,9 @@ def draft_description(root: Path, layout: Layout, most: int) -> Draft:
     folder.layout = layout = Layout.model_validate(found.places)
     sequences, left_out = _find_scans(folder, root, found.only)
     scan_ids = [scan_id for ids in sequences.values() for scan_id in ids]
+    _check_readable(found.root, layout, sequences, judge_numbers, anyway)
     folder.layout = layout = _completed(folder, scan_ids)
+    _check_readable(found.root, layout, sequences, judge_files, anyway)
 
     labelled = [scan_id for scan_id in scan_ids if folder.has_labels(scan_id)]
     raw_ids: Counter[int] = Counter()
@@ -180,6 +228,31 @@ def draft_description(root: Path, layout: Layout, most: int) -> Draft:
     return Draft(found.root, described, sequences, left_out, raw_ids)
 
 
+def _check_readable(
+    root: Path,
+    layout: Layout,
+    sequences: Mapping[str, Sequence[str]],
+    judge: Callable[[Evidence], Iterable[Verdict]],
+    anyway: bool,
+) -> None:
+    """Judge the files of a folder before they are read in earnest.
+
+    Raises:
+        DataError: they hold other numbers than the layout says.
+    """
+    placeholder = Description.model_validate(
+        {
+            "layout": layout.model_dump(exclude_unset=True),
+            "classes": [{"name": "any", "ids": [0], "colour": [0, 0, 0]}],
+            "sensor": {"beams": MOST_BEAMS, "fov_up_deg": 90, "fov_down_deg": -90},
+            "sequences": {"train": ["any"], "val": ["other"]},
+            "statistics": {},
+        }
+    )
+    source, scans = Custom(root, placeholder), first_scans(sequences)
+    _refuse(judge_source(source, scans, judge, sensor=False, labels=False), anyway)
+
+
 def with_sensor(description: Description, scans: ScanStatistics) -> Description:
     """The description with the sensor, the ring and the intensities that scans show."""
     values = description.model_dump()
@@ -195,6 +268,9 @@ def suggested_sensor(scans: ScanStatistics) -> dict[str, Any]:
     sensor: dict[str, Any] = {
         "beams": scans.beams, "fov_up_deg": up, "fov_down_deg": down, "rows": scans.best.rule,
     }  # fmt: skip
+    left, right = scans.view_deg
+    if left - right < 360.0:
+        sensor |= {"azimuth_left_deg": left, "azimuth_right_deg": right}
     return sensor | ({"min_range": scans.min_range} if scans.min_range else {})
 
 

@@ -84,11 +84,8 @@ class Evidence:
     @cached_property
     def own_directions(self) -> Directions:
         """Of all points in the sensor's own axes: a tilt that is stated is not taken out."""
-        layout = self.layout
-        if not (layout.roll_deg or layout.pitch_deg):
-            return self.directions
-        tilt = Layout(roll_deg=layout.roll_deg, pitch_deg=layout.pitch_deg).rotation()
-        return find_directions(self.xyz @ tilt)
+        own = own_axes(self.xyz, self.layout)
+        return self.directions if own is self.xyz else find_directions(own)
 
     @cached_property
     def sample(self) -> Directions:
@@ -129,6 +126,15 @@ class Evidence:
     def planes(self) -> Mapping[Side, Plane]:
         """See ``find_planes``."""
         return find_planes(self.xyz)
+
+
+def own_axes(xyz: np.ndarray, layout: Layout) -> np.ndarray:
+    """Points (N,3) of a level sensor in its own axes: a tilt that is stated is put back."""
+    if not (layout.roll_deg or layout.pitch_deg):
+        return xyz
+    tilt = Layout(roll_deg=layout.roll_deg, pitch_deg=layout.pitch_deg).rotation()
+    own: np.ndarray = xyz @ tilt
+    return own
 
 
 def gather_evidence(source: ScanSource, scan_id: str, sensor: bool, labels: bool) -> Evidence:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rangeseg.datasets.base import Scan
+from rangeseg.datasets.survey.directions import NEAR_M, widest_gap_deg
 from rangeseg.geometry.beams import ORDERED, count_turns, descent, firing_beams
 from rangeseg.geometry.sensor import RowRule
-
-NEAR_M = 1.0
-"""Points nearer than this, mostly echoes of the vehicle itself, are no evidence."""
 
 MOST_BEAMS = 256
 USUAL_BEAMS = (8, 16, 32, 64, 128, 256)
@@ -65,7 +63,8 @@ class RowRules:
             if len(points) % beams == 0 and firing_beams(points, beams, NEAR_M) is not None
         }
         turn = np.empty(len(points), dtype=np.int32)
-        turns = count_turns(points, turn)
+        azimuth = np.degrees(np.arctan2(points[far, 1], points[far, 0]))
+        turns = count_turns(points, turn, 360.0 - widest_gap_deg(azimuth)[0])
         self._turns[turns] += 1
         if turns <= MOST_BEAMS:
             explained, order = _explained(inclination[far], turn[far])

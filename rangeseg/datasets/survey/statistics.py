@@ -9,7 +9,11 @@ import numpy as np
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.survey.row_rules import NEAR_M, Finding, RowRules, inclinations
+from rangeseg.datasets.layout import Layout
+from rangeseg.datasets.survey.directions import NEAR_M
+from rangeseg.datasets.survey.evidence import own_axes
+from rangeseg.datasets.survey.row_rules import Finding, RowRules, inclinations
+from rangeseg.datasets.survey.turns import Turns
 from rangeseg.errors import DataError
 from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import CHANNELS, make_range_image
@@ -41,7 +45,9 @@ class ScanStatistics:
         intensity: lowest, 99.9th percentile (the median over scans) and highest.
         findings: one for each row rule, the best first.
         ring_rises: whether the ring counts from the lowest beam, where 0 should be the highest.
-        columns: points of a beam in one turn, empty ones included: what an image is wide.
+        view_deg: the horizontal field of view (left, right), as ``Sensor`` has it.
+        step_deg: azimuth step between neighbours of one beam; None where none was found.
+        columns: steps in the field of view: what an image is wide.
         counts: (256,) points per train id, ignored ones at 255.
     """
 
@@ -54,8 +60,15 @@ class ScanStatistics:
     intensity: tuple[float, float, float]
     findings: tuple[Finding, ...]
     ring_rises: bool
+    view_deg: tuple[float, float]
+    step_deg: float | None
     columns: int
     counts: np.ndarray
+
+    @property
+    def echoes(self) -> float:
+        """Share of the rays with a point that has a position; above 1 with several returns."""
+        return (self.points - self.empty) / (self.scans * self.beams * self.columns)
 
     @property
     def best(self) -> Finding:
@@ -136,6 +149,7 @@ def measure_scans(
     histogram = np.zeros(_BINS, dtype=np.int64)
     counts = np.zeros(IGNORE + 1, dtype=np.int64)
     sizes, labelled, empty, near = [], 0, 0, 0
+    turns, layout = Turns(), getattr(source, "layout", Layout())
     intensities: list[np.ndarray] = []
     with Progress(f"measuring {source.info.name}", len(scan_ids), "scans") as progress:
         for scan_id in scan_ids:
@@ -153,6 +167,7 @@ def measure_scans(
                 intensities.append(np.percentile(echo, [0, 99.9, 100]))
             sizes.append(len(scan.points))
             rules.add(scan)
+            turns.add(own_axes(scan.points[:, :3], layout))
             progress.update()
     if not histogram.any() or not intensities:
         raise DataError(
@@ -162,12 +177,15 @@ def measure_scans(
     findings = tuple(rules.findings())
     most_likely = next(f.beams for f in findings if f.beams is not None)
     low, most, high = np.array(intensities).T
+    step_deg = turns.step_deg
+    points_of_beam = -(-max(sizes) // most_likely)
     return ScanStatistics(
         scans=len(scan_ids), labelled=labelled, points=sum(sizes), empty=empty, near=near,
         inclination_deg=_percentiles(histogram),
         intensity=(float(low.min()), float(np.median(most)), float(high.max())),
         findings=findings, ring_rises=rules.ring_rises,
-        columns=-(-max(sizes) // most_likely), counts=counts,
+        view_deg=turns.view_deg, step_deg=step_deg,
+        columns=points_of_beam if step_deg is None else turns.columns(step_deg), counts=counts,
     )  # fmt: skip
 
 
@@ -218,11 +236,34 @@ def measure_images(
     )
 
 
+def measure_widths(
+    source: ScanSource, scan_ids: Sequence[str], sensor: Sensor, widths: Sequence[int]
+) -> dict[int, float]:
+    """The share of projected points that share a pixel with a nearer one, at several widths.
+
+    Raises:
+        DataError: a scan cannot be read.
+    """
+    tallies = {width: np.zeros(4) for width in widths}
+    with Progress(f"comparing widths of {source.info.name}", len(scan_ids), "scans") as progress:
+        for scan_id in scan_ids:
+            scan = source.read_scan(scan_id, with_labels=False)
+            beams = beam_rows(scan.points, sensor, scan.ring)
+            for width in widths:
+                sized = sensor.resized(sensor.height, width)
+                tallies[width] += _tally(project_points(scan.points, sized, beams))
+            progress.update()
+    return {
+        width: float(1.0 - filled / max(points, 1.0))
+        for width, (filled, _, points, _) in tallies.items()
+    }
+
+
 def field_of_view_warning(points: np.ndarray, sensor: Sensor) -> str | None:
     """A warning if many points of a scan lie outside the sensor's field of view.
 
-    It matters where rows come from the inclination: those points crowd into the first and the
-    last row. Rows of rule ``ring`` are taken to be there.
+    They crowd into the first and the last column, or, where rows come from the inclination, into
+    the first and the last row. Rows of rule ``ring`` are taken to be there.
 
     Args:
         points: (N,4) float32 of one scan, in the order of the file.
@@ -231,12 +272,22 @@ def field_of_view_warning(points: np.ndarray, sensor: Sensor) -> str | None:
     Returns:
         The text, with the measured field of view; None where all is well.
     """
+    inclination, depth = inclinations(points)
+    real = depth >= max(sensor.min_range, np.finfo(np.float32).tiny)
+    if not real.any():
+        return None
+    azimuth = np.degrees(np.arctan2(points[real, 1], points[real, 0]))
+    share = float(((sensor.azimuth_left_deg - azimuth) % 360.0 > sensor.view_deg).mean())
+    if share > _OUTSIDE:
+        return (
+            f"{share:.1%} of a scan's points lie outside the view of sensor {sensor.name}, azimuth "
+            f"{sensor.azimuth_left_deg:g} to {sensor.azimuth_right_deg:g} degrees, and crowd into "
+            "the first and last column: state azimuth_left_deg and azimuth_right_deg as "
+            "`rangeseg-data stats` measures them"
+        )
     if sensor.row_rule == "ring" or beam_rows(points, sensor) is not None:
         return None
-    inclination, depth = inclinations(points)
-    inclination = inclination[depth >= max(sensor.min_range, np.finfo(np.float32).tiny)]
-    if inclination.size == 0:
-        return None
+    inclination = inclination[real]
     outside = (inclination < sensor.fov_down_deg) | (inclination > sensor.fov_up_deg)
     share = float(outside.mean())
     if share <= _OUTSIDE:

@@ -84,8 +84,8 @@ def test_scans_without_a_position_are_refused(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_intensity_max(most: float, highest: float, current: float, scale: float) -> None:
     measured = ScanStatistics(
-        1, 1, 1, 0, 0, (-1.0, 1.0), (0.0, most, highest), (Finding("ring", 4, ""),), False, 1,
-        np.zeros(256),
+        1, 1, 1, 0, 0, (-1.0, 1.0), (0.0, most, highest), (Finding("ring", 4, ""),), False,
+        (180.0, -180.0), None, 1, np.zeros(256),
     )  # fmt: skip
     assert measured.intensity_max(current) == pytest.approx(scale)
 
