@@ -16,6 +16,7 @@ from rangeseg.datasets.batches import TrainingScans
 from rangeseg.datasets.range_images import class_frequencies
 from rangeseg.datasets.simulated import ensure_simulated
 from rangeseg.datasets.splits import evenly_spaced
+from rangeseg.datasets.survey.judge import judge_source, refuse, training_scans
 from rangeseg.datasets.survey.statistics import field_of_view_warning
 from rangeseg.drawing.curves import draw_curves
 from rangeseg.drawing.strips import range_panels
@@ -77,6 +78,7 @@ def train_run(
     # What is missing is said before the training.
     on_rank_zero(lambda: scans_to_evaluate(source, config.evaluate.split))
     labelled, unlabelled = experiment.scans()
+    on_rank_zero(lambda: refuse(judge_source(source, training_scans(labelled, unlabelled))))
     propagated = on_rank_zero(lambda: experiment.propagated(labelled, folder))
     key = None if propagated is None else propagated.key
     identity = experiment.identity(labelled, unlabelled, key)
