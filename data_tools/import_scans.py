@@ -89,7 +89,8 @@ def _print(job: Job, imported: Imported) -> None:
         print(
             "  intensity: no such field, written as 0 (or name it: --layout fields=intensity:NAME)"
         )
-    print(f"  poses: {imported.poses}")
+    hint = "; `rangeseg-data poses` estimates them" if imported.poses.startswith("none") else ""
+    print(f"  poses: {imported.poses}{hint}")
     if imported.empty:
         print(f"  left out: {imported.empty} {recording.unit} without a point")
     if imported.late:
