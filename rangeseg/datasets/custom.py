@@ -237,11 +237,13 @@ class Custom(SequenceFolder):
         self.description, self.layout = description, description.layout
         self.SPLITS = {str(k): v for k, v in description.sequences.items()}  # type: ignore[misc]
         sensor = description.sensor
+        view_deg = sensor.azimuth_left_deg - sensor.azimuth_right_deg
         self.info = DatasetInfo(
             name="custom",
             label_map=_label_map(description),
             sensor=Sensor(
-                name="custom", beams=sensor.beams, height=sensor.beams, width=2048,
+                name="custom", beams=sensor.beams, height=sensor.beams,
+                width=max(1, round(2048 * view_deg / 360)),
                 fov_up_deg=sensor.fov_up_deg, fov_down_deg=sensor.fov_down_deg,
                 row_rule=sensor.rows, min_range=sensor.min_range,
                 azimuth_left_deg=sensor.azimuth_left_deg,

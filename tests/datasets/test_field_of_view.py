@@ -11,15 +11,23 @@ import pytest
 import yaml
 
 from rangeseg.cli import main
+from rangeseg.datasets import open_dataset
 from rangeseg.datasets.custom import Custom, Description
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.packed.write import pack_dataset
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.datasets.survey.statistics import field_of_view_warning
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.geometry.backprojection import nearest_point
 from rangeseg.geometry.channels import to_image
-from tests.datasets.own_scans import write_labels, write_points
+from rangeseg.geometry.sensor import Sensor
+from tests.datasets.own_scans import DESCRIPTION, turn, write_labels, write_points, write_root
 
+SENSOR = Sensor(
+    "front", beams=16, height=16, width=48, fov_up_deg=11, fov_down_deg=-21,
+    azimuth_left_deg=45, azimuth_right_deg=-45,
+)  # fmt: skip
 SEQUENCES = {"train": ["00", "01"], "val": ["03"]}
 VIEWS = {"front": (45.0, -45.0), "rear": (225.0, 135.0)}
 
@@ -79,6 +87,27 @@ def test_the_image_is_full_and_labels_come_back(view: str, real_data: Path, tmp_
         back = nearest_point(pixels, projection, scan.points)
         confusion.update(np.minimum(back, confusion.num_classes - 1), scan.labels)
     assert confusion.miou("nuscenes") > 0.9
+
+
+def test_points_outside_the_view_are_warned_of() -> None:
+    front = SENSOR.resized(16, 48, "ring")
+    points, _ = turn()
+    seen = np.abs(np.degrees(np.arctan2(points[:, 1], points[:, 0]))) < 45
+    warning = field_of_view_warning(points, front)
+    assert warning is not None
+    assert "75.0% of a scan's points lie outside the view of sensor front, azimuth 45 to" in warning
+    assert "azimuth_left_deg" in warning
+    assert field_of_view_warning(points[seen], front) is None
+
+
+def test_a_pack_keeps_the_view(tmp_path: Path) -> None:
+    values = {**DESCRIPTION, "sensor": {**DESCRIPTION["sensor"], "azimuth_left_deg": 0}}
+    description = Description.model_validate(values)
+    source = Custom(write_root(tmp_path / "mine"), description)
+    pack_dataset(source, "custom", tmp_path / "mine.pack")
+    packed = open_dataset("custom", tmp_path / "mine.pack", description)
+    assert packed.info.sensor == source.info.sensor
+    assert (packed.info.sensor.view_deg, packed.info.sensor.width) == (180.0, 1024)
 
 
 @pytest.mark.real_data
