@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from rangeseg.datasets.bad_scans import BadScan, BadScans
 from rangeseg.datasets.base import ScanSource
-from rangeseg.engine.inference import Predictor
-from rangeseg.system.device import autocast
+from rangeseg.datasets.range_images import RangeImages
+from rangeseg.engine.inference import prepare
+from rangeseg.system.device import Precision, autocast
 from rangeseg.system.distributed import all_reduce_sum, world_size
 from rangeseg.system.progress import Progress
 
@@ -104,7 +105,10 @@ BATCH = 2
 
 @torch.no_grad()
 def renew_statistics(
-    predictor: Predictor,
+    network: nn.Module,
+    device: torch.device,
+    precision: Precision,
+    images: RangeImages,
     source: ScanSource,
     scan_ids: Sequence[str],
     bad_scans: BadScans,
@@ -116,7 +120,10 @@ def renew_statistics(
     process takes all scans, so all end with the same statistics.
 
     Args:
-        predictor: holds the network; its weights stay.
+        network: on the device; its weights stay, and it is left in eval mode.
+        device: where it runs.
+        precision: of its forward.
+        images: what it sees of a scan.
         source: the data set.
         scan_ids: which scans; their labels are not read.
         bad_scans: what happens to scans that cannot be read.
@@ -127,7 +134,7 @@ def renew_statistics(
     Reference:
         Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", Sec. 3 (PreciseBN).
     """
-    network, device = predictor.network, predictor.device
+    network.eval()
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     running = [r for m in layers for r in (m.running_mean, m.running_var) if r is not None]
@@ -138,19 +145,19 @@ def renew_statistics(
     batches = 0
     with Progress("batch norms", len(scan_ids), "scan") as progress:
         for start in range(0, len(scan_ids), BATCH):
-            images = []
+            batch: list[np.ndarray] = []
             for scan_id in scan_ids[start : start + BATCH]:
-                scan = predictor.prepare(source, False, scan_id)
+                scan = prepare(images, source, False, scan_id)
                 if isinstance(scan, BadScan):
                     bad_scans.add(scan_id, scan.error)
                 else:
-                    images.append(scan.image)
+                    batch.append(scan.image)
                 progress.update()
-            if not images:
+            if not batch:
                 continue
-            batch = torch.from_numpy(np.stack(images))
-            with autocast(device, predictor.precision):
-                network(batch.to(device, memory_format=torch.channels_last))
+            seen = torch.from_numpy(np.stack(batch))
+            with autocast(device, precision):
+                network(seen.to(device, memory_format=torch.channels_last))
             batches += 1
             for total, of_batch in zip(sums, running, strict=True):
                 total += of_batch

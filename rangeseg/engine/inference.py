@@ -1,17 +1,18 @@
-"""Inference: a trained network's class for every point."""
+"""Inference: a trained network's class for every point, whatever runs the network.
+
+Nothing here imports torch: an exported network predicts without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
-from torch import nn
 
 from rangeseg.datasets.bad_scans import BadScan, BadScans
 from rangeseg.datasets.base import Scan, ScanSource
@@ -21,8 +22,8 @@ from rangeseg.geometry.backprojection import nearest_label, nearest_point, own_p
 from rangeseg.geometry.knn import knn_vote
 from rangeseg.geometry.projection import Projection
 from rangeseg.geometry.sensor import RowRule
+from rangeseg.geometry.views import View, make_views
 from rangeseg.settings import Settings
-from rangeseg.system.device import Precision, autocast, to_device
 from rangeseg.system.prefetch import map_ahead, threads
 
 BackProjection = Literal["none", "nearest_label", "nearest_point", "knn_vote"]
@@ -37,6 +38,9 @@ class EvaluateSettings(Settings):
     neighbours: int = Field(default=5, ge=1)  # knn_vote
     sigma: float = Field(default=1.0, gt=0)  # knn_vote
     cutoff: float = Field(default=1.0, gt=0)  # knn_vote, metres
+    # Test-time augmentation: views of each scan, mirrored and turned, whose probabilities are
+    # averaged; 1: the scan alone. As many times slower.
+    tta: int = Field(default=1, ge=1)
     batch_size: int = Field(default=1, ge=1)
     threads: int = Field(default=2, ge=0)  # read, project and write beside the network; 0: none
 
@@ -90,45 +94,73 @@ class PixelClasses:
     Attributes:
         classes: (H,W) uint8 in the host's memory.
         confidence: (H,W) float32 probability of that class, or None.
-        arrival: of the copy of both; None on a CPU.
+        wait: returns once both have arrived, in any thread; None where they are there.
     """
 
-    classes: torch.Tensor
-    confidence: torch.Tensor | None
-    arrival: torch.cuda.Event | None
+    classes: np.ndarray
+    confidence: np.ndarray | None
+    wait: Callable[[], object] | None = None
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Wait for the copy, in any thread; returns classes and confidence."""
-        if self.arrival is not None:
-            self.arrival.synchronize()
-        confidence = None if self.confidence is None else self.confidence.numpy()
-        return self.classes.numpy(), confidence
+        """Classes and confidence, once they have arrived."""
+        if self.wait is not None:
+            self.wait()
+        return self.classes, self.confidence
+
+
+class Backend(Protocol):
+    """What runs a network.
+
+    Attributes:
+        name: in protocols, such as ``torch``.
+        device: in results: ``cpu``, or the GPU's model.
+    """
+
+    name: str
+    device: str
+
+    def classify(self, images: Sequence[np.ndarray], with_confidence: bool) -> list[PixelClasses]:
+        """Classes of the pixels of several images at once.
+
+        Args:
+            images: B arrays (C,H,W) float32.
+            with_confidence: whether probabilities are wanted too.
+        """
+
+
+def prepare(
+    images: RangeImages,
+    source: ScanSource,
+    with_labels: bool,
+    scan_id: str,
+    views: Sequence[View] = (View(),),
+) -> Prepared | BadScan:
+    """A scan read and projected, or what is wrong with it; its image is that of all views."""
+    try:
+        scan = source.read_scan(scan_id, with_labels)
+        projection, rows = images.project(scan)
+    except DataError as error:
+        return BadScan(scan_id, error)
+    image = images.images_of_views(scan.points, projection, views)
+    return Prepared(scan, projection, rows, image)
 
 
 class Predictor:
     """Predicts a class for every point of a scan: projection, network, back-projection.
 
     Args:
-        network: maps (B,C,H,W) to logits (B,K,H,W).
+        backend: runs the network; with several views one that averages them, see ``Averaged``.
         images: the projection.
         settings: the back-projection.
         num_classes: K.
-        device: where the network runs.
-        precision: of the forward.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        images: RangeImages,
-        settings: EvaluateSettings,
-        num_classes: int,
-        device: torch.device,
-        precision: Precision,
+        self, backend: Backend, images: RangeImages, settings: EvaluateSettings, num_classes: int
     ) -> None:
-        self.network = to_device(network, device).eval()
-        self.images, self.settings, self.num_classes = images, settings, num_classes
-        self.device, self.precision = device, precision
+        self.backend, self.images = backend, images
+        self.settings, self.num_classes = settings, num_classes
+        self.views = make_views(settings.tta, images.sensor)
 
     def predict(
         self,
@@ -155,8 +187,8 @@ class Predictor:
         bad_scans = bad_scans or BadScans("fail", len(scan_ids))
         size, count = self.settings.batch_size, self.settings.threads
         with threads(count) as pool:
-            prepare = partial(self.prepare, source, with_labels)
-            prepared = map_ahead(pool, prepare, scan_ids, ahead=size + count)
+            read = partial(prepare, self.images, source, with_labels, views=self.views)
+            prepared = map_ahead(pool, read, scan_ids, ahead=size + count)
             seen = self._see(prepared, with_confidence)
             # A batch later, so that the network already works on the next one.
             for result in map_ahead(pool, self._finish, seen, ahead=size):
@@ -164,15 +196,6 @@ class Predictor:
                     bad_scans.add(result.scan_id, result.error)
                 else:
                     yield result
-
-    def prepare(self, source: ScanSource, with_labels: bool, scan_id: str) -> Prepared | BadScan:
-        """A scan read and projected, or what is wrong with it."""
-        try:
-            scan = source.read_scan(scan_id, with_labels)
-            projection, rows = self.images.project(scan)
-        except DataError as error:
-            return BadScan(scan_id, error)
-        return Prepared(scan, projection, rows, self.images.image(scan.points, projection))
 
     def _see(
         self, scans: Iterator[Prepared | BadScan], with_confidence: bool
@@ -182,7 +205,7 @@ class Predictor:
             images = [scan.image for scan in batch if isinstance(scan, Prepared)]
             seen: list[PixelClasses] = []
             if images:
-                seen = classify(self.network, images, self.device, self.precision, with_confidence)
+                seen = self.backend.classify(images, with_confidence)
             pixels = iter(seen)
             for scan in batch:
                 yield scan if isinstance(scan, BadScan) else (scan, next(pixels))
@@ -198,7 +221,8 @@ class Predictor:
         if confidences is not None:
             own = own_pixel(confidences, projection)
             confidence = self._back_project(confidences, projection, scan.points, own)
-        return Prediction(scan, projection, rows, image, classes, raw, points, confidence)
+        own_image = image[: len(self.images.settings.channels)]  # the first view's
+        return Prediction(scan, projection, rows, own_image, classes, raw, points, confidence)
 
     def _back_project(
         self, pixels: np.ndarray, projection: Projection, points: np.ndarray, raw: np.ndarray
@@ -214,46 +238,3 @@ class Predictor:
                 pixels, projection, self.num_classes, s.neighbours, s.window, s.sigma, s.cutoff
             )
         return raw
-
-
-@torch.inference_mode()
-def classify(
-    network: nn.Module,
-    images: Sequence[np.ndarray],
-    device: torch.device,
-    precision: Precision,
-    with_confidence: bool,
-) -> list[PixelClasses]:
-    """Classes of the pixels of several images at once.
-
-    On a GPU this returns at once: the copy arrives while the caller goes on.
-
-    Args:
-        network: maps (B,C,H,W) to logits (B,K,H,W); on the device.
-        images: B arrays (C,H,W) float32.
-        device: where the network runs.
-        precision: of the forward.
-        with_confidence: whether probabilities are wanted too.
-    """
-    on_gpu = device.type == "cuda"
-    batch = torch.empty((len(images), *images[0].shape), pin_memory=on_gpu)
-    np.stack(images, out=batch.numpy())
-    batch = batch.to(device, memory_format=torch.channels_last, non_blocking=True)
-    with autocast(device, precision):
-        logits = network(batch)
-    confidence = None
-    if with_confidence:
-        confidence, classes = logits.float().softmax(dim=1).max(dim=1)
-        confidence = confidence.to("cpu", non_blocking=True)  # (B, H, W)
-    else:
-        classes = logits.argmax(dim=1)
-    # One byte a pixel is copied instead of eight, or of K floats.
-    classes = classes.to(torch.uint8).to("cpu", non_blocking=True)  # (B, H, W)
-    arrival = None
-    if on_gpu:
-        arrival = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        arrival.record(torch.cuda.current_stream(device))
-    return [
-        PixelClasses(classes[i], None if confidence is None else confidence[i], arrival)
-        for i in range(len(images))
-    ]

@@ -71,7 +71,7 @@ class Validation:
         """Evaluate once; every process must.
 
         Args:
-            method: whose network is evaluated. It is left as it was found.
+            method: whose network is evaluated. It is left as it is.
 
         Raises:
             DataError: a scan cannot be read and is not to be skipped.
@@ -115,12 +115,7 @@ def scans_to_validate(source: ScanSource, count: int) -> list[str]:
 
 @contextmanager
 def _undisturbed(method: nn.Module) -> Iterator[None]:
-    """Restore the mode of every module and the random generators afterwards."""
-    modes = {module: module.training for module in method.modules()}
+    """Restore the random generators afterwards; a predictor has its own copy of the network."""
     device = next(method.parameters()).device
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield

@@ -17,14 +17,18 @@ from rangeseg.datasets.splits import Labels, labelled_and_unlabelled
 from rangeseg.engine.checkpoint import Identity
 from rangeseg.engine.inference import Predictor
 from rangeseg.engine.initial_weights import InitialWeights, read_initial_weights
+from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.errors import ConfigError
+from rangeseg.geometry.views import make_views
 from rangeseg.methods import find_method
 from rangeseg.methods.base import Method, Task
 from rangeseg.methods.losses import class_weights
 from rangeseg.models import build_network
+from rangeseg.models.averaged import averaged
 from rangeseg.models.network import Network
 from rangeseg.motion.store import PROPAGATED, PropagatedLabels, plan_propagation
 from rangeseg.runs.config import AnyConfig, RunConfig
+from rangeseg.system.device import Precision
 
 
 class Experiment(Generic[AnyConfig]):
@@ -39,9 +43,10 @@ class Experiment(Generic[AnyConfig]):
         config: the same.
         source: the data set; no scan is read yet.
         images: its range images.
+        views: of each scan, whose predictions are averaged.
 
     Raises:
-        ConfigError: no such data set.
+        ConfigError: no such data set, or its sensor allows no such views.
         DataError: its root is not such a data set.
     """
 
@@ -50,6 +55,7 @@ class Experiment(Generic[AnyConfig]):
         self.config = config
         self.source = open_dataset(dataset.name, dataset.root, dataset.description)
         self.images = RangeImages(self.source.info, config.range_image)
+        self.views = make_views(config.evaluate.tta, self.images.sensor)
 
     def scans(
         self: Experiment[RunConfig], labels: Labels | None = None
@@ -161,21 +167,23 @@ class Experiment(Generic[AnyConfig]):
         torch.manual_seed(config.run.seed)
         return find_method(name)(network, task, config.method_settings(name))
 
-    def predictor(self, network: nn.Module, device: torch.device) -> Predictor:
-        """A trained network with the projection and back-projection of the configuration.
+    @property
+    def precision(self: Experiment[RunConfig]) -> Precision:
+        """Of predictions.
 
         A network trained in bfloat16 predicts in it only where the hardware has it, so a run of a
         GPU can be evaluated on any machine.
         """
         trained = self.config.train.precision
-        return Predictor(
-            network,
-            self.images,
-            self.config.evaluate,
-            self.source.info.label_map.num_classes,
-            device,
-            "auto" if trained == "bfloat16" else trained,
-        )
+        return "auto" if trained == "bfloat16" else trained
+
+    def predictor(
+        self: Experiment[RunConfig], network: nn.Module, device: torch.device
+    ) -> Predictor:
+        """A trained network with the projection and back-projection of the configuration."""
+        backend = TorchBackend(averaged(network, self.views), device, self.precision)
+        classes = self.source.info.label_map.num_classes
+        return Predictor(backend, self.images, self.config.evaluate, classes)
 
     def identity(
         self: Experiment[RunConfig],

@@ -99,7 +99,10 @@ def train_run(
         if count:
             given = propagated or ()
             chosen = evenly_spaced(sorted({*labelled, *unlabelled, *given}), count)
-            renew_statistics(predictor(), source, chosen, bad_scans)
+            renew_statistics(
+                method.predictor(), device, experiment.precision, experiment.images, source,
+                chosen, bad_scans,
+            )  # fmt: skip
 
     with ExitStack() as held:
         on_rank_zero(lambda: held.enter_context(sole_user(folder, "trains")))

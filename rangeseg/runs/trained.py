@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
 from rangeseg.datasets.split_files import fingerprint, read_split
@@ -36,13 +37,16 @@ from rangeseg.runs.folder import (
     read_run_config,
     result_path,
 )
-from rangeseg.system.device import device_name
 from rangeseg.system.distributed import on_rank_zero
 from rangeseg.system.files import PARTIAL, on_disk, writable, write_file
 
 
 def evaluate_run(
-    folder: Path, split: str | None, device: torch.device, on_bad_scan: OnBadScan | None = None
+    folder: Path,
+    split: str | None,
+    device: torch.device,
+    on_bad_scan: OnBadScan | None = None,
+    tta: int | None = None,
 ) -> dict[str, Any]:
     """Evaluate a trained run.
 
@@ -51,6 +55,7 @@ def evaluate_run(
         split: None takes that of its configuration.
         device: where the network runs.
         on_bad_scan: None takes that of its configuration.
+        tta: views of each scan; None takes those of its configuration.
 
     Returns:
         The result; it is also written into the folder.
@@ -60,7 +65,7 @@ def evaluate_run(
         CheckpointError: its checkpoint is missing, damaged or not trained to the end.
         DataError: scans cannot be read.
     """
-    experiment, predictor = load_run(folder, device, on_bad_scan)
+    experiment, predictor = load_run(folder, device, on_bad_scan, tta)
     split = split or experiment.config.evaluate.split
     return evaluate_trained(experiment, predictor, folder, split)
 
@@ -74,6 +79,7 @@ def predict_run(
     pack: bool,
     on_bad_scan: OnBadScan | None = None,
     anyway: bool = False,
+    tta: int | None = None,
 ) -> tuple[int, dict[str, str], Path | None]:
     """Write the predictions of a trained run as files.
 
@@ -86,6 +92,7 @@ def predict_run(
         pack: also make the archive that a benchmark's server takes.
         on_bad_scan: None takes that of the run's configuration.
         anyway: predict and pack what there is, also if a server would refuse it.
+        tta: views of each scan; None takes those of the run's configuration.
 
     Returns:
         The number of scans predicted; those that were skipped, with what is wrong with them; and
@@ -102,7 +109,7 @@ def predict_run(
             "--zip packs a submission, and no benchmark takes one whose labels --min-confidence "
             "withholds: give one of the two"
         )
-    experiment, predictor = load_run(folder, device, on_bad_scan)
+    experiment, predictor = load_run(folder, device, on_bad_scan, tta)
     config, source = experiment.config, experiment.source
     scan_ids = None
     if pack and anyway:
@@ -133,14 +140,29 @@ def predict_run(
 
 
 def load_run(
-    folder: Path, device: torch.device, on_bad_scan: OnBadScan | None = None
+    folder: Path,
+    device: torch.device,
+    on_bad_scan: OnBadScan | None = None,
+    tta: int | None = None,
 ) -> tuple[Experiment[RunConfig], Predictor]:
-    """The parts of a run, and a predictor with its trained network.
+    """The parts of a run, and a predictor with its trained network; see ``load_network``."""
+    experiment, network = load_network(folder, device, on_bad_scan, tta)
+    return experiment, experiment.predictor(network, device)
+
+
+def load_network(
+    folder: Path,
+    device: torch.device,
+    on_bad_scan: OnBadScan | None = None,
+    tta: int | None = None,
+) -> tuple[Experiment[RunConfig], nn.Module]:
+    """The parts of a run, and its trained network in float32.
 
     Args:
         folder: of the run.
         device: where the network runs.
         on_bad_scan: put into the configuration if it is not None.
+        tta: likewise.
 
     Raises:
         ConfigError: the folder is no run.
@@ -151,6 +173,11 @@ def load_run(
     if on_bad_scan is not None:
         dataset = config.dataset.model_copy(update={"on_bad_scan": on_bad_scan})
         config = config.model_copy(update={"dataset": dataset})
+    if tta is not None:
+        if tta < 1:
+            raise ConfigError(f"--tta {tta}: give a number of views, from 1 on")
+        evaluate_ = config.evaluate.model_copy(update={"tta": tta})
+        config = config.model_copy(update={"evaluate": evaluate_})
     experiment = Experiment(config)
     try:
         experiment.source.check_root()
@@ -172,7 +199,7 @@ def load_run(
             f"{path} has {step} of {config.train.steps} steps: bring it back from a copy, or train "
             "the run again"
         )
-    return experiment, experiment.predictor(method.predictor(), device)
+    return experiment, method.predictor().eval()
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -240,7 +267,7 @@ def evaluate_trained(
         "steps": config.train.steps,
         "batch_size": config.train.batch_size,
         "precision": config.train.precision,
-        "device": device_name(predictor.device),
+        "device": predictor.backend.device,
         "train_seconds": training_seconds(folder),
         # Runs with one fingerprint differ in nothing but the seed.
         "fingerprint": _hash(config.of_the_figures()),

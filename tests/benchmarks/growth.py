@@ -30,6 +30,7 @@ from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import ExportSettings, export_predictions
 from rangeseg.engine.inference import EvaluateSettings, Predictor
+from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
 from rangeseg.simulation.world import World
@@ -103,7 +104,8 @@ def measure(source: TwoSequences, out: Path) -> dict[str, float]:
     """Microseconds of each piece of work, by the scan, and the resident size afterwards."""
     images = RangeImages(source.info, IMAGE)
     settings = EvaluateSettings()
-    predictor = Predictor(Trivial(), images, settings, CLASSES, torch.device("cpu"), "float32")
+    backend = TorchBackend(Trivial(), torch.device("cpu"), "float32")
+    predictor = Predictor(backend, images, settings, CLASSES)
     labelled, unlabelled = labelled_and_unlabelled(source, parse_labels("10%"), 0)
     steps = len(unlabelled) // BATCH
     scans = TrainingScans(source, images, AugmentationSettings(), labelled, unlabelled)

@@ -37,6 +37,7 @@ from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import ExportSettings, export_predictions
 from rangeseg.engine.inference import BackProjection, EvaluateSettings, Predictor
+from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.geometry.channels import CHANNELS, to_image
 from rangeseg.models import ModelSettings, build_network
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
@@ -220,7 +221,8 @@ def predictor_of(
     """As the commands make it, of 64x2048."""
     images = RangeImages(source.info, RangeImageSettings(height=64, width=2048))
     settings = EvaluateSettings(back_projection=way, threads=threads)
-    return Predictor(network, images, settings, CLASSES, choose_device("auto"), "auto")
+    backend = TorchBackend(network, choose_device("auto"), "auto")
+    return Predictor(backend, images, settings, CLASSES)
 
 
 def export(predictor: Predictor, source: OneSequence, out: Path) -> None:

@@ -15,6 +15,7 @@ from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.splits import ListFile, labelled_and_unlabelled, parse_labels
 from rangeseg.engine.inference import EvaluateSettings, Predictor
+from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.backprojection import nearest_point
@@ -434,9 +435,8 @@ def test_rellis_and_its_empty_returns(rows: Any, real_data: Path, tmp_path: Path
 
     torch.manual_seed(0)
     network = build_network(ModelSettings(width=4), len(settings.channels), 8)
-    predictor = Predictor(
-        network, images, EvaluateSettings(), 8, torch.device("cpu"), precision="float32"
-    )
+    backend = TorchBackend(network, torch.device("cpu"), "float32")
+    predictor = Predictor(backend, images, EvaluateSettings(), 8)
     (prediction,) = predictor.predict(scans, ["00000/000104"])
     assert prediction.points.shape == (131_072,)
     assert prediction.points.max() < 8

@@ -20,9 +20,10 @@ from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import zip_submission
 from rangeseg.engine.inference import EvaluateSettings, Predictor
+from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.runs.config import load_run_config
-from rangeseg.runs.trained import load_run
+from rangeseg.runs.trained import load_network, load_run
 from tests.runs.test_saving import held
 from tests.system.test_prefetch import running
 
@@ -153,16 +154,16 @@ def test_confidence_and_pseudo_labels(
 
 
 def test_the_confidence_is_that_of_the_pixel_that_gave_the_label(
-    loaded: tuple[ScanSource, Predictor],
+    run: Path, loaded: tuple[ScanSource, Predictor]
 ) -> None:
     source, predictor = loaded
-    exact = copy.copy(predictor)
-    exact.precision = "float32"
+    exact, (_, network) = copy.copy(predictor), load_network(run, torch.device("cpu"))
+    exact.backend = TorchBackend(network, torch.device("cpu"), "float32")
     narrow = exact.images.settings.model_copy(update={"width": 64})
     exact.images = RangeImages(source.info, narrow)  # points hide each other
     (prediction,) = exact.predict(source, source.scan_ids("val")[:1], True, True)
     assert prediction.confidence is not None
-    logits = exact.network(torch.from_numpy(prediction.image)[None])
+    logits = network(torch.from_numpy(prediction.image)[None])
     probabilities = logits.detach().softmax(1)[0].numpy()
     owners = prediction.projection.point_index[prediction.projection.valid]
     row, col = prediction.projection.row[owners], prediction.projection.col[owners]

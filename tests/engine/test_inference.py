@@ -19,11 +19,11 @@ from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.simulated import Simulated
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.inference import EvaluateSettings, Prediction, Predictor
+from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.errors import DataError
 from rangeseg.geometry.backprojection import nearest_point, own_pixel
 from rangeseg.geometry.knn import knn_vote
 from rangeseg.models import ModelSettings, build_network
-from rangeseg.system.device import autocast
 from tests.system.test_prefetch import running
 
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ def predictor_of(
     if network is None:
         torch.manual_seed(0)
         network = build_network(ModelSettings(width=4), len(images.settings.channels), CLASSES)
-    return Predictor(network, images, settings, CLASSES, CPU, "auto")
+    return Predictor(TorchBackend(network, CPU, "auto"), images, settings, CLASSES)
 
 
 def ids_of(predictions: Iterator[Prediction]) -> Iterator[str]:
@@ -80,8 +80,9 @@ def serially(
             [predictor.images.image(s.points, p) for s, p in zip(scans, projections, strict=True)]
         )
         batch = torch.from_numpy(images).to(memory_format=torch.channels_last)
-        with torch.inference_mode(), autocast(CPU, "auto"):
-            confidence, classes = predictor.network(batch).float().softmax(1).max(1)
+        assert isinstance(predictor.backend, TorchBackend)
+        with torch.inference_mode():
+            confidence, classes = predictor.backend.network(batch).softmax(1).max(1)
         for i, (scan, projection) in enumerate(zip(scans, projections, strict=True)):
             pixels, sure = classes[i].to(torch.uint8).numpy(), confidence[i].numpy()
             raw, own = own_pixel(pixels, projection), own_pixel(sure, projection)

@@ -6,7 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from rangeseg.datasets.simulated import Simulated
 from rangeseg.drawing.curves import CURVES
 from rangeseg.engine.metrics_log import read_metrics
 from rangeseg.engine.validation import Validated, Validation, scans_to_validate
-from rangeseg.runs.trained import load_run
+from rangeseg.runs.trained import load_network, load_run
 
 from ..runs.fingerprint import difference, fingerprint
 
@@ -70,12 +70,12 @@ def test_it_changes_nothing(tiny_config: list[str], tmp_path: Path, method: str)
 
 
 def test_its_figures_are_those_of_the_evaluation(run: Path) -> None:
-    experiment, predictor = load_run(run, CPU)
-    source = experiment.source
+    experiment, network = load_network(run, CPU)
+    source, predictor = experiment.source, experiment.predictor(network, CPU)
     ids = scans_to_validate(source, 20)
     assert ids == source.scan_ids("val")
     validation = Validation(source, ids, BadScans("fail", 3), lambda: predictor, None, print)
-    found = validation.run(predictor.network)  # type: ignore[arg-type]
+    found = validation.run(network)  # type: ignore[arg-type]
     result = result_of(run)
     assert found.miou == result["miou"]["point"]
     assert found.iou == result["iou"]
@@ -83,8 +83,8 @@ def test_its_figures_are_those_of_the_evaluation(run: Path) -> None:
 
 
 def test_a_picture_is_drawn_of_the_first_scan(run: Path) -> None:
-    experiment, predictor = load_run(run, CPU)
-    source = experiment.source
+    experiment, network = load_network(run, CPU)
+    source, predictor = experiment.source, experiment.predictor(network, CPU)
     ids, seen = source.scan_ids("val"), []
 
     def draw(prediction: Any) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_a_picture_is_drawn_of_the_first_scan(run: Path) -> None:
         return np.zeros((2, 3, 3), np.uint8)
 
     validation = Validation(source, ids, BadScans("fail", 3), lambda: predictor, draw, print)
-    found = validation.run(predictor.network)  # type: ignore[arg-type]
+    found = validation.run(network)  # type: ignore[arg-type]
     assert seen == ids[:1]
     assert found.picture is not None
 
@@ -100,20 +100,21 @@ def test_a_picture_is_drawn_of_the_first_scan(run: Path) -> None:
 class Rolling(nn.Module):
     """A network that draws from PyTorch's own generator, and says so by its mode and its norm."""
 
+    was_training: ClassVar[list[bool]] = []  # of its copies too
+
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(8)
         self.frozen = nn.BatchNorm2d(8).eval()
-        self.was_training: list[bool] = []
 
     def forward(self, image: Tensor) -> Tensor:
-        self.was_training += [module.training for module in self.modules()]
+        self.was_training.extend(module.training for module in self.modules())
         classes = torch.rand(len(image), 19, *image.shape[2:])
         return classes + self.frozen(self.norm(image))[:, :1]
 
 
-def test_modes_statistics_and_generators_are_put_back(run: Path) -> None:
-    experiment, predictor = load_run(run, CPU)
+def test_modes_statistics_and_generators_stay(run: Path) -> None:
+    experiment, _ = load_network(run, CPU)
     source = experiment.source
     method = Rolling().train()
     method.frozen.eval()
@@ -121,8 +122,7 @@ def test_modes_statistics_and_generators_are_put_back(run: Path) -> None:
     state = torch.random.get_rng_state()
 
     def make() -> Any:
-        predictor.network = method.eval()
-        return predictor
+        return experiment.predictor(method, CPU)
 
     ids = source.scan_ids("val")
     Validation(source, ids, BadScans("fail", 3), make, None, print).run(method)  # type: ignore[arg-type]
@@ -210,8 +210,8 @@ def in_one_of_two(number: int, folder: str, run: str) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=number, world_size=2
     )
-    experiment, predictor = load_run(Path(run), CPU)
-    source = experiment.source
+    experiment, network = load_network(Path(run), CPU)
+    source, predictor = experiment.source, experiment.predictor(network, CPU)
     read: list[str] = []
     predict = predictor.predict
 
@@ -222,7 +222,7 @@ def in_one_of_two(number: int, folder: str, run: str) -> None:
     predictor.predict = remember  # type: ignore[method-assign]
     ids = source.scan_ids("val")
     validation = Validation(source, ids, BadScans("fail", 3), lambda: predictor, None, print)
-    found = validation.run(predictor.network)  # type: ignore[arg-type]
+    found = validation.run(network)  # type: ignore[arg-type]
     Path(folder, f"{number}.json").write_text(json.dumps([found.miou, found.iou, read]))
     torch.distributed.destroy_process_group()
 

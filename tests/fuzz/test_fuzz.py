@@ -26,6 +26,7 @@ from rangeseg.datasets.simulated import Simulated
 from rangeseg.datasets.split_files import check_split, read_split
 from rangeseg.engine.checkpoint import Identity, fitting, load_checkpoint, save_checkpoint
 from rangeseg.engine.inference import EvaluateSettings, Predictor
+from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.engine.optimiser import Optimiser
 from rangeseg.errors import RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings
@@ -59,7 +60,7 @@ def check_scan(source: ScanSource, scan_id: str, points: int) -> None:
     scan = source.read_scan(scan_id, with_labels=False)
     for way in ("nearest_point", "nearest_label", "knn_vote", "none"):
         how = EvaluateSettings(back_projection=way)
-        predictor = Predictor(Flat(), images, how, 20, CPU, "float32")
+        predictor = Predictor(TorchBackend(Flat(), CPU, "float32"), images, how, 20)
         (found,) = predictor.predict(source, [scan_id], False, True)
         assert found.points.shape == found.raw.shape == (points,) == scan.points.shape[:1]
         assert found.confidence is not None
