@@ -171,6 +171,7 @@ def test_a_call_that_is_repeated(bags: dict[str, Path], tmp_path: Path, capsys: 
     for words, message in [
         ((bag, "--every", 2), "sequences/drive holds another import (every 1, not 2)"),
         ((bags["sqlite"],), "holds another import (source "),
+        ((bag, "--layout", "fields=intensity:time"), "holds another import (columns "),
     ]:
         code, _, err = run(capsys, *words, "--out", root)
         assert (code, err.count("\n")) == (2, 1)

@@ -94,7 +94,8 @@ def plan_import(
     for name, recording in recordings.items():
         folder = root / "sequences" / name
         columns = _columns(recording, layout)
-        stamp = recording.identity() | {"every": every, "columns": list(columns.names)}
+        read = {"every": every, "columns": list(columns.names), "fields": dict(columns.roles)}
+        stamp = recording.identity() | read
         done = _is_done(folder, stamp, recording.total)
         jobs.append(Job(recording, folder, columns, stamp, done))
     _check_columns(root, jobs)
