@@ -77,10 +77,11 @@ def _elsewhere(source: SequenceFolder, sequence: str, scan_ids: Sequence[str]) -
         others = _OTHERS.search(place) or own_folder != folder / layout.labels_folder
         if (elsewhere and others) or not _NAMED.search(place + suffix):
             continue
-        example = folder / place / f"{names[0]}{suffix}"
+        first = min(names)
+        example = folder / place / f"{first}{suffix}"
         said = f"there are {len(names)} files like {example.relative_to(folder).as_posix()}: "
         try:
-            points = source.check_files(frames[names[0]], with_labels=False)
+            points = source.check_files(frames[first], with_labels=False)
         except DataError:
             return None  # is said where scans are read
         size = (file_size(example) or 0) - (_NPY_HEADER if suffix.endswith(".npy") else 0)
