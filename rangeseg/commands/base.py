@@ -94,6 +94,15 @@ def add_on_bad_scan(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_tta(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tta``."""
+    parser.add_argument(
+        "--tta", metavar="N", type=int,
+        help="test-time augmentation: average N views of each scan, N times slower (default: "
+        "evaluate.tta of the run, which is 1)",
+    )  # fmt: skip
+
+
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Parse, run ``arguments.run(arguments)``, and turn every error into one line on stderr.
 

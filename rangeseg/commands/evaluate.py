@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rangeseg.commands.base import Commands, add_command, add_device, add_on_bad_scan
+from rangeseg.commands.base import Commands, add_command, add_device, add_on_bad_scan, add_tta
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -18,6 +18,7 @@ def add_evaluate(commands: Commands) -> None:
     )  # fmt: skip
     evaluate.add_argument("run_folder", metavar="RUN", type=Path, help="the folder of a run")
     evaluate.add_argument("--split", help="default: evaluate.split of the run")
+    add_tta(evaluate)
     add_on_bad_scan(evaluate)
     add_device(evaluate)
 
@@ -27,7 +28,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from rangeseg.system.distributed import joined
 
     with joined(arguments.device, "the same command evaluates it again") as device:
-        result = evaluate_run(arguments.run_folder, arguments.split, device, arguments.on_bad_scan)
+        result = evaluate_run(
+            arguments.run_folder, arguments.split, device, arguments.on_bad_scan, arguments.tta
+        )
     print_result(result, arguments.run_folder)
     return 0
 
@@ -49,6 +52,8 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         print(f"propagation: {propagation_text(propagation)}, {carried}")
     if (init := protocol["init"]) is not None:
         print(f"begun from: {init_text(init)}, {init['taken']} of {init['tensors']} tensors")
+    if views := protocol.get("tta"):
+        print(f"test-time augmentation: {views} views of each scan, averaged")
     print(f"result: {result_path(folder, protocol['split'])}")
 
 

@@ -11,6 +11,7 @@ from rangeseg.commands.base import (
     add_command,
     add_device,
     add_on_bad_scan,
+    add_tta,
     interrupted_code,
 )
 
@@ -39,6 +40,7 @@ def add_predict(commands: Commands) -> None:
         help="pseudo-labels: points below this probability get the ignored label",
     )  # fmt: skip
     predict.add_argument("--resume", action="store_true", help="keep the files that are there")
+    add_tta(predict)
     add_on_bad_scan(predict)
     add_device(predict)
 
@@ -62,7 +64,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             )
             scans, skipped, archive = predict_run(
                 arguments.run_folder, settings, out, device, arguments.resume, arguments.zip,
-                arguments.on_bad_scan, arguments.anyway,
+                arguments.on_bad_scan, arguments.anyway, arguments.tta,
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         print(f"stopped; {again}", file=sys.stderr)

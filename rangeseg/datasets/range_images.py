@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import CHANNELS, make_range_image, to_image
 from rangeseg.geometry.projection import Projection, project_points
 from rangeseg.geometry.sensor import RowRule
+from rangeseg.geometry.views import View
 from rangeseg.settings import Settings
 from rangeseg.system.progress import Progress
 
@@ -77,6 +79,22 @@ class RangeImages:
     def image(self, points: np.ndarray, projection: Projection) -> np.ndarray:
         """The normalised range image (C,H,W) float32 of points (N,4)."""
         return make_range_image(points, projection, self.settings.channels, self.statistics)
+
+    def images_of_views(
+        self, points: np.ndarray, projection: Projection, views: Sequence[View]
+    ) -> np.ndarray:
+        """The images (V*C,H,W) float32 of V views of a scan, one after the other.
+
+        Args:
+            points: (N,4) float32.
+            projection: of these points.
+            views: which.
+        """
+        images = [
+            self.image(view.points(points, self.sensor), view.projection(projection))
+            for view in views
+        ]
+        return images[0] if len(images) == 1 else np.concatenate(images)
 
     def training_sample(
         self,

@@ -121,6 +121,7 @@ def evaluate(
                 rule if len(rows) == 1 else f"{rule} ({n})" for rule, n in sorted(rows.items())
             ),
             **back_projection,
+            **({"tta": settings.tta} if settings.tta > 1 else {}),
         },
         "miou": {kind: 100 * m.miou(info.policy) for kind, m in matrices.items()},
         "iou": {

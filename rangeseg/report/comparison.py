@@ -143,7 +143,7 @@ class Comparison:
             if name in protocol:
                 back_projection += f", {name} {protocol[name]}"
         absent = {"semantickitti": "count as 0", "nuscenes": "left out of the mean"}
-        policy = str(protocol["policy"])
+        policy, views = str(protocol["policy"]), int(protocol.get("tta", 1))
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         rows = [item for budget in self.budgets for item in budget.runs.items()]
         runs = [result["run"] for _, results in rows for result in results.values()]
@@ -156,6 +156,7 @@ class Comparison:
             "image": f"{protocol['image'][0]}x{protocol['image'][1]}",
             "rows": str(protocol["rows"]),
             "back-projection": back_projection,
+            **({"test-time augmentation": f"{views} views"} if views > 1 else {}),
             "absent classes": f"{absent.get(policy, '')} ({policy} policy)".strip(),
             **({"propagation": propagation} if propagation else {}),
             **({"begun from": init} if init else {}),
