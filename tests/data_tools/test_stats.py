@@ -174,7 +174,7 @@ def test_a_known_data_set(simulated_root: Path, capsys: Capture) -> None:
     [
         (["custom", "ROOT", "--layout", "columns"], 2, "--layout columns: write KEY=VALUE"),
         (["custom", "ROOT", "--layout", "colums=5"], 2, "did you mean 'columns'?"),
-        (["custom", "ROOT", "--layout", "columns=3"], 2, "--layout columns=3: Input should be gre"),
+        (["custom", "ROOT", "--layout", "columns=2"], 2, "--layout columns=2: Input should be gre"),
         (["custom", "ROOT", "--layout", "columns=5"], 3, "not a multiple of 20"),
         (["custom", "ROOT", "--split", "train"], 2, "--split needs a description"),
         (["custom", "nowhere"], 3, "nowhere is not a folder"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import get_args
 
 from rangeseg.datasets.layout import Layout, Role
@@ -53,12 +54,19 @@ def find_roles(names: Sequence[str], stated: Mapping[Role, str]) -> dict[Role, s
                 f"has no field '{name}', which layout.fields.{role} names; it has "
                 f"{', '.join(names)}: correct it"
             )
-    plain = {_plain(name): name for name in reversed(names) if name not in stated.values()}
+    rest = names if not stated else [name for name in names if name not in stated.values()]
+    return _usual_roles(tuple(rest)) | dict(stated)
+
+
+@lru_cache(maxsize=64)
+def _usual_roles(names: tuple[str, ...]) -> dict[Role, str]:
+    """The roles that names play by themselves; asked for every scan of a data set."""
+    plain = {_plain(name): name for name in reversed(names)}
     found: dict[Role, str] = {}
     for role, usual in _USUAL.items():
-        known = [plain[name] for name in usual if name in plain]
-        if role in stated or known:
-            found[role] = stated[role] if role in stated else known[0]
+        for name in usual:
+            if name in plain:
+                found.setdefault(role, plain[name])
     return found
 
 
