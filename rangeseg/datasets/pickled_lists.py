@@ -15,8 +15,9 @@ from typing import Any
 from rangeseg.datasets.formats.files import reason
 from rangeseg.errors import DataError, one_line
 
-MOST_BYTES = 1 << 30
-"""The largest pickle that is read; it grows several times in memory. nuScenes' has about 0.4 GB."""
+MOST_BYTES = 1 << 29
+"""The largest pickle that is read: it grows fivefold in memory. nuScenes' infos have 0.2 to 0.4 GB.
+"""
 
 _LISTED = "data_list", "infos"
 # Where an info names its scan, the surest place first. mmdetection3d's `sample_id` and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 
 from data_tools.cli import main
 from rangeseg.datasets.nuscenes.index import Index, IndexedScan, IndexedScene, write_index
+from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.split_files import read_split
 from rangeseg.datasets.splits import draw_sequences, labelled_by_sequence
 from tests.data_tools.kitti_layout import write_root
+from tests.datasets.nuscenes_format import write_nuscenes
 
 Capture = pytest.CaptureFixture[str]
 LASERMIX = "LaserMix (Kong et al. 2023) uniform"
@@ -212,6 +215,39 @@ class TestImport:
         assert code == 2
         assert "theirs.txt exists with other scans and is not overwritten" in err
         assert ours.read_text() == "01/000000\n"
+
+    def test_infos_of_mmdetection3d(self, root: Path, tmp_path: Path, capsys: Capture) -> None:
+        theirs = tmp_path / "semantickitti_infos_train.10.pkl"
+        infos = [
+            {"lidar_points": {"lidar_path": f"sequences/0{s}/velodyne/000001.bin"}} for s in (3, 0)
+        ]
+        theirs.write_bytes(pickle.dumps({"metainfo": {}, "data_list": infos}, protocol=2))
+        words = ("semantic_kitti", root, "--import", theirs, "--out", tmp_path / "lists")
+        code, out, err = call(capsys, *words)
+        assert code == 0, err
+        ours = tmp_path / "lists" / "semantickitti_infos_train.10.txt"
+        assert out.startswith(f"{ours}: 2 of 20 training scans labelled (10.00%)")
+        assert read_split(ours) == ["00/000001", "03/000001"]
+        theirs.write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
+        code, _, err = call(capsys, *words)
+        assert code == 3
+        assert f"error: {theirs} is a pickle that wants to call os.system, which no list" in err
+        assert err.count("\n") == 1
+
+    def test_nuscenes_infos_without_tokens(self, tmp_path: Path, capsys: Capture) -> None:
+        root = tmp_path / "nuscenes"
+        write_nuscenes(root, scenes=["scene-0061"], firings=4)
+        assert main(["index", "nuscenes", str(root)]) == 0
+        source = NuScenes(root)
+        ids = source.scan_ids("train")
+        infos = [{"lidar_path": f"./data/{source.paths(i)[0].relative_to(root)}"} for i in ids]
+        theirs = tmp_path / "infos.pkl"
+        theirs.write_bytes(pickle.dumps({"infos": infos}))
+        capsys.readouterr()
+        words = ("nuscenes", root, "--import", theirs, "--out", tmp_path / "lists")
+        code, _, err = call(capsys, *words)
+        assert code == 0, err
+        assert read_split(tmp_path / "lists" / "infos.txt") == sorted(ids)
 
     def test_two_of_one_name(self, root: Path, tmp_path: Path, capsys: Capture) -> None:
         (tmp_path / "a").mkdir()

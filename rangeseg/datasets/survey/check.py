@@ -10,7 +10,7 @@ import numpy as np
 
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.survey.completeness import note_gaps
+from rangeseg.datasets.survey.completeness import gap_note
 from rangeseg.datasets.survey.judge import first_scans, judge_source
 from rangeseg.datasets.survey.misnamed_labels import misnamed_labels
 from rangeseg.datasets.survey.statistics import field_of_view_warning
@@ -120,7 +120,6 @@ def check_dataset(
                 )
             required.update(need)
         parts += of_split
-    note_gaps(source, parts)
     _judge(source, parts)
     _check_scans(source, parts, required, deep, workers)
     if deep:
@@ -152,8 +151,8 @@ def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
         try:
             part.scan_ids = source.sequence_ids(part.name)
             _note_stray_labels(source, part)
-            if line := misnamed_labels(source, part.name):
-                part.found.notes.append(line)
+            found = misnamed_labels(source, part.name), gap_note(source, part)
+            part.found.notes += filter(None, found)
         except DataError as error:
             faults.append(Problem(str(error), error.kind))
             if needed:

@@ -7,14 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from rangeseg.datasets.base import Official, ScanSource
 from rangeseg.errors import DataError
 from rangeseg.system.progress import Progress
-
-if TYPE_CHECKING:
-    from rangeseg.datasets.survey.check import Part
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +19,14 @@ BENCHMARK_SPLIT = "test"
 """The split of a published data set whose predictions a server takes."""
 
 _SHOWN = 3  # sequences, or scans
+
+
+class Listed(Protocol):
+    """The scans of one sequence of a split, as a check lists them."""
+
+    split: str
+    name: str
+    scan_ids: list[str]
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class Completeness:
         return missing[0] + more
 
 
-def completeness(source: ScanSource, parts: Iterable[Part]) -> list[Completeness]:
+def completeness(source: ScanSource, parts: Iterable[Listed]) -> list[Completeness]:
     """Compare each split of a check with the published data set; empty for data of one's own."""
     splits: dict[str, dict[str, list[str]]] = {}
     for part in parts:
@@ -123,7 +128,7 @@ def completeness(source: ScanSource, parts: Iterable[Part]) -> list[Completeness
     ]
 
 
-def completeness_lines(source: ScanSource, parts: Iterable[Part]) -> Iterator[str]:
+def completeness_lines(source: ScanSource, parts: Iterable[Listed]) -> Iterator[str]:
     """Which splits differ from the published ones; none that is missing as a whole."""
     for found in completeness(source, parts):
         if found.scans and not found.complete:
@@ -134,12 +139,11 @@ def completeness_lines(source: ScanSource, parts: Iterable[Part]) -> Iterator[st
             )
 
 
-def note_gaps(source: ScanSource, parts: Iterable[Part]) -> None:
-    """Note the frame numbers that sequences skip, in data that nobody published."""
-    for part in parts:
-        own = part.split in source.splits and source.official(part.split) is None
-        if own and (line := gap_line(part.name, part.scan_ids)):
-            part.found.notes.append(line)
+def gap_note(source: ScanSource, part: Listed) -> str | None:
+    """The frame numbers that a sequence skips, in data that nobody published; else None."""
+    if part.split not in source.splits or source.official(part.split) is not None:
+        return None
+    return gap_line(part.name, part.scan_ids)
 
 
 def gap_line(sequence: str, scan_ids: Sequence[str]) -> str | None:
