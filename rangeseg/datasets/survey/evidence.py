@@ -129,12 +129,17 @@ class Evidence:
 
 
 def own_axes(xyz: np.ndarray, layout: Layout) -> np.ndarray:
-    """Points (N,3) of a level sensor in its own axes: a tilt that is stated is put back."""
+    """Points (N,3) of a level sensor in the axes in which its beams are seen.
+
+    Those are the sensor's own: a tilt that is stated is put back. Where a driver had turned level
+    points by it, they are the level ones.
+    """
     if not (layout.roll_deg or layout.pitch_deg):
         return xyz
     tilt = Layout(roll_deg=layout.roll_deg, pitch_deg=layout.pitch_deg).rotation()
     own: np.ndarray = xyz @ tilt
-    return own
+    sharp = [beam_likeness(thinned(find_directions(each))) or 0.0 for each in (own, xyz)]
+    return own if sharp[0] >= sharp[1] else xyz
 
 
 def gather_evidence(source: ScanSource, scan_id: str, sensor: bool, labels: bool) -> Evidence:
@@ -196,7 +201,9 @@ def _coordinates(path: Path, layout: Layout, roles: Mapping[Role, str]) -> np.nd
     """What a file holds for x, y and z, (N,3) float64, in metres."""
     fields = read_fields(path, layout)
     axes: tuple[Role, ...] = ("x", "y", "z")
-    return np.stack([fields[roles[axis]].astype(np.float64) for axis in axes], 1) * layout.scale
+    with np.errstate(all="ignore"):  # of what is no coordinate
+        xyz = np.stack([fields[roles[axis]].astype(np.float64) for axis in axes], axis=1)
+        return xyz * layout.scale
 
 
 def _raw_bytes(path: Path) -> bytes | None:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from rangeseg.datasets.survey.directions import (
+    azimuth_differences,
     beam_likeness,
     densest_place,
     find_directions,
+    find_step,
     thinned,
 )
 from rangeseg.datasets.survey.evidence import Evidence
@@ -20,6 +22,10 @@ BEAMS_FROM = 0.2
 """Least ``beam_likeness`` of a spinning sensor. Real scans: .27 and more (KITTI, whose scans are
 made straight after the turn), .63 and more where they are not; about a wrong axis, tilted by more
 than 3 degrees or of a rosette: .17 at most."""
+
+STEP_FROM = 8.0
+"""Least contrast of an azimuth step that is one. Single turns: 17 and more, and 6 where 60 % of the
+points were dropped; rosettes, merged scans and scans 30 m off: 7 at most."""
 
 MANY_VIEWS_FROM = 0.12
 """``hidden_share`` of points that were not all seen from the origin. Real scans: .052 at most; ten
@@ -39,6 +45,7 @@ _GROUND = 0.25
 .20 at most; ground .28 and more, but for one scene of PandaSet, .11 to .17."""
 
 _NO_GROUND = 0.4  # another plane with less than this share of its support is no ground
+_LEVEL = 0.7  # of its support, a level plane through a part of the same ground may have
 _CEILING = 0.08  # least support of ground above
 
 
@@ -105,13 +112,16 @@ def _world(found: Evidence, seen: str) -> Verdict:
 
 def _axes(found: Evidence, xyz: np.ndarray) -> Verdict | None:
     likeness = found.likeness
-    if likeness is None or likeness >= BEAMS_FROM:
+    if likeness is None or likeness >= BEAMS_FROM or found.hidden > MANY_VIEWS_FROM:
         return None
-    others = {
-        axis: beam_likeness(thinned(find_directions(found.xyz, axis))) or 0.0 for axis in (0, 1)
-    }
+    below = found.planes.get("below")
+    if below is not None and below.support >= _GROUND and below.tilt_deg < _TILT_DEG:
+        return None
+    about = {axis: thinned(find_directions(found.xyz, axis)) for axis in (0, 1)}
+    others = {axis: beam_likeness(directions) or 0.0 for axis, directions in about.items()}
     axis = max(others, key=lambda a: others[a])
-    if others[axis] >= BEAMS_FROM and others[axis] > 2 * likeness:
+    step = find_step(azimuth_differences(about[axis]))
+    if others[axis] >= BEAMS_FROM and step.contrast >= STEP_FROM:
         seen = f"the beams of {found.scan_id} turn about {'xy'[axis]}, not about z"
     else:
         beside = found.planes.get("beside")
@@ -163,9 +173,9 @@ def _up(found: Evidence, xyz: np.ndarray) -> Verdict | None:
 
 def _dominates(found: Evidence, plane: Plane) -> bool:
     """Whether a plane that leans is the ground: well supported, and nothing level is."""
-    level = find_planes(found.xyz, _SMALL_TILT_DEG).get("below")
+    level = find_planes(found.xyz, min(plane.tilt_deg / 2, _SMALL_TILT_DEG)).get("below")
     rest = 0.0 if level is None else level.support
-    return plane.support >= _GROUND and rest < _NO_GROUND * plane.support
+    return plane.support >= _GROUND and rest < _LEVEL * plane.support
 
 
 def _composed(found: Evidence, axes: tuple[str, str, str]) -> str:

@@ -13,6 +13,7 @@ from rangeseg.datasets.survey.verdicts.base import Verdict
 _HIGHEST_ID = 65535
 _NEARLY_ALL = 0.999
 _COLOURS = 256  # a scan has no more classes
+_FEW_CLASSES = 1024  # ids of all data sets are below
 _NO_CLASS_FROM = 4096  # the lower half of a colour, green and blue, is nearly always above
 _SECTOR_DEG = 120.0
 """Widest stretch of azimuth, of what the sensor sees, where no point need have a label. Fully
@@ -61,7 +62,7 @@ def _four_bytes(content: bytes, found: Evidence) -> tuple[str, str, str] | None:
         if _are_ids(floats):
             return "float32", order, f"float32 ids from {floats.min():g} to {floats.max():g}"
     stated, other = (little, big) if layout.byte_order == "little" else (big, little)
-    if _are_swapped(stated, 4):
+    if _are_swapped(stated):
         highest = int((other & 0xFFFF).max())
         order = "big" if layout.byte_order == "little" else "little"
         return layout.label_type, order, f"{order}-endian ids up to {highest}"
@@ -91,10 +92,13 @@ def _two_bytes(content: bytes, found: Evidence) -> tuple[str, str, str] | None:
     mark = "<" if layout.byte_order == "little" else ">"
     if layout.label_type not in ("uint16", "int16"):
         return None
-    if not _are_swapped(np.frombuffer(content, f"{mark}u2"), 2):
+    stated = np.frombuffer(content, f"{mark}u2")
+    other = np.frombuffer(content, ">u2" if mark == "<" else "<u2")
+    known = found.known_ids is not None and found.known_ids.issuperset(np.unique(stated).tolist())
+    if known or stated.max() < _NO_CLASS_FROM or other.max() >= _FEW_CLASSES:
         return None
     order = "big" if layout.byte_order == "little" else "little"
-    return layout.label_type, order, f"{order}-endian ids"
+    return layout.label_type, order, f"{order}-endian ids up to {other.max()}"
 
 
 def _are_ids(floats: np.ndarray) -> bool:
@@ -107,12 +111,11 @@ def _are_ids(floats: np.ndarray) -> bool:
     return bool(whole.mean() > _NEARLY_ALL and (floats != 0).any())
 
 
-def _are_swapped(ids: np.ndarray, width: int) -> bool:
-    """Whether the lowest byte is always 0 and the highest mostly not: the bytes are swapped."""
-    high = ids >> (8 * (width - 1))
+def _are_swapped(ids: np.ndarray) -> bool:
+    """Whether the lowest of four bytes is always 0 and the highest mostly not."""
     used = ids != 0
     low_is_empty = ((ids & 0xFF) == 0).mean() > _NEARLY_ALL
-    return bool(used.any() and low_is_empty and (high[used] != 0).mean() > 0.9)
+    return bool(used.any() and low_is_empty and (ids[used] >> 24 != 0).mean() > 0.9)
 
 
 def _are_colours(ids: np.ndarray, known: frozenset[int] | None) -> bool:

@@ -18,10 +18,8 @@ or more; bytes in the wrong order, or whole numbers: three quarters or more."""
 
 _TIDY = 0.02  # most odd numbers under the type that is suggested instead
 _ALIKE = 0.5  # correlation of neighbouring points' numbers; above .8 in all scans tried
-_TYPES = (
-    ("float32", "little"), ("float32", "big"), ("float64", "little"), ("float64", "big"),
-    ("int32", "little"), ("int16", "little"), ("int32", "big"), ("int16", "big"),
-)  # fmt: skip
+_ORDERS = ("little", "big")
+_FLOATS = tuple((dtype, order) for dtype in ("float32", "float64") for order in _ORDERS)
 
 
 def judge_numbers(found: Evidence) -> Iterator[Verdict]:
@@ -61,7 +59,8 @@ def as_numbers(head: bytes, dtype: str, byte_order: str) -> np.ndarray:
 
 def odd_share(numbers: np.ndarray) -> float:
     """Share of numbers that are neither 0 nor of a plausible size; NaN does not count."""
-    size = np.abs(numbers.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # of some NaNs
+        size = np.abs(numbers.astype(np.float64))
     size = size[~np.isnan(size)]
     plausible = (size == 0) | ((size > _SMALLEST) & (size < _LARGEST))
     return 1.0 - float(plausible.mean()) if len(size) else 1.0
@@ -69,13 +68,19 @@ def odd_share(numbers: np.ndarray) -> float:
 
 def _likely_type(head: bytes) -> tuple[str, str] | None:
     """The type under which the numbers are plausible, None if there is none."""
-    for dtype, order in _TYPES:
-        with np.errstate(all="ignore"):
-            numbers = as_numbers(head, dtype, order)
-            if odd_share(numbers) > _TIDY:
-                continue
-            if dtype.startswith("float") or repetition(numbers) > _ALIKE:
-                return dtype, order
+    for dtype, order in _FLOATS:
+        if odd_share(as_numbers(head, dtype, order)) <= _TIDY:
+            return dtype, order
+    # Any bytes are plausible small whole numbers: those of neighbouring points are alike as well.
+    for dtype in ("int32", "int16"):  # the halves of small int32 are alike as well
+        alike = {
+            order: repetition(numbers)
+            for order in _ORDERS
+            if odd_share(numbers := as_numbers(head, dtype, order)) <= _TIDY
+        }
+        best = max(alike, key=lambda order: alike[order], default=None)
+        if best is not None and alike[best] > _ALIKE:
+            return dtype, best
     return None
 
 

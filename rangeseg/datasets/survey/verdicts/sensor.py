@@ -7,11 +7,7 @@ from collections.abc import Iterator
 from rangeseg.datasets.survey.directions import widest_gap_deg
 from rangeseg.datasets.survey.evidence import Evidence
 from rangeseg.datasets.survey.verdicts.base import Verdict
-from rangeseg.datasets.survey.verdicts.frame import BEAMS_FROM, MANY_VIEWS_FROM
-
-STEP_FROM = 8.0
-"""Least contrast of an azimuth step that is one. Single turns: 17 and more, and 6 where 60 % of the
-points were dropped; rosettes, merged scans and scans 30 m off: 7 at most."""
+from rangeseg.datasets.survey.verdicts.frame import BEAMS_FROM, MANY_VIEWS_FROM, STEP_FROM
 
 _MOST_CROWDED = 0.04
 """``crowded_share``. Real scans: .002 at most; a map of a standing sensor .09, three scans .17."""
