@@ -63,7 +63,7 @@ def own_config(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "dataset": dataset,
         "range_image": {"height": 16, "width": 192, "crop_width": 64},
         "model": {"width": 4},
-        "train": {"steps": 4, "batch_size": 2, "save_every": 2, "log_every": 1},
+        "train": {"steps": 3, "batch_size": 2, "save_every": 1, "log_every": 1},
     }
     path = folder / "own.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -179,8 +179,9 @@ def test_a_state_dict_alone(trained_run: Path, own_config: list[str], tmp_path: 
 
 
 def test_a_resumed_run_is_the_same_bit_for_bit_without_the_file(
-    trained_run: Path, own_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    trained_run: Path, own_config: list[str], tmp_path: Path, capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     whole, stopped, init = tmp_path / "whole", tmp_path / "stopped", tmp_path / "init.pt"
     shutil.copy(trained_run / "last.pt", init)
     assert main(words_of(own_config, init, whole, "cutmix_seg")) == 0
@@ -197,6 +198,11 @@ def test_a_resumed_run_is_the_same_bit_for_bit_without_the_file(
     init.unlink()
     assert main(words_of(own_config, init, stopped, "cutmix_seg", "--resume")) == 0
     assert not difference(whole, stopped)
+
+    capsys.readouterr()
+    words = ["train", *own_config, "--method", "cutmix_seg", "--labels", "50%"]
+    assert main([*words, "--out", str(whole), "--resume"]) == 2
+    assert f"was begun with train.init={init}, now it is None" in error_of(capsys)
 
 
 def test_a_run_without_a_checkpoint_begins_with_the_same_weights(
@@ -219,17 +225,6 @@ def test_a_run_without_a_checkpoint_begins_with_the_same_weights(
     capsys.readouterr()
     assert main(["evaluate", str(run)]) == 3
     assert "init.json does not tell with which weights the run began" in error_of(capsys)
-
-
-def test_a_run_goes_on_as_it_was_begun(
-    trained_run: Path, own_config: list[str], tmp_path: Path, capsys: Capture
-) -> None:
-    run = tmp_path / "run"
-    assert main(words_of(own_config, trained_run, run, "supervised")) == 0
-    capsys.readouterr()
-    words = ["train", *own_config, "--method", "supervised", "--labels", "50%"]
-    assert main([*words, "--out", str(run), "--resume"]) == 2
-    assert f"was begun with train.init={trained_run}, now it is None" in error_of(capsys)
 
 
 def damaged(path: Path) -> None:
