@@ -118,6 +118,11 @@ class TestDifference:
         assert line.startswith("the split val is not as published: 4,072 of 4,071 scans")
         assert "not published: 08/004071" in line
 
+    def test_a_part_of_the_test_split(self) -> None:
+        (line,) = completeness_lines(SemanticKitti(NOWHERE), [Part("test", "11", ["11/000000"])])
+        assert line.startswith("the split test is partial: 1 of 20,351 scans, 1 of 11 sequences;")
+        assert line.endswith(": the benchmark's server takes predictions of the whole split alone")
+
     def test_the_mini_version(self, tmp_path: Path) -> None:
         root = tmp_path / "mini"
         write_nuscenes(root, scenes=["scene-0061", "scene-0103"], firings=4)
