@@ -20,6 +20,8 @@ _STEADY = 0.9
 """Least share of the inclinations' variance that the beam explains, where there are beams."""
 
 _CLUSTERS_FROM_M = 5.0  # nearer, the beams' different places in the device blur the clusters
+_CLUSTERS_INDOORS_FROM_M = 2.0  # where little is farther away
+_OUTDOORS = 0.6  # least share of points beyond 5 m; real scans: .73 and more, indoors .41 at most
 _BIN_DEG = 0.01
 _BLUR_DEG = 0.03
 _DIP = 0.3  # a cluster stands out from the next by this share of its height
@@ -68,7 +70,8 @@ class RowRules:
         self._turns[turns] += 1
         if turns <= MOST_BEAMS:
             explained, order = _explained(inclination[far], turn[far])
-            self._turns_steady &= explained >= _STEADY and order > 0
+            # The beams of a file that lists second returns after the first ones fall twice.
+            self._turns_steady &= explained >= _STEADY and order >= ORDERED
         if scan.ring is not None:
             highest = int(scan.ring.max())
             self._highest_ring = max(highest, self._highest_ring or 0)
@@ -76,7 +79,10 @@ class RowRules:
             self._ring_steady &= explained >= _STEADY
             self._ring_ordered &= abs(order) >= ORDERED
             self._ring_falls += 1 if order > 0 else -1
-        self._clusters.append(count_clusters(inclination[depth >= _CLUSTERS_FROM_M]))
+        clear = depth >= _CLUSTERS_FROM_M
+        if clear.sum() < _OUTDOORS * far.sum():
+            clear = depth >= _CLUSTERS_INDOORS_FROM_M
+        self._clusters.append(count_clusters(inclination[clear]))
 
     @property
     def ring_rises(self) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rangeseg.datasets.base import Scan
+from rangeseg.datasets.survey.row_rules import RowRules
 from rangeseg.datasets.survey.turns import Turns
 from tests.datasets.own_scans import FIRINGS, turn
 from tests.datasets.survey import wrong_scans as wrong
@@ -78,3 +80,13 @@ def test_a_rear_view() -> None:
     left = points[points[:, 1] > np.abs(points[:, 0])]
     assert measured(left).view_deg == (135, 45)
     assert measured(points[:0]).view_deg == (180, -180)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "beams"), [("vlp16", 16), ("xt16", 16), ("kitti", 64)])
+def test_rows(name: str, beams: int, scans: dict[str, np.ndarray]) -> None:
+    """Also indoors, where little is far away, and where second returns follow the first ones."""
+    for points in (scans[name], wrong.dual(scans[name])):
+        rules = RowRules()
+        rules.add(Scan("0", np.ascontiguousarray(points)))
+        assert next(f.beams for f in rules.findings() if f.beams is not None) == beams
