@@ -14,19 +14,16 @@ import numpy as np
 
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.custom import MOST_CLASSES, Custom, Description
-from rangeseg.datasets.formats import count_points, file_format, npy, raw
-from rangeseg.datasets.formats.files import file_size
-from rangeseg.datasets.label_files import npy_label_count
 from rangeseg.datasets.labels import classes_of
 from rangeseg.datasets.layout import Layout
-from rangeseg.datasets.scan_files import PointFile, read_points
 from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.datasets.split_files import SEQUENCE_NAME
 from rangeseg.datasets.splits import evenly_spaced
+from rangeseg.datasets.survey.complete_layout import complete_layout
 from rangeseg.datasets.survey.evidence import Evidence
-from rangeseg.datasets.survey.find_layout import find_labels, find_scans, recordings_in
+from rangeseg.datasets.survey.find_layout import find_scans, recordings_in
 from rangeseg.datasets.survey.judge import first_scans, judge_files, judge_source, refuse
-from rangeseg.datasets.survey.row_rules import MOST_BEAMS, find_ring
+from rangeseg.datasets.survey.row_rules import MOST_BEAMS
 from rangeseg.datasets.survey.statistics import (
     ImageStatistics,
     ScanStatistics,
@@ -43,9 +40,6 @@ _COLUMNS_STEP = 16  # a suggested image is a multiple of this wide
 _MEASURED = ("front_view", "intensity_scale")  # verdicts of what the description then states
 _NEIGHBOURS = (0.5, 0.75, 1.0, 1.5, 2.0)  # widths to compare, of the suggested one
 _COMPARED = 10  # scans for it
-_MOST_COLUMNS = 16
-_VALUES = 200_000  # of a file, enough to see how often they repeat
-_ALIKE = 0.5  # least correlation of neighbouring points' values; above .8 in all scans tried
 _GOLDEN = 0.618034  # successive hues this far apart never come close to each other
 
 
@@ -192,7 +186,7 @@ def draft_description(root: Path, layout: Layout, most: int, anyway: bool = Fals
     sequences, left_out = _find_scans(folder, root, found.only)
     scan_ids = [scan_id for ids in sequences.values() for scan_id in ids]
     _check_readable(found.root, layout, sequences, judge_numbers, anyway)
-    folder.layout = layout = _completed(folder, scan_ids)
+    folder.layout = layout = complete_layout(folder, scan_ids)
     _check_readable(found.root, layout, sequences, judge_files, anyway)
 
     labelled = [scan_id for scan_id in scan_ids if folder.has_labels(scan_id)]
@@ -293,8 +287,9 @@ def distinct_colours(count: int) -> list[tuple[int, int, int]]:
 
 
 def _without_class(raw_ids: Mapping[int, int], layout: Layout) -> set[int]:
-    """The ids that stand for no class: below 0, or 255 of one byte, or otherwise 0."""
-    none = {raw for raw in raw_ids if raw < 0 or (raw == 255 and layout.label_type == "uint8")}
+    """The ids that stand for no class: below 0, or the last of an unsigned type, or else 0."""
+    last = {"uint8": 255, "uint16": 65535, "uint32": 65535}.get(layout.label_type)  # -1, mostly
+    none = {raw for raw in raw_ids if raw < 0 or raw == last}
     return none or {0}
 
 
@@ -335,108 +330,3 @@ def _find_scans(
         f"{layout.points_suffix}; {first} holds {', '.join(inside) or 'no folder with files'}: "
         "state where the points are with --layout points_folder=... points_suffix=..."
     )
-
-
-def _completed(folder: SequenceFolder, scan_ids: Sequence[str]) -> Layout:
-    """The layout with what the files tell and the user did not."""
-    layout = folder.layout
-    told: dict[str, Any] = {"ring_zero": "highest"}  # which it is, the inclinations will tell
-    path = folder.paths(scan_ids[0])[0]
-    if "columns" not in layout.model_fields_set:
-        told["columns"] = guess_columns(path, layout)
-    folder.layout = layout = Layout.model_validate(layout.model_dump(exclude_unset=True) | told)
-    file = read_points(path, layout)
-    if not {"ring_column", "ring"} & (layout.model_fields_set | layout.fields.keys()):
-        told |= _ring(file, layout)
-    folder.layout = Layout.model_validate(layout.model_dump(exclude_unset=True) | told)
-    told |= _labels(folder, scan_ids, file)
-    return Layout.model_validate(layout.model_dump(exclude_unset=True) | told)
-
-
-def _ring(file: PointFile, layout: Layout) -> dict[str, Any]:
-    """The key of a layout that names the beam: a field by its name, or a column by its values."""
-    if "column_4" in file.fields or len(file.fields) <= 4:
-        rest = [file.fields[name] for name in list(file.fields)[4:]]
-        column = find_ring(np.column_stack([file.points, *rest]))
-        return {} if column is None else {"ring_column": column}
-    if "ring" not in file.roles:
-        return {}
-    name = file.roles["ring"]
-    if find_ring(np.column_stack([file.points, file.fields[name]])) is None:
-        return {}
-    return {"fields": layout.fields | {"ring": name}}
-
-
-def _labels(folder: SequenceFolder, scan_ids: Sequence[str], file: PointFile) -> dict[str, Any]:
-    """The keys of a layout that tell where labels are, of files or of a field, and their type."""
-    layout = folder.layout
-    stated = layout.model_fields_set
-    if "label" in layout.fields:
-        return {}
-    for sequence in dict.fromkeys(scan_id.partition("/")[0] for scan_id in scan_ids):
-        frames = [i.partition("/")[2] for i in scan_ids if i.startswith(f"{sequence}/")]
-        for place, suffix, names in find_labels(folder.sequences_root / sequence, layout, frames):
-            told = {"labels_folder": place, "labels_suffix": suffix}
-            if any(key in stated and getattr(layout, key) != told[key] for key in told):
-                continue
-            first = min(frames, key=lambda frame: (frame not in names, frame))
-            label_type = _label_type(folder, f"{sequence}/{first}", told)
-            if label_type is not None:
-                return told | ({} if "label_type" in stated else {"label_type": label_type})
-    name = file.roles.get("label")
-    if name is not None and len(np.unique(file.fields[name])) > 1:
-        return {"fields": layout.fields | {"label": name}}
-    return {}
-
-
-def _label_type(folder: SequenceFolder, scan_id: str, told: Mapping[str, Any]) -> str | None:
-    """The type of labels by the size of their file; None if they are not one a point."""
-    layout = folder.layout
-    path = folder.sequences_root / scan_id.partition("/")[0] / told["labels_folder"]
-    path /= scan_id.partition("/")[2] + told["labels_suffix"]
-    points = count_points(folder.paths(scan_id)[0], layout)
-    if (npy_labels := npy_label_count(path)) is not None:
-        return layout.label_type if npy_labels == points else None
-    types = {points: "uint8", 2 * points: "uint16", 4 * points: "uint32", 8 * points: "int64"}
-    found = types.get(file_size(path) or 0)
-    if "label_type" in layout.model_fields_set:
-        return layout.label_type
-    if found is None and told == {"labels_folder": "labels", "labels_suffix": ".label"}:
-        return layout.label_type  # reading them will say what is wrong
-    return found
-
-
-def guess_columns(path: Path, layout: Layout) -> int:
-    """How many values each point of a file without names has.
-
-    Neighbouring points are alike, so the values of a raw file repeat themselves, roughly, after
-    as many as a point has; ``.npy`` says it.
-
-    Returns:
-        The layout's where nothing can be told.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    kind = file_format(path)
-    if kind == "raw":
-        return _repetition(path, layout)
-    if kind == "npy" and (values := npy.open_array(path)).ndim == 2 and values.shape[1] >= 3:
-        return int(values.shape[1])
-    return layout.columns
-
-
-def _repetition(path: Path, layout: Layout) -> int:
-    """After how many values those of a raw file repeat themselves; 4 if they do not."""
-    single = layout.model_copy(update={"columns": 1})
-    values = raw.read_values(path, single)[:_VALUES, 0].astype(np.float64)
-    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-    values = np.sign(values) * np.log1p(np.abs(values))  # or a few outliers would decide
-    size, width = file_size(path) or 0, np.dtype(layout.dtype).itemsize
-    for columns in range(3, _MOST_COLUMNS + 1):
-        later, earlier = values[columns:], values[:-columns]
-        if size % (width * columns) or later.size < 2 or not (later.std() and earlier.std()):
-            continue
-        if np.corrcoef(later, earlier)[0, 1] > _ALIKE:
-            return columns
-    return 4

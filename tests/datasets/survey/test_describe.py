@@ -7,10 +7,10 @@ import pytest
 
 from rangeseg.datasets.custom import Custom
 from rangeseg.datasets.layout import Layout
+from rangeseg.datasets.survey.complete_layout import guess_columns
 from rangeseg.datasets.survey.describe import (
     distinct_colours,
     draft_description,
-    guess_columns,
     rounded,
     with_sensor,
 )
