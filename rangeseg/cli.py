@@ -11,6 +11,7 @@ from rangeseg.commands.config import add_show_config
 from rangeseg.commands.demo import add_demo
 from rangeseg.commands.doctor import add_doctor
 from rangeseg.commands.evaluate import add_evaluate
+from rangeseg.commands.export import add_export
 from rangeseg.commands.predict import add_predict
 from rangeseg.commands.report import add_report
 from rangeseg.commands.score import add_score
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_evaluate(commands)
     add_predict(commands)
+    add_export(commands)
     add_score(commands)
     add_compare(commands)
     add_report(commands)

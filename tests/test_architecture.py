@@ -24,6 +24,7 @@ LAYERS = [
     {"motion"},
     {"methods"},
     {"engine", "report"},
+    {"deploy"},
     {"drawing"},
     {"runs"},
     {"viewer"},

@@ -85,6 +85,15 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (%(default)s)")
 
 
+def add_backend(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--backend``."""
+    parser.add_argument(
+        "--backend", choices=("auto", "torch", "onnxruntime", "openvino"), default=default,
+        help="what runs the network; auto: OpenVINO for 20 scans or more on a CPU, where it is "
+        "installed, else torch (default: %(default)s)",
+    )  # fmt: skip
+
+
 def add_on_bad_scan(parser: argparse.ArgumentParser) -> None:
     """Add ``--on-bad-scan``."""
     parser.add_argument(

@@ -24,6 +24,10 @@ REQUIRED = (
 OPTIONAL = {
     "open3d": "`view` draws points with it; strips and batches work without",
     "nuscenes-devkit": "`rangeseg-data index` reads nuScenes' tables with it",
+    "onnx": "`export` writes with it, and files are loaded with it",
+    "onnxscript": "`export` writes with it",
+    "onnxruntime": "`export` checks its files with it, and it runs them",
+    "openvino": "`predict` on a CPU is up to twice as fast with it",
     "tensorboard": "train.tensorboard=true writes curves for it",
 }
 

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rangeseg.commands.base import Commands, add_command, add_device, add_on_bad_scan, add_tta
+from rangeseg.commands.base import (
+    Commands,
+    add_backend,
+    add_command,
+    add_device,
+    add_on_bad_scan,
+    add_tta,
+)
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -21,6 +28,7 @@ def add_evaluate(commands: Commands) -> None:
     add_tta(evaluate)
     add_on_bad_scan(evaluate)
     add_device(evaluate)
+    add_backend(evaluate, "torch")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -29,8 +37,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     with joined(arguments.device, "the same command evaluates it again") as device:
         result = evaluate_run(
-            arguments.run_folder, arguments.split, device, arguments.on_bad_scan, arguments.tta
-        )
+            arguments.run_folder, arguments.split, device, arguments.on_bad_scan, arguments.tta,
+            arguments.backend,
+        )  # fmt: skip
     print_result(result, arguments.run_folder)
     return 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rangeseg.commands.base import (
     Commands,
+    add_backend,
     add_command,
     add_device,
     add_on_bad_scan,
@@ -43,6 +44,7 @@ def add_predict(commands: Commands) -> None:
     add_tta(predict)
     add_on_bad_scan(predict)
     add_device(predict)
+    add_backend(predict, "auto")
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -65,6 +67,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             scans, skipped, archive = predict_run(
                 arguments.run_folder, settings, out, device, arguments.resume, arguments.zip,
                 arguments.on_bad_scan, arguments.anyway, arguments.tta,
+                arguments.backend,
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         print(f"stopped; {again}", file=sys.stderr)

@@ -122,6 +122,7 @@ def evaluate(
             ),
             **back_projection,
             **({"tta": settings.tta} if settings.tta > 1 else {}),
+            "backend": predictor.backend.name,
         },
         "miou": {kind: 100 * m.miou(info.policy) for kind, m in matrices.items()},
         "iou": {

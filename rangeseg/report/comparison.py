@@ -157,6 +157,7 @@ class Comparison:
             "rows": str(protocol["rows"]),
             "back-projection": back_projection,
             **({"test-time augmentation": f"{views} views"} if views > 1 else {}),
+            "backend": str(protocol["backend"]),
             "absent classes": f"{absent.get(policy, '')} ({policy} policy)".strip(),
             **({"propagation": propagation} if propagation else {}),
             **({"begun from": init} if init else {}),

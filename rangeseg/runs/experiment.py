@@ -14,10 +14,11 @@ from rangeseg.datasets import open_dataset
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.datasets.split_files import fingerprint
 from rangeseg.datasets.splits import Labels, labelled_and_unlabelled
+from rangeseg.deploy.backends import BackendName
+from rangeseg.deploy.convert import make_backend
 from rangeseg.engine.checkpoint import Identity
 from rangeseg.engine.inference import Predictor
 from rangeseg.engine.initial_weights import InitialWeights, read_initial_weights
-from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.errors import ConfigError
 from rangeseg.geometry.views import make_views
 from rangeseg.methods import find_method
@@ -178,12 +179,29 @@ class Experiment(Generic[AnyConfig]):
         return "auto" if trained == "bfloat16" else trained
 
     def predictor(
-        self: Experiment[RunConfig], network: nn.Module, device: torch.device
+        self: Experiment[RunConfig],
+        network: nn.Module,
+        device: torch.device,
+        backend: BackendName = "torch",
     ) -> Predictor:
-        """A trained network with the projection and back-projection of the configuration."""
-        backend = TorchBackend(averaged(network, self.views), device, self.precision)
+        """A trained network with the projection and back-projection of the configuration.
+
+        Args:
+            network: in float32; what runs is a copy of it.
+            device: where it runs.
+            backend: what runs it, not ``auto``.
+
+        Raises:
+            ConfigError: see ``make_backend``.
+        """
+        size = self.config.range_image
+        channels = len(self.views) * len(size.channels)
+        runs = make_backend(
+            backend, averaged(network, self.views), (channels, size.height, size.width), device,
+            self.precision,
+        )  # fmt: skip
         classes = self.source.info.label_map.num_classes
-        return Predictor(backend, self.images, self.config.evaluate, classes)
+        return Predictor(runs, self.images, self.config.evaluate, classes)
 
     def identity(
         self: Experiment[RunConfig],

@@ -14,6 +14,8 @@ from torch import nn
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
 from rangeseg.datasets.split_files import fingerprint, read_split
 from rangeseg.datasets.survey.completeness import check_submission, present_scans
+from rangeseg.deploy.backends import BackendName
+from rangeseg.deploy.convert import fastest
 from rangeseg.engine.checkpoint import CHECKPOINT, load_checkpoint
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.export import (
@@ -47,6 +49,7 @@ def evaluate_run(
     device: torch.device,
     on_bad_scan: OnBadScan | None = None,
     tta: int | None = None,
+    backend: BackendName = "torch",
 ) -> dict[str, Any]:
     """Evaluate a trained run.
 
@@ -56,6 +59,7 @@ def evaluate_run(
         device: where the network runs.
         on_bad_scan: None takes that of its configuration.
         tta: views of each scan; None takes those of its configuration.
+        backend: what runs the network; ``auto`` takes the fastest at hand.
 
     Returns:
         The result; it is also written into the folder.
@@ -65,8 +69,11 @@ def evaluate_run(
         CheckpointError: its checkpoint is missing, damaged or not trained to the end.
         DataError: scans cannot be read.
     """
-    experiment, predictor = load_run(folder, device, on_bad_scan, tta)
+    experiment, network = load_network(folder, device, on_bad_scan, tta)
     split = split or experiment.config.evaluate.split
+    if backend == "auto":
+        backend = fastest(device, len(experiment.source.labelled_ids(split)))
+    predictor = experiment.predictor(network, device, backend)
     return evaluate_trained(experiment, predictor, folder, split)
 
 
@@ -80,6 +87,7 @@ def predict_run(
     on_bad_scan: OnBadScan | None = None,
     anyway: bool = False,
     tta: int | None = None,
+    backend: BackendName = "torch",
 ) -> tuple[int, dict[str, str], Path | None]:
     """Write the predictions of a trained run as files.
 
@@ -93,6 +101,7 @@ def predict_run(
         on_bad_scan: None takes that of the run's configuration.
         anyway: predict and pack what there is, also if a server would refuse it.
         tta: views of each scan; None takes those of the run's configuration.
+        backend: what runs the network; ``auto`` takes the fastest at hand.
 
     Returns:
         The number of scans predicted; those that were skipped, with what is wrong with them; and
@@ -109,7 +118,7 @@ def predict_run(
             "--zip packs a submission, and no benchmark takes one whose labels --min-confidence "
             "withholds: give one of the two"
         )
-    experiment, predictor = load_run(folder, device, on_bad_scan, tta)
+    experiment, network = load_network(folder, device, on_bad_scan, tta)
     config, source = experiment.config, experiment.source
     scan_ids = None
     if pack and anyway:
@@ -120,6 +129,10 @@ def predict_run(
     origin: dict[str, Any] = {"run": str(folder.resolve())}
     origin["checkpoint"] = file_hash(folder / CHECKPOINT)
     origin |= config.evaluate.model_dump(exclude={"split", "batch_size", "threads"})
+    if backend == "auto":
+        backend = fastest(device, len(scan_ids or source.scan_ids(settings.split)))
+    predictor = experiment.predictor(network, device, backend)
+    origin["backend"] = predictor.backend.name
     policy = config.dataset.on_bad_scan
     scans, skipped = export_predictions(
         predictor, source, settings, out, origin, resume, policy, scan_ids
@@ -214,7 +227,8 @@ def read_result(path: Path) -> dict[str, Any]:
         protocol["dataset"], int(result["scans"]), [run[key] for key in _OF_A_RUN]
         known = [iou for iou in result["iou"].values() if iou is not None]
         [float(figure) for figure in [*(result["miou"][kind] for kind in KINDS), *known]]
-        protocol["split"], list(result["skipped_scans"]), len(run["skipped_scans"])
+        protocol["split"], protocol["backend"]
+        list(result["skipped_scans"]), len(run["skipped_scans"])
         if (propagation := protocol.get("propagation")) is not None:
             propagation_text(propagation), int(propagation["scans"])
         init_text(protocol.get("init"))

@@ -22,7 +22,7 @@ from rangeseg.report.tables import (
 
 PROTOCOL = {
     "dataset": "simulated", "split": "test", "policy": "semantickitti", "image": [32, 512],
-    "rows": "scan_order", "back_projection": "nearest_point", "window": 5,
+    "rows": "scan_order", "back_projection": "nearest_point", "window": 5, "backend": "torch",
 }  # fmt: skip
 STRONG = ("supervised", "strong")
 

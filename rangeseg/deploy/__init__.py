@@ -1,0 +1,1 @@
+"""Networks outside PyTorch: ONNX files, and the programs that run them."""

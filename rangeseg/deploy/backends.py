@@ -1,0 +1,170 @@
+"""ONNX Runtime and OpenVINO as what runs a network; neither needs PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import threading
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from rangeseg.engine.inference import PixelClasses
+from rangeseg.errors import ConfigError, DataError, one_line
+from rangeseg.geometry.kernel import kernel
+from rangeseg.system.process import cores
+
+BackendName = Literal["auto", "torch", "onnxruntime", "openvino"]
+BACKENDS: tuple[str, ...] = get_args(BackendName)
+
+INPUT, OUTPUT = "image", "logits"
+
+EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "openvino": "openvino"}
+"""Module -> the extra of rangeseg that brings it."""
+
+
+def installed(module: str) -> bool:
+    """Whether a module of an extra can be imported; it is not."""
+    return importlib.util.find_spec(module) is not None
+
+
+def extra(module: str) -> Any:
+    """Import a module of an extra.
+
+    Raises:
+        ConfigError: it is not installed; the message holds the line that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if installed(module):
+            raise ConfigError(f"{module} cannot be imported: {one_line(error)}") from None
+        raise ConfigError(
+            f"{module} is not installed: pip install 'rangeseg[{EXTRAS[module]}]'"
+        ) from None
+
+
+class OnnxRuntime:
+    """ONNX Runtime on the CPU; see ``inference.Backend``.
+
+    Args:
+        content: of an ONNX file.
+        threads: None takes as many as this process has cores.
+
+    Raises:
+        ConfigError: it is not installed.
+        DataError: it cannot run the network.
+    """
+
+    name = "onnxruntime"
+    device = "cpu"
+
+    def __init__(self, content: bytes, threads: int | None = None) -> None:
+        onnxruntime = extra("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or cores()
+        options.log_severity_level = 3  # errors
+        try:
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors share no class
+            raise _cannot_run(self.name, error) from None
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """(B,C,H,W) float32 -> (B,K,H,W) float32; any thread may call it."""
+        (logits,) = self._session.run([OUTPUT], {INPUT: images})
+        return np.asarray(logits)
+
+    def classify(self, images: Sequence[np.ndarray], with_confidence: bool) -> list[PixelClasses]:
+        """See ``inference.Backend.classify``."""
+        return pixel_classes(self.logits(np.stack(images)), with_confidence)
+
+
+class OpenVino:
+    """OpenVINO on the CPU; see ``inference.Backend``.
+
+    Args:
+        model: the content of an ONNX file, or a model that OpenVINO has converted.
+        bfloat16: whether it may compute in bfloat16, where the processor has it.
+        threads: None takes as many as this process has cores.
+
+    Raises:
+        ConfigError: it is not installed.
+        DataError: it cannot run the network.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, model: Any, bfloat16: bool = True, threads: int | None = None) -> None:
+        openvino = extra("openvino")
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads or cores(),
+        }  # fmt: skip
+        if not bfloat16:
+            settings["INFERENCE_PRECISION_HINT"] = "f32"
+        try:
+            core = openvino.Core()
+            if isinstance(model, bytes):
+                model = core.read_model(model)
+            compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise _cannot_run(self.name, error) from None
+        self._request, self._lock = compiled.create_infer_request(), threading.Lock()
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """(B,C,H,W) float32 -> (B,K,H,W) float32; any thread may call it."""
+        with self._lock:  # a request runs one batch at a time; it uses all cores anyway
+            self._request.infer([images], share_inputs=True)
+            return np.array(self._request.get_output_tensor(0).data)
+
+    def classify(self, images: Sequence[np.ndarray], with_confidence: bool) -> list[PixelClasses]:
+        """See ``inference.Backend.classify``."""
+        return pixel_classes(self.logits(np.stack(images)), with_confidence)
+
+
+def _cannot_run(name: str, error: Exception) -> DataError:
+    return DataError(f"{name} cannot run this network ({one_line(error)}): export the run again")
+
+
+def pixel_classes(logits: np.ndarray, with_confidence: bool) -> list[PixelClasses]:
+    """The most probable class of each pixel.
+
+    Args:
+        logits: (B,K,H,W) float32.
+        with_confidence: also its probability.
+    """
+    batch, _, height, width = logits.shape
+    classes = np.empty((batch, height, width), dtype=np.uint8)
+    confidence = np.empty(classes.shape if with_confidence else (batch, 0, 0), dtype=np.float32)
+    _classify(logits, classes, confidence, with_confidence)
+    return [
+        PixelClasses(classes[i], confidence[i] if with_confidence else None) for i in range(batch)
+    ]
+
+
+@kernel
+def _classify(
+    logits: np.ndarray, classes: np.ndarray, confidence: np.ndarray, with_confidence: bool
+) -> None:
+    """Fill in the classes, and perhaps the softmax at each, row by row: a row fits the cache."""
+    batch, number, height, width = logits.shape
+    largest = np.empty(width, dtype=np.float32)
+    for b in range(batch):
+        for row in range(height):
+            largest[:] = logits[b, 0, row]
+            classes[b, row] = 0
+            for k in range(1, number):
+                for col in range(width):
+                    if logits[b, k, row, col] > largest[col]:
+                        largest[col] = logits[b, k, row, col]
+                        classes[b, row, col] = k
+            if with_confidence:
+                confidence[b, row] = 0
+                for k in range(number):
+                    for col in range(width):
+                        confidence[b, row, col] += np.exp(logits[b, k, row, col] - largest[col])
+                for col in range(width):
+                    confidence[b, row, col] = np.float32(1.0) / confidence[b, row, col]

@@ -1,0 +1,57 @@
+"""A network of a run, handed to the program that runs it fastest."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from rangeseg.deploy.backends import BackendName, OnnxRuntime, OpenVino, installed
+from rangeseg.deploy.write import Shape, onnx_model, openvino_model
+from rangeseg.engine.inference import Backend
+from rangeseg.engine.torch_backend import TorchBackend
+from rangeseg.errors import ConfigError
+from rangeseg.models.prediction import folded
+from rangeseg.system.device import Precision
+
+WORTH_CONVERTING = 20
+"""Scans: converting a network takes about as long as PyTorch needs for half of them."""
+
+
+def fastest(device: torch.device, scans: int) -> BackendName:
+    """The fastest backend at hand for so many scans.
+
+    Args:
+        device: where the network is to run.
+        scans: how many.
+    """
+    worth = device.type == "cpu" and scans >= WORTH_CONVERTING
+    return "openvino" if worth and installed("openvino") else "torch"
+
+
+def make_backend(
+    name: BackendName, network: nn.Module, shape: Shape, device: torch.device, precision: Precision
+) -> Backend:
+    """A backend with a copy of a network.
+
+    Args:
+        name: of the backend, not ``auto``.
+        network: maps (B,C,H,W) to logits (B,K,H,W), in float32; it stays as it is.
+        shape: of an image.
+        device: where it runs.
+        precision: of the forward; ONNX Runtime computes in float32 on a CPU.
+
+    Raises:
+        ConfigError: it is not installed, does not run on the device, or cannot run the network.
+    """
+    if name == "torch":
+        return TorchBackend(network, device, precision)
+    if device.type != "cpu":
+        raise ConfigError(
+            f"--backend {name} runs on the CPU, not on {device}: add --device cpu, or leave "
+            "--backend out"
+        )
+    copy, threads = folded(network).cpu(), torch.get_num_threads()
+    if name == "openvino":
+        return OpenVino(openvino_model(copy, shape), precision != "float32", threads)
+    content: bytes = onnx_model(copy, shape).SerializeToString()
+    return OnnxRuntime(content, threads)

@@ -1,0 +1,128 @@
+"""Every network as ONNX, and the check that a file has to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from torch import nn
+
+from rangeseg.cli import main
+from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
+from rangeseg.datasets.simulated import Simulated
+from rangeseg.deploy.backends import OpenVino
+from rangeseg.deploy.check import Agreement, compare, require
+from rangeseg.deploy.load import read_metadata
+from rangeseg.deploy.metadata import describe
+from rangeseg.deploy.write import to_onnx
+from rangeseg.engine.inference import EvaluateSettings, Prepared, prepare
+from rangeseg.errors import DataError
+from rangeseg.methods import METHODS
+from rangeseg.methods.cps import Average
+from rangeseg.models.network import Network
+from tests.methods.conftest import make_method, small_fidnet
+from tests.models.test_prediction import pair, trained
+
+Capture = pytest.CaptureFixture[str]
+
+
+def images_of(source: Simulated) -> RangeImages:
+    """Of as many channels as the small networks have."""
+    values = {"height": 32, "width": 64, "channels": ("range", "z", "valid")}
+    return RangeImages(source.info, RangeImageSettings.model_validate(values))
+
+
+def scans_of(source: Simulated) -> list[Prepared]:
+    images = images_of(source)
+    scans = [prepare(images, source, False, scan_id) for scan_id in source.scan_ids("val")]
+    return [scan for scan in scans if isinstance(scan, Prepared)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make",
+    [lambda: trained("cenet"), lambda: pair("fidnet", True), lambda: trained("fidnet", False)],
+    ids=["cenet", "a pair", "not all around"],
+)
+def test_every_network_passes_its_check(
+    make: Callable[[], nn.Module], simulated_root: Path
+) -> None:
+    source, network = Simulated(simulated_root), make().eval()
+    scans = scans_of(source)
+    for half in (False, True):
+        metadata = describe(source, images_of(source), EvaluateSettings(tta=2), half=half)
+        assert metadata.evaluate.tta == 1
+        content = to_onnx(network, metadata)
+        agreement = compare(content, network, scans)
+        require(agreement, half)
+        assert agreement.scans == len(scans)
+        assert (agreement.logits < 1e-5) == (not half)
+        assert OpenVino(content).logits(scans[0].image[None]).shape == (1, 5, 32, 64)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_predicts_with_networks_that_are_exported(name: str) -> None:
+    predictor = make_method(name, small_fidnet).predictor()
+    parts = predictor.children() if isinstance(predictor, Average) else [predictor]
+    assert all(isinstance(part, Network) for part in parts)
+
+
+def test_a_file_has_no_trace_of_this_machine(exported: Path) -> None:
+    assert str(Path.cwd()).encode() not in exported.read_bytes()
+    model = onnx.load(str(exported))
+    onnx.checker.check_model(model)
+    (image,), (logits,) = model.graph.input, model.graph.output
+    shapes = [
+        [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (image, logits)
+    ]
+    classes = Simulated.info.label_map.num_classes
+    assert shapes == [["batch", 8, 32, 256], ["batch", classes, 32, 256]]
+
+
+def test_a_file_that_disagrees_is_not_kept(
+    exported: Path, trained_run: Path, tmp_path: Path, capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    model = onnx.load(str(exported))
+    weights = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    wrong = onnx.numpy_helper.to_array(weights) * -1
+    weights.CopyFrom(onnx.numpy_helper.from_array(wrong, weights.name))
+    monkeypatch.setattr("rangeseg.runs.export.to_onnx", lambda *_: model.SerializeToString())
+    out = tmp_path / "net.onnx"
+    assert main(["export", str(trained_run), "--out", str(out)]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the file was not kept: ")
+    assert "% of the labels are those of float32 PyTorch, logits differ by" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_must_agree() -> None:
+    require(Agreement(0.9995, 9e-4, 4), half=False)
+    require(Agreement(0.991, 0.2, 4), half=True)
+    for labels, logits in [(0.9985, 0.0), (1.0, 2e-3), (1.0, float("nan"))]:
+        with pytest.raises(DataError, match=r"at least 99.9 % of the labels, and logits within"):
+            require(Agreement(labels, logits, 4), half=False)
+    with pytest.raises(DataError, match=r"98.200 % .* \(4 scans\), needed are .*without --half"):
+        require(Agreement(0.982, 0.0, 4), half=True)
+
+
+@pytest.mark.slow
+def test_half_where_it_loses_labels(simulated_root: Path) -> None:
+    source, network = Simulated(simulated_root), trained("fidnet").eval()
+    conv = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    conv.weight.data *= 1e6  # float16 ends at 65,504; the batch norm behind it evens it out
+    norm = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    norm.eps, norm.running_mean, norm.running_var = 0.0, norm.running_mean, norm.running_var
+    metadata = describe(source, images_of(source), EvaluateSettings(), half=True)
+    with pytest.raises(DataError, match="export without --half"):
+        require(compare(to_onnx(network, metadata), network, scans_of(source)), half=True)
+
+
+def test_the_command(exported: Path, trained_run: Path, capsys: Capture) -> None:
+    assert main(["export", str(trained_run), "--out", str(exported)]) == 2
+    assert f"error: {exported} exists: choose another --out" in capsys.readouterr().err
+    metadata = read_metadata(exported, exported.read_bytes())
+    assert (metadata.half, metadata.run["steps"]) == (False, 6)
