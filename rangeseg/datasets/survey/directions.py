@@ -45,7 +45,7 @@ class Step(NamedTuple):
     Attributes:
         degrees: 0 where none was found.
         contrast: how much more often it occurs than one and a half of it. Spinning sensors:
-            40 or more, 6 with 60 % of the points dropped; a rosette 2 to 6.
+            50 or more, 6 with 60 % of the points dropped; a rosette 1 to 6.
         between: share of the steps from a twentieth to a half of it: of one turn there are few.
     """
 
