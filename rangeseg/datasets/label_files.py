@@ -43,8 +43,8 @@ def check_label_file(path: Path, points_path: Path, points: int, layout: Layout)
             "or leave the scan out of the labelled list",
             kind="missing",
         )
-    if (number := npy_label_count(path)) is not None:
-        _check_number(path, number, points_path, points, "")
+    if (values := open_npy_labels(path)) is not None:
+        _check_number(path, len(values), points_path, points, "")
         return
     width = raw_label_type(layout).itemsize
     fits = size // points if size % points == 0 and size // points in (1, 2, 4, 8) else 0
@@ -134,16 +134,13 @@ def _packed_colours(values: np.ndarray, path: Path) -> np.ndarray:
     return values.astype(np.int64) & _COLOUR
 
 
-def npy_label_count(path: Path) -> int | None:
-    """How many labels a ``.npy`` file holds, by its header; None if it is no such file.
+def open_npy_labels(path: Path) -> np.ndarray | None:
+    """The labels of a ``.npy`` file, not read yet; None if it is no such file.
 
     Raises:
         DataError: it cannot be read, or is damaged.
     """
-    if not _is_npy(path):
-        return None
-    values = npy.open_array(path)
-    return len(values) if values.ndim else 0
+    return np.atleast_1d(npy.open_array(path)) if _is_npy(path) else None
 
 
 def _is_npy(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -17,6 +17,7 @@ LabelType = Literal[
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64",
     "colour",
 ]  # fmt: skip
+LABEL_TYPES: tuple[str, ...] = get_args(LabelType)
 ByteOrder = Literal["little", "big"]
 Role = Literal["x", "y", "z", "intensity", "ring", "time", "label"]
 Axis = Literal["x", "y", "z", "-x", "-y", "-z"]

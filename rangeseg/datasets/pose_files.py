@@ -126,7 +126,8 @@ def read_camera_transform(path: Path) -> np.ndarray | None:
 def read_times(folder: Path, scan_ids: Sequence[str]) -> dict[str, float]:
     """The time of each scan of a sequence in seconds: line n of ``times.txt`` is of frame n.
 
-    Without this file, names that are times: decimal fractions such as ``1673400471.837873``.
+    Without this file, names that are times: decimal fractions such as ``1673400471.837873``, or
+    microseconds (16 digits) or nanoseconds (19 digits) since 1970.
 
     Raises:
         DataError: the file cannot be read, or holds something else.
@@ -140,7 +141,16 @@ def read_times(folder: Path, scan_ids: Sequence[str]) -> dict[str, float]:
         except ValueError as error:
             raise DataError(f"{path} does not hold one number a line ({error})") from None
     names = {scan_id: scan_id.rpartition("/")[2] for scan_id in scan_ids}
-    return {i: float(name) for i, name in names.items() if re.fullmatch(r"[0-9]+\.[0-9]+", name)}
+    return {i: time for i, name in names.items() if (time := _seconds(name)) is not None}
+
+
+def _seconds(name: str) -> float | None:
+    """The time that a name is."""
+    if re.fullmatch(r"[0-9]+\.[0-9]+", name):
+        return float(name)
+    if re.fullmatch(r"[0-9]{16}|[0-9]{19}", name):
+        return int(name) / (1e6 if len(name) == 16 else 1e9)
+    return None
 
 
 def read_sequence_poses(

@@ -34,13 +34,15 @@ def main() -> int:
         seconds: dict[str, list[float]] = {name: [] for name in files}
         for number in range(options.rounds):
             for name, path in files.items():  # side by side, so that all meet the same load
-                if number % 10 and name not in ("raw", "npy", "npz", "pcd_binary"):
+                if number % 10 and name not in ("raw", "npy", "pcd_points", "pcd_binary"):
                     continue
                 begin = time.perf_counter()
                 measured(read_points(path, Layout()).points, 255.0)
                 seconds[name].append(time.perf_counter() - begin)
     raw = min(seconds["raw"])
-    print(f"{options.points:,} points of x, y, z, intensity (and ring, but in raw)")
+    print(
+        f"{options.points:,} points of x, y, z, intensity (and ring, but in raw, npy and pcd_points)"
+    )
     for name, taken in sorted(seconds.items(), key=lambda item: min(item[1])):
         print(f"{name:<24}{min(taken) / raw:>8.2f} times raw")
     return 0

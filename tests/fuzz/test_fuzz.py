@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from rangeseg.methods import METHODS
 from rangeseg.runs.config import RunConfig, RunSettings, load_config, load_run_config
 from rangeseg.simulation.generate import STAMP, SimulationSettings, read_stamp
 from tests.datasets import own_scans
+from tests.datasets.formats.files import FORMATS
 from tests.fuzz import inputs
 from tests.methods.conftest import make_task, three_layers
 
@@ -143,6 +145,21 @@ def npy_points(root: Path) -> Target:
     return path, inputs.damaged(path.read_bytes()) | inputs.arbitrary(), read
 
 
+def named_points(root: Path, name: str) -> Target:
+    """A scan in one of the formats whose fields have names."""
+    suffix, write = FORMATS[name]
+    layout = {"points_suffix": suffix}
+    source = Custom(root, Description.model_validate(own_scans.DESCRIPTION | {"layout": layout}))
+    path = source.paths("01/000000")[0]
+    path.parent.mkdir(parents=True)
+    write(path, POINTS[:300], BEAMS[:300].astype(np.uint16))
+
+    def read() -> None:
+        check_scan(source, "01/000000", source.check_files("01/000000", False))
+
+    return path, inputs.damaged(path.read_bytes()) | inputs.arbitrary(), read
+
+
 def packed(root: Path) -> Target:
     description = Description.model_validate(own_scans.DESCRIPTION)
     own_scans.write_root(root / "scans", scans=1)
@@ -235,6 +252,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "nuscenes labels": lambda root: labels_of(*nuscenes(root)),
     "nuscenes index": nuscenes_index,
     "npy points": npy_points,
+    **{f"{name} points": partial(named_points, name=name) for name in list(FORMATS)[2:]},
     "packed": packed,
     "split list": split_list,
     "configuration": configuration,

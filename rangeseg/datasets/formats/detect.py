@@ -13,6 +13,7 @@ Format = Literal["raw", "npy", "npz", "pcd", "ply", "las"]
 
 _HEAD = 512
 _TEXT_FROM = 16  # bytes; fewer are no evidence
+_FIRST_OF_PCD = (b"#", b"V", b"F", b"C", b"\n", b"\r", b" ")
 
 _BAG = "import its scans with `rangeseg-data import`"
 _UNPACK = "unpack it"
@@ -54,7 +55,7 @@ def file_format(path: Path) -> Format:
             an archive, a text, a page of the web, a pointer of Git LFS, a picture.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             head = file.read(_HEAD)
     except OSError as error:
         raise unreadable(path, error) from None
@@ -100,6 +101,8 @@ def _inside_zip(path: Path) -> Format:
 
 def _text(path: Path, head: bytes) -> Format:
     """A PCD begins with comments or with a line of its header; other texts are no points."""
+    if head[:1] not in _FIRST_OF_PCD and not _is_text(head):
+        return "raw"
     lines = [line.split() for line in head.splitlines()]
     words = [line[0] for line in lines if line and not line[0].startswith(b"#")]
     begins = head.lstrip()[:6]

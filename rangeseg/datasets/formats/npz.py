@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from rangeseg.datasets.formats.files import Header, check_count, damaged
+from rangeseg.datasets.formats.files import MOST_POINTS, Header, check_count, damaged
 from rangeseg.datasets.formats.npy import split
 from rangeseg.datasets.formats.roles import column_names
 from rangeseg.datasets.layout import Layout
 from rangeseg.errors import DataError, one_line
 
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_MOST_BYTES = 64 * MOST_POINTS
+"""Of one array, unpacked: a small file may say anything."""
+
 
 def read_header(path: Path, layout: Layout) -> Header:
-    """The number and names of the values; the arrays are read, for packed ones tell nothing.
+    """The number and names of the values, by the headers of the arrays.
 
     Raises:
         DataError: the file is damaged, or its arrays are not those of one scan.
     """
-    fields = read_fields(path, layout)
-    return Header(len(next(iter(fields.values()))), tuple(fields))
+    fields = _fields(path, _shapes(path))
+    return Header(check_count(path, len(next(iter(fields.values())))), tuple(fields))
 
 
 def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
@@ -32,14 +40,44 @@ def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
     Raises:
         DataError: see ``read_header``.
     """
-    arrays = _load(path)
+    read_header(path, layout)
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {key: content[key] for key in content.files}
+    except Exception as error:  # zipfile's, zlib's, numpy's
+        raise damaged(path, ".npz file", one_line(error)) from None
+    return _fields(path, arrays)
+
+
+def _shapes(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of the shapes and types in a file that take no memory; their values mean nothing."""
+    found = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+                    shape, _, dtype = _HEADERS[version](file)  # type: ignore[no-untyped-call]
+                if dtype.hasobject:
+                    raise ValueError(f"{name} holds Python's objects")
+                found[name.removesuffix(".npy")] = np.broadcast_to(np.zeros((), dtype), shape)
+    except Exception as error:  # the header is a Python literal; its parser raises nearly anything
+        raise damaged(path, ".npz file", one_line(error)) from None
+    for key, values in found.items():
+        if values.nbytes > _MOST_BYTES:
+            raise DataError(
+                f"{path}: its array {key} has {values.nbytes:,} bytes, more than one turn of any "
+                "sensor: write one file for each turn"
+            )
+    return found
+
+
+def _fields(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if len(arrays) == 1:
         (only,) = arrays.values()
         if only.dtype.names or only.ndim == 2:
-            fields = split(only)
-            check_count(path, len(next(iter(fields.values()))))
-            return fields
-    fields = {}
+            return split(only)
+    fields: dict[str, np.ndarray] = {}
     for key, values in arrays.items():
         if values.ndim == 2 and values.shape[1] >= 3:
             named = dict(zip(column_names(values.shape[1]), values.T, strict=True))
@@ -58,16 +96,7 @@ def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
             f"{path}: its arrays are not of one length ({_shown(arrays)}): keep one array (N,) "
             "per field, or one (N, columns)"
         )
-    check_count(path, len(next(iter(fields.values()))))
     return fields
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return {key: content[key] for key in content.files}
-    except Exception as error:  # zipfile's, zlib's, numpy's
-        raise damaged(path, ".npz file", one_line(error)) from None
 
 
 def _shown(arrays: dict[str, np.ndarray]) -> str:

@@ -223,9 +223,10 @@ def meaning(source: ScanSource) -> dict[str, str]:
         said[f"raw id {raw}"] = "ignored" if train == IGNORE else labels.names[train]
     if isinstance(source, SequenceFolder):
         # A field that a later version adds does not make the packs of this one useless.
-        layout = source.layout.model_dump(exclude_defaults=True)
+        layout = source.layout.model_dump(exclude_defaults=True, exclude={"accept"})
         said |= {f"layout.{key}": str(value) for key, value in layout.items()}
-        if source.layout.ring_column is not None:
+        stated = source.layout.ring_column is not None or "ring" in source.layout.fields
+        if stated or source.info.sensor.row_rule == "ring":
             said["sensor.beams"] = str(source.info.sensor.beams)
     return said
 

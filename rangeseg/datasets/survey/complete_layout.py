@@ -10,8 +10,8 @@ import numpy as np
 
 from rangeseg.datasets.formats import count_points, file_format, npy, raw
 from rangeseg.datasets.formats.files import file_size
-from rangeseg.datasets.label_files import npy_label_count
-from rangeseg.datasets.layout import Layout
+from rangeseg.datasets.label_files import open_npy_labels
+from rangeseg.datasets.layout import LABEL_TYPES, Layout
 from rangeseg.datasets.scan_files import PointFile, read_points
 from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.datasets.survey.find_layout import find_labels
@@ -64,8 +64,7 @@ def _labels(folder: SequenceFolder, scan_ids: Sequence[str], file: PointFile) ->
             told = {"labels_folder": place, "labels_suffix": suffix}
             if any(key in stated and getattr(layout, key) != told[key] for key in told):
                 continue
-            first = min(frames, key=lambda frame: (frame not in names, frame))
-            label_type = _label_type(folder, f"{sequence}/{first}", told)
+            label_type = _label_type(folder, f"{sequence}/{min(names)}", told)
             if label_type is not None:
                 return told | ({} if "label_type" in stated else {"label_type": label_type})
     name = file.roles.get("label")
@@ -80,8 +79,10 @@ def _label_type(folder: SequenceFolder, scan_id: str, told: Mapping[str, Any]) -
     path = folder.sequences_root / scan_id.partition("/")[0] / told["labels_folder"]
     path /= scan_id.partition("/")[2] + told["labels_suffix"]
     points = count_points(folder.paths(scan_id)[0], layout)
-    if (npy_labels := npy_label_count(path)) is not None:
-        return layout.label_type if npy_labels == points else None
+    if (labels := open_npy_labels(path)) is not None:
+        known = "label_type" in layout.model_fields_set or labels.dtype.name not in LABEL_TYPES
+        kind = layout.label_type if known else labels.dtype.name
+        return kind if len(labels) == points else None
     types = {points: "uint8", 2 * points: "uint16", 4 * points: "uint32", 8 * points: "int64"}
     found = types.get(file_size(path) or 0)
     if "label_type" in layout.model_fields_set:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.split_files import SEQUENCE_NAME
 
-POINT_SUFFIXES = (".pcd.bin", ".bin", ".pcd", ".npy", ".npz", ".ply", ".las", ".laz")
-"""What files of points are called; a longer ending before one that it ends with."""
+POINT_SUFFIXES = (".pcd.bin", ".pcd", ".ply", ".las", ".laz", ".npz", ".bin", ".npy")
+"""What files of points are called; of two that are as frequent the first, the other is labels."""
 
 RECORDINGS = (".bag", ".db3", ".mcap")
 
@@ -85,6 +85,8 @@ def find_labels(
     found: list[tuple[bool, int, str, str, list[str]]] = []
     for folder in [sequence, *_folders(sequence)]:
         place = folder.relative_to(sequence).as_posix()
+        if _NOT_OURS.search(place):
+            continue
         with_points = place == Path(layout.points_folder).as_posix()
         for suffix, stems in _by_suffix(folder, names).items():
             points = with_points and suffix == layout.points_suffix
@@ -140,7 +142,7 @@ def _is_part(points: Path, siblings: Sequence[Path]) -> bool:
 
 
 def _suffix(folders: Iterable[Path]) -> str:
-    """The most common ending of files of points; empty where there are none."""
+    """The most common ending of files of points, see POINT_SUFFIXES; empty if there are none."""
     endings: Counter[str] = Counter()
     for folder in folders:
         for name in _names(folder):
@@ -152,7 +154,8 @@ def _suffix(folders: Iterable[Path]) -> str:
     if longer and endings[".bin"]:
         endings[".bin"] += longer
         del endings[".pcd.bin"]
-    return endings.most_common(1)[0][0] if endings else ""
+    order = {suffix: number for number, suffix in enumerate(POINT_SUFFIXES)}
+    return min(endings, key=lambda s: (-endings[s], order[s.lower()]), default="")
 
 
 def _by_suffix(folder: Path, frames: set[str]) -> dict[str, list[str]]:

@@ -43,6 +43,14 @@ def npz_table(path: Path, points: np.ndarray, ring: np.ndarray) -> None:
     np.savez(path, table(points, ring))
 
 
+def pcd_points(path: Path, points: np.ndarray, ring: np.ndarray) -> None:
+    """Binary, without the ring: byte for byte what a raw file holds, and a header."""
+    from pypcd4.pypcd4 import Encoding, PointCloud
+
+    names = ["x", "y", "z", "intensity"]
+    PointCloud.from_points(points, names, [np.float32] * 4).save(path, Encoding.BINARY)
+
+
 def _pcd(encoding: str) -> Writer:
     def write(path: Path, points: np.ndarray, ring: np.ndarray) -> None:
         from pypcd4.pypcd4 import Encoding, PointCloud
@@ -88,6 +96,7 @@ FORMATS: dict[str, tuple[str, Writer]] = {
     "npz_points": (".npz", npz_points),
     "npz_table": (".npz", npz_table),
     "pcd_ascii": (".pcd", _pcd("ascii")),
+    "pcd_points": (".pcd", pcd_points),
     "pcd_binary": (".pcd", _pcd("binary")),
     "pcd_compressed": (".pcd", _pcd("binary_compressed")),
     "ply_ascii": (".ply", _ply(True, "=")),

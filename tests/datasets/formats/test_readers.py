@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_the_same_scan_from_every_format(name: str, tmp_path: Path) -> None:
         atol = 1e-4 if kind == "las" else 0
         np.testing.assert_allclose(file.points, POINTS * [1, 1, 1, scale], atol=atol, rtol=1e-6)
         file.points[:] = 0  # may be changed
-        if name not in ("raw", "npy"):
+        if name not in ("raw", "npy", "pcd_points"):
             np.testing.assert_array_equal(fields[file.roles["ring"]], RING)
             assert fields[file.roles["ring"]].dtype.kind in "ui"
 
@@ -179,6 +180,21 @@ class TestPcd:
         assert "\n" not in str(error.value)
 
 
+def test_headers_of_much_memory(tmp_path: Path) -> None:
+    """Little is read of files that promise more than a scan."""
+    ply = "ply\nformat {} 1.0\nelement vertex 9999999999\nproperty float x\nend_header\n1\n"
+    for kind in ("ascii", "binary_little_endian"):
+        (tmp_path / "0.ply").write_text(ply.format(kind))
+        with pytest.raises(DataError, match=r"0\.ply "):
+            read_points(tmp_path / "0.ply", LAYOUT)
+    path = written("laz", tmp_path)
+    content = bytearray(path.read_bytes())
+    content[247:255] = (1 << 40).to_bytes(8, "little")  # the number of points of version 1.4
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="1,099,511,627,776 points, more than one turn"):
+        read_points(path, LAYOUT)
+
+
 class TestNpz:
     def write(self, path: Path, **arrays: np.ndarray) -> Path:
         np.savez(path, **arrays)
@@ -200,6 +216,14 @@ class TestNpz:
         path = self.write(tmp_path / "0.npz", **arrays)
         with pytest.raises(DataError, match=rf"0\.npz.*{message}"):
             read_points(path, LAYOUT)
+
+    def test_a_small_file_that_unpacks_to_much(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "0.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+            header = "{'descr': '<f4', 'fortran_order': False, 'shape': (9999999999, 4)}"
+            length = np.uint16(len(header)).tobytes()
+            archive.writestr("points.npy", b"\x93NUMPY\x01\x00" + length + header.encode())
+        with pytest.raises(DataError, match=r"0\.npz: its array points has 159,999,999,984 bytes"):
+            read_points(tmp_path / "0.npz", LAYOUT)
 
 
 class TestPly:

@@ -181,6 +181,17 @@ def test_colours_keep_their_colour(tmp_path: Path) -> None:
     assert only.colour == (255, 128, 0)
 
 
+def test_what_lies_beside_is_no_label_and_no_scan(tmp_path: Path) -> None:
+    """Predictions of an earlier run; of two kinds with the same names the likelier is points."""
+    write(tmp_path, "d1/0.ply", "d1/1.ply", "d1/predictions/0.label", "d2/0.bin")
+    for frame in ("0", "1"):
+        np.save(tmp_path / "d1" / f"{frame}.npy", RAW.astype(np.int64))
+    layout = draft(tmp_path).description.layout
+    assert layout.points_suffix == ".ply"
+    assert (layout.labels_folder, layout.labels_suffix) == (".", ".npy")
+    assert layout.label_type == "int64"
+
+
 def test_bags_are_named(tmp_path: Path) -> None:
     (tmp_path / "drive.mcap").write_bytes(b"\x89MCAP0\r\n")
     with pytest.raises(
