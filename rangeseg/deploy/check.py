@@ -62,7 +62,9 @@ def compare(content: bytes, network: nn.Module, scans: Sequence[Prepared]) -> Ag
         found = _of_points(backend.logits(images), batch)
         same += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
         pixels += len(expected)
-        difference = max(difference, float(np.abs(found - expected).max(initial=0.0)))
+        # Where float16 overflows, logits are no numbers, which no maximum notices.
+        apart = np.nan_to_num(np.abs(found - expected), nan=np.inf)
+        difference = max(difference, float(apart.max(initial=0.0)))
         largest = max(largest, float(np.abs(expected).max(initial=0.0)))
     if not pixels:
         raise DataError(f"none of {len(scans)} scans has a point in its image to compare labels of")

@@ -1,11 +1,13 @@
 """From scans to predictions: the network's precision and layout, and the pipeline around it.
 
-    python -m tests.benchmarks.inference [--parts network labels pipeline gpu] [--width 128]
-        [--scans 12] [--repeats 5] [--json FILE]
+    python -m tests.benchmarks.inference [--parts network labels backends pipeline gpu]
+        [--root SEMANTIC_KITTI_ROOT] [--model fidnet] [--width 128] [--scans 12] [--repeats 5]
+        [--json FILE]
 
 ``network``: FIDNet at 64x512 on this CPU, one thread, random weights (they change no time).
 ``labels``: how many pixels get the same label, by a network of width 16 after 100 steps on
-simulated scans. ``pipeline``: whole evaluations and exports of 64x2048 without and with the default
+simulated scans. ``backends``: real scans of 64x2048 on one thread, by each backend; only with
+--root. ``pipeline``: whole evaluations and exports of 64x2048 without and with the default
 threads, with FIDNet (of width 8 on a CPU, --width on a GPU) and with a stand-in that only waits for
 10 ms, as one does for a GPU. ``gpu``: the network at 64x2048, timed by CUDA events. By default all
 that the machine can do. Both sides of a ratio take turns.
@@ -43,6 +45,7 @@ from rangeseg.models import ModelSettings, build_network
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
 from rangeseg.simulation.world import World
 from rangeseg.system.device import autocast, choose_device, device_name, to_device
+from tests.benchmarks.backends import backend_rows
 from tests.benchmarks.timing import (
     benchmark_parser,
     matrix_rate,
@@ -53,7 +56,7 @@ from tests.benchmarks.timing import (
 
 CPU = torch.device("cpu")
 CLASSES = SemanticKitti.info.label_map.num_classes
-PARTS = ("network", "labels", "pipeline", "gpu")
+PARTS = ("network", "labels", "backends", "pipeline", "gpu")
 BATCH_SIZES = (1, 2, 4, 8, 16)
 Row = dict[str, object]
 
@@ -205,7 +208,7 @@ def pipeline_rows(root: Path, scans: int, width: int, repeats: int) -> list[Row]
                 else partial(export, predictor, source, out)
             )
         with redirect_stderr(io.StringIO()):
-            seconds = medians(calls, repeats, waits=True)
+            seconds = medians(calls, repeats, time.perf_counter)
         rows.append(
             {"pipeline": f"{name}, {network_name}, {way}",
              "scans/s without threads": scans / seconds["0"],
@@ -284,11 +287,16 @@ def main() -> int:
     """A table for each part."""
     parser = benchmark_parser("inference", "Networks and the pipeline around them.", repeats=5)
     has_gpu = torch.cuda.is_available()
-    there = PARTS if has_gpu else PARTS[:-1]
+    there = [p for p in PARTS if p != "backends" and (has_gpu or p != "gpu")]
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=there, help="which tables")
+    parser.add_argument("--root", type=Path, help="of SemanticKITTI, for `backends`")
+    parser.add_argument("--model", default="fidnet", help="of `backends` (default fidnet)")
+    parser.add_argument("--steps", type=int, default=60, help="of its training (default 60)")
     parser.add_argument("--width", type=int, default=128, help="of the network (default 128)")
     parser.add_argument("--scans", type=int, default=12, help="of the pipeline (default 12)")
     arguments = parser.parse_args()
+    if "backends" in arguments.parts and arguments.root is None:
+        parser.error("part backends needs --root")
     width, repeats, threads = arguments.width, arguments.repeats, torch.get_num_threads()
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -296,13 +304,16 @@ def main() -> int:
         tables: dict[str, Callable[[], list[Row]]] = {
             "network": lambda: network_rows(width, repeats),
             "labels": lambda: label_rows(root / "labels"),
+            "backends": lambda: backend_rows(
+                arguments.root, arguments.model, width, arguments.steps, repeats
+            ),
             "pipeline": lambda: pipeline_rows(
                 root / "pipeline", arguments.scans, width if has_gpu else 8, repeats
             ),
             "gpu": lambda: gpu_rows(width, repeats),
         }
         for part in arguments.parts:
-            torch.set_num_threads(1 if part == "network" else threads)
+            torch.set_num_threads(1 if part in ("network", "backends") else threads)
             rows = tables[part]()
             device = choose_device("auto" if part in ("pipeline", "gpu") else "cpu")
             print(f"\n{device_name(device)}, {torch.get_num_threads()} threads of PyTorch")

@@ -17,7 +17,9 @@ from rangeseg.system.device import autocast
 
 
 def medians(
-    functions: Mapping[str, Callable[[], object]], repeats: int, waits: bool = False
+    functions: Mapping[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.thread_time,
 ) -> dict[str, float]:
     """The median CPU seconds of each function.
 
@@ -28,9 +30,9 @@ def medians(
     Args:
         functions: name -> what is timed; each is called three times before.
         repeats: rounds.
-        waits: they wait for a device or for threads, so seconds of the wall clock are taken.
+        clock: ``time.perf_counter`` where they wait for a device or for threads,
+            ``time.process_time`` where a library has threads of its own.
     """
-    clock = time.perf_counter if waits else time.thread_time
     # The C library keeps freed memory from the first large array on; a loader has made a batch by
     # then. Without it every fresh page would cost more than what is written to it.
     np.empty(31 << 20, dtype=np.uint8).fill(0)
@@ -46,6 +48,11 @@ def medians(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """The clock of work on a device."""
+    return time.perf_counter if device.type == "cuda" else time.thread_time
+
+
 def matrix_rate(device: torch.device) -> float:
     """Operations a second of a large matrix product, in the precision that the device trains in."""
     size = 8192 if device.type == "cuda" else 1024
@@ -58,7 +65,7 @@ def matrix_rate(device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    (seconds,) = medians({"": multiply}, 10, waits=device.type == "cuda").values()
+    (seconds,) = medians({"": multiply}, 10, clock_of(device)).values()
     return 2 * size**3 / seconds
 
 

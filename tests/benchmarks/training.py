@@ -30,6 +30,7 @@ from rangeseg.runs.plan import plan_run
 from rangeseg.system.device import Precision, autocast, choose_device, device_name, to_device
 from tests.benchmarks.timing import (
     benchmark_parser,
+    clock_of,
     matrix_rate,
     medians,
     print_table,
@@ -115,7 +116,7 @@ def measure_steps(
 ) -> dict[str, float]:
     """Median seconds of a step of each; compiled networks are compiled first."""
     steps: dict[str, Callable[[], None]] = dict(trainees)
-    return medians(steps, repeats, waits=device.type == "cuda")
+    return medians(steps, repeats, clock_of(device))
 
 
 def step_table(

@@ -56,9 +56,11 @@ def test_every_network_passes_its_check(
         assert metadata.evaluate.tta == 1
         content = to_onnx(network, metadata)
         agreement = compare(content, network, scans)
-        require(agreement, half)
         assert agreement.scans == len(scans)
-        assert (agreement.logits < 1e-5) == (not half)
+        if not half:
+            require(agreement, half)
+        assert agreement.labels > 0.95  # an untrained network's labels are nearly ties
+        assert agreement.logits < (0.1 if half else 1e-4)
         assert OpenVino(content).logits(scans[0].image[None]).shape == (1, 5, 32, 64)
 
 
@@ -112,13 +114,16 @@ def test_what_must_agree() -> None:
 @pytest.mark.slow
 def test_half_where_it_loses_labels(simulated_root: Path) -> None:
     source, network = Simulated(simulated_root), trained("fidnet").eval()
-    conv = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
-    conv.weight.data *= 1e6  # float16 ends at 65,504; the batch norm behind it evens it out
-    norm = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
-    norm.eps, norm.running_mean, norm.running_var = 0.0, norm.running_mean, norm.running_var
+    first, second, *_ = (m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    for parameter in (first.weight, first.bias):
+        parameter.data *= 1e6  # float16 ends at 65,504
+    second.running_mean *= 1e6  # type: ignore[operator]
+    second.running_var *= 1e12  # type: ignore[operator]
     metadata = describe(source, images_of(source), EvaluateSettings(), half=True)
+    agreement = compare(to_onnx(network, metadata), network, scans_of(source))
+    assert agreement.logits == float("inf")
     with pytest.raises(DataError, match="export without --half"):
-        require(compare(to_onnx(network, metadata), network, scans_of(source)), half=True)
+        require(agreement, half=True)
 
 
 def test_the_command(exported: Path, trained_run: Path, capsys: Capture) -> None:

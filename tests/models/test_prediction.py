@@ -16,16 +16,16 @@ CLASSES = 5
 
 
 def trained(name: str, full_turn: bool = True, seed: int = 0) -> nn.Module:
-    """A network whose batch norms do something."""
+    """A network whose batch norms do something, and even out what they get."""
     torch.manual_seed(seed)
     network = build_network(ModelSettings(name=name, width=8), 3, CLASSES, full_turn)
-    nn.init.normal_(network.classifier.weight, std=1e-3)  # type: ignore[arg-type]
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.running_mean, module.bias):
-                nn.init.uniform_(tensor, -0.5, 0.5)
-            for tensor in (module.running_var, module.weight):
-                nn.init.uniform_(tensor, 0.5, 2.0)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.bias, -0.5, 0.5)
+        nn.init.uniform_(norm.weight, 0.5, 2.0)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network.train()(images())
     return network
 
 
@@ -40,7 +40,6 @@ def images(width: int = 64) -> Tensor:
 
 def distance(found: Tensor, expected: Tensor) -> float:
     """The largest difference, in the largest value."""
-    found, expected = found.clamp(min=-50), expected.clamp(min=-50)  # a log may be infinite
     return float((found - expected).abs().max() / expected.abs().max())
 
 
@@ -62,7 +61,7 @@ def test_the_same_logits_without_batch_norms(name: str, make: object, full_turn:
     assert distance(fast(images()), expected) < 1e-4
     logits = lower_precision(fast, torch.bfloat16)(images())
     assert logits.dtype == torch.float32
-    assert distance(logits, expected) < 0.2
+    assert (logits - expected).abs().mean() < 0.1 * expected.abs().mean()
     assert not torch.equal(logits, logits.bfloat16().float())  # of more digits than bfloat16 has
 
 
