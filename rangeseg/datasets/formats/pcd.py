@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -17,6 +18,7 @@ from rangeseg.datasets.layout import Layout
 from rangeseg.errors import one_line
 
 _LONGEST_HEADER = 1 << 16  # bytes
+_MOST_VALUES = 4096  # of one field of a point; the longest descriptors have 1,960
 _SIZES = 8  # bytes in front of compressed values: their number now, and unpacked
 _KINDS = {"F": "f", "U": "u", "I": "i"}
 
@@ -47,7 +49,9 @@ def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
     """
     with _opened(path) as file:
         header = _checked_header(path, file)
-        if header.data == "binary":  # which the library reads in twice the time, write-protected
+        if header.data == "binary":
+            # The library is as fast, but parses the header again, which takes as long as the
+            # values of a small scan, and its arrays cannot be changed.
             file.seek(header.begin)
             values = np.fromfile(file, header.dtype, header.points)
         else:
@@ -101,9 +105,11 @@ def _parse_header(path: Path, file: IO[bytes]) -> _PcdHeader:
             break
         words = line.decode("utf-8", "replace").split()
         if words and not words[0].startswith("#"):
-            lines[words[0].upper()] = words[1:]
+            name = words[0].upper()
+            lines["FIELDS" if name == "COLUMNS" else name] = words[1:]
     try:
-        dtype = _dtype(lines)
+        columns = [lines.get(name, []) for name in ("FIELDS", "SIZE", "TYPE", "COUNT")]
+        dtype = _dtype(*map(tuple, columns))
         points, data = int((lines.get("POINTS") or lines["WIDTH"])[0]), lines["DATA"][0].lower()
         if points < 0 or data not in ("ascii", "binary", "binary_compressed"):
             raise ValueError(f"POINTS {points}, DATA {data}")
@@ -112,17 +118,23 @@ def _parse_header(path: Path, file: IO[bytes]) -> _PcdHeader:
     return _PcdHeader(dtype, points, data, file.tell())
 
 
-def _dtype(lines: dict[str, list[str]]) -> np.dtype:
-    """The type of one point; padding, called ``_``, has no name."""
-    fields = lines.get("FIELDS") or lines["COLUMNS"]
-    counts = [int(word) for word in lines.get("COUNT", ["1"] * len(fields))]
+@lru_cache(maxsize=16)
+def _dtype(
+    fields: tuple[str, ...], sizes: tuple[str, ...], kinds: tuple[str, ...], counts: tuple[str, ...]
+) -> np.dtype:
+    """The type of one point; padding, called ``_``, has no name. The same for every scan."""
     names, formats, offsets, offset = [], [], [], 0
-    for name, size, kind, count in zip(fields, lines["SIZE"], lines["TYPE"], counts, strict=True):
+    each = zip(fields, sizes, kinds, counts or ("1",) * len(fields), strict=True)
+    for name, size, kind, count in each:
         one = np.dtype(f"<{_KINDS[kind.upper()]}{int(size)}")
-        for part in range(count):
+        if not 0 < int(count) <= _MOST_VALUES:
+            raise ValueError(f"COUNT {count}")
+        for part in range(int(count)):
             if name != "_":
-                names.append(name if count == 1 else f"{name}__{part:04d}")
+                names.append(name if int(count) == 1 else f"{name}__{part:04d}")
                 formats.append(one)
                 offsets.append(offset)
             offset += one.itemsize
+    if not names:
+        raise ValueError("no FIELDS")
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": offset})

@@ -163,6 +163,8 @@ class TestPcd:
             ("POINTS 2", "POINTS many", "its header: invalid literal"),
             ("POINTS 2", "POINTS 99999999999", "more than one turn"),
             ("POINTS 2", "POINTS -2", "POINTS -2"),
+            ("COUNT 1 1 1 4", "COUNT 1 1 1 99999999999", "COUNT 99999999999"),
+            ("COUNT 1 1 1 4", "COUNT 1 1 1 0", "COUNT 0"),
             ("DATA binary", "DATA morse", "DATA morse"),
             ("SIZE 4 4 4 1 8 2", "SIZE 4 4 4 1 8", "argument 2 is shorter"),
             ("TYPE F F F U F U", "TYPE F F F U F X", "its header: 'X'"),
