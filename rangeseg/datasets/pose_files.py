@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rangeseg.datasets.scan_files import reason
+from rangeseg.datasets.formats.files import reason
 from rangeseg.errors import DataError
 
 POSES, CALIBRATION, TIMES = "poses.txt", "calib.txt", "times.txt"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.formats.files import reason
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.scan_files import reason
 from rangeseg.errors import DataError
 
 

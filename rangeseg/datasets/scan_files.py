@@ -9,9 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from rangeseg.datasets.formats import column_names, file_format, raw, read_fields, roles_of
-from rangeseg.datasets.formats.files import MOST_POINTS as MOST_POINTS
-from rangeseg.datasets.formats.files import file_size as file_size
-from rangeseg.datasets.formats.files import reason as reason
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.layout import Layout, Role
 from rangeseg.errors import DataError

@@ -16,6 +16,7 @@ import numpy as np
 
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.formats import read_header
+from rangeseg.datasets.formats.files import reason
 from rangeseg.datasets.label_files import (
     check_label_file,
     read_labels,
@@ -24,13 +25,7 @@ from rangeseg.datasets.label_files import (
 )
 from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.pose_files import read_sequence_poses, read_times
-from rangeseg.datasets.scan_files import (
-    PointFile,
-    ignore_empty,
-    measured,
-    read_points,
-    reason,
-)
+from rangeseg.datasets.scan_files import PointFile, ignore_empty, measured, read_points
 from rangeseg.datasets.split_files import scan_id_of
 from rangeseg.errors import DataError, unknown_name
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rangeseg.datasets.scan_files import reason
+from rangeseg.datasets.formats.files import reason
 from rangeseg.errors import ConfigError, DataError, one_line
 
 METADATA = "metadata.yaml"

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from rangeseg.datasets.scan_files import reason
+from rangeseg.datasets.formats.files import reason
 from rangeseg.errors import DataError
 from rangeseg.settings import Below, Settings
 from rangeseg.system.files import writable, write_file

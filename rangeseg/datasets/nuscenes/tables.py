@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rangeseg.datasets.formats.files import file_size
 from rangeseg.datasets.nuscenes.index import (
     FORMAT,
     VERSIONS,
@@ -22,7 +23,6 @@ from rangeseg.datasets.nuscenes.index import (
     expected_tables,
     present_versions,
 )
-from rangeseg.datasets.scan_files import file_size
 from rangeseg.errors import ConfigError, DataError, one_line, unknown_name
 from rangeseg.system.progress import Progress
 

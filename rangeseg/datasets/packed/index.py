@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from rangeseg.datasets.scan_files import MOST_POINTS, reason
+from rangeseg.datasets.formats.files import MOST_POINTS, reason
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.sensor import Sensor
 from rangeseg.settings import Below, Settings

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from rangeseg.datasets.base import DatasetInfo, Official, Scan, ScanSource
+from rangeseg.datasets.formats.files import reason
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.packed.codec import decode_scan
 from rangeseg.datasets.packed.index import PackedScan, PackedSplit, PackIndex, read_index
-from rangeseg.datasets.scan_files import reason
 from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.errors import DataError, unknown_name
 
