@@ -48,7 +48,7 @@ def add_predict(commands: Commands) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from rangeseg.engine.export import STAMP, ExportSettings
+    from rangeseg.engine.prediction_files import STAMP, PredictionSettings
     from rangeseg.errors import ConfigError
     from rangeseg.runs.trained import predict_run
     from rangeseg.system.distributed import joined
@@ -61,7 +61,7 @@ def _predict(arguments: argparse.Namespace) -> int:
                 raise ConfigError("--anyway packs an incomplete split: add --zip")
             if least is not None and not 0 <= least <= 1:
                 raise ConfigError(f"--min-confidence {least}: give a probability from 0 to 1")
-            settings = ExportSettings(
+            settings = PredictionSettings(
                 split=arguments.split, confidence=arguments.confidence, min_confidence=least
             )
             scans, skipped, archive = predict_run(

@@ -203,7 +203,7 @@ class ScanSource(ABC):
 
     @abstractmethod
     def prediction_file(self, scan_id: str, split: str) -> str:
-        """Where the benchmark expects the prediction of a scan, relative to the export's folder."""
+        """Where the benchmark expects a scan's prediction, relative to the predictions' folder."""
 
     @abstractmethod
     def encode_labels(self, labels: np.ndarray) -> np.ndarray:
@@ -231,5 +231,5 @@ class ScanSource(ABC):
         return self.encode_labels(labels)
 
     def submission_files(self, split: str) -> dict[str, str]:
-        """Further files that a submission holds: path relative to the export's folder -> text."""
+        """Further files of a submission: path relative to the predictions' folder -> text."""
         return {}

@@ -1,1 +1,1 @@
-"""Training, validation, inference, evaluation, checkpoints and exports."""
+"""Training, validation, inference, evaluation, checkpoints and files of predictions."""

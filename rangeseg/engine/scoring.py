@@ -16,8 +16,8 @@ from rangeseg.datasets.bad_scans import BadScan, BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.prediction_files import read_prediction
 from rangeseg.engine.evaluation import scans_to_evaluate
-from rangeseg.engine.export import STAMP
 from rangeseg.engine.metrics import ConfusionMatrix
+from rangeseg.engine.prediction_files import STAMP
 from rangeseg.errors import DataError
 from rangeseg.system.prefetch import map_ahead, threads
 from rangeseg.system.progress import Progress

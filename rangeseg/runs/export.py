@@ -14,8 +14,8 @@ from rangeseg.deploy.check import Agreement, compare, require
 from rangeseg.deploy.metadata import describe
 from rangeseg.deploy.write import to_onnx
 from rangeseg.engine.checkpoint import CHECKPOINT
-from rangeseg.engine.export import file_hash
 from rangeseg.engine.inference import Prepared, prepare
+from rangeseg.engine.prediction_files import file_hash
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment

@@ -18,14 +18,14 @@ from rangeseg.deploy.backends import BackendName
 from rangeseg.deploy.convert import fastest
 from rangeseg.engine.checkpoint import CHECKPOINT, load_checkpoint
 from rangeseg.engine.evaluation import evaluate
-from rangeseg.engine.export import (
-    ExportSettings,
-    export_predictions,
-    file_hash,
-    zip_submission,
-)
 from rangeseg.engine.inference import Predictor
 from rangeseg.engine.metrics_log import training_seconds
+from rangeseg.engine.prediction_files import (
+    PredictionSettings,
+    file_hash,
+    write_predictions,
+    zip_submission,
+)
 from rangeseg.errors import CheckpointError, ConfigError, DataError
 from rangeseg.report.comparison import KINDS
 from rangeseg.report.rows import init_text, propagation_text
@@ -79,7 +79,7 @@ def evaluate_run(
 
 def predict_run(
     folder: Path,
-    settings: ExportSettings,
+    settings: PredictionSettings,
     out: Path,
     device: torch.device,
     resume: bool,
@@ -108,7 +108,7 @@ def predict_run(
         the archive if one was made.
 
     Raises:
-        ConfigError: a submission with withheld labels, or see ``export_predictions``.
+        ConfigError: a submission with withheld labels, or see ``write_predictions``.
         DataError: a submission without all scans; of a benchmark's split this is found before
             anything is predicted.
         RangesegError: see ``load_run``.
@@ -134,7 +134,7 @@ def predict_run(
     predictor = experiment.predictor(network, device, backend)
     origin["backend"] = predictor.backend.name
     policy = config.dataset.on_bad_scan
-    scans, skipped = export_predictions(
+    scans, skipped = write_predictions(
         predictor, source, settings, out, origin, resume, policy, scan_ids
     )
     if pack and skipped and not anyway:

@@ -15,8 +15,8 @@ from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.prediction_files import read_confidence, read_prediction
 from rangeseg.datasets.range_images import STRIDE, RangeImages, RangeImageSettings
-from rangeseg.engine.export import STAMP
 from rangeseg.engine.metrics import ConfusionMatrix
+from rangeseg.engine.prediction_files import STAMP
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.motion.write import STAMP as PROPAGATION_STAMP
 from rangeseg.motion.write import read_propagation
@@ -111,7 +111,7 @@ def open_views(
     """What a path stands for.
 
     Args:
-        target: the folder of a run, of exported predictions or of propagated labels, or a
+        target: the folder of a run, of predictions or of propagated labels, or a
             configuration.
         overrides: ``key=value`` for a configuration.
         predictions: a folder in the benchmark's format, beside a configuration.
@@ -129,11 +129,11 @@ def open_views(
         if (target / CONFIG).is_file():
             return _of_run(target, split, min_confidence, device)
         if (target / STAMP).is_file():
-            return _of_export(target, split, min_confidence)
+            return _of_predictions(target, split, min_confidence)
         if (target / PROPAGATION_STAMP).is_file():
             return _of_propagation(target, split)
         raise ConfigError(
-            f"{target} holds neither {CONFIG} (a run) nor {STAMP} (exported predictions) nor "
+            f"{target} holds neither {CONFIG} (a run) nor {STAMP} (predictions) nor "
             f"{PROPAGATION_STAMP} (propagated labels): for raw data give a configuration and "
             f"--set dataset.root={target}, for predictions of others a configuration and "
             f"--predictions {target}"
@@ -206,10 +206,10 @@ def _with_labels(view: ScanView, labels: np.ndarray, sources: list[str]) -> Scan
     return replace(view, propagated=labels, sources=tuple(sources))
 
 
-def _of_export(folder: Path, split: str | None, min_confidence: float) -> ScanViews:
+def _of_predictions(folder: Path, split: str | None, min_confidence: float) -> ScanViews:
     try:
         stamp: dict[str, Any] = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-        run, exported, least = Path(stamp["run"]), str(stamp["split"]), stamp["min_confidence"]
+        run, predicted, least = Path(stamp["run"]), str(stamp["split"]), stamp["min_confidence"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / STAMP} is damaged ({error!r}): predict again") from None
     if not (run / CONFIG).is_file():
@@ -220,7 +220,7 @@ def _of_export(folder: Path, split: str | None, min_confidence: float) -> ScanVi
     experiment = Experiment(read_run_config(run))
     least = min_confidence if least is None else float(least)
     withheld = stamp["min_confidence"] is not None
-    return _of_files(experiment, folder, split or exported, least, withheld)
+    return _of_files(experiment, folder, split or predicted, least, withheld)
 
 
 def _of_files(

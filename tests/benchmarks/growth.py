@@ -28,8 +28,8 @@ from rangeseg.datasets.sampler import StepSampler
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
 from rangeseg.engine.evaluation import evaluate
-from rangeseg.engine.export import ExportSettings, export_predictions
 from rangeseg.engine.inference import EvaluateSettings, Predictor
+from rangeseg.engine.prediction_files import PredictionSettings, write_predictions
 from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.simulation.generate import SimulationSettings, simulate_scan
@@ -117,12 +117,14 @@ def measure(source: TwoSequences, out: Path) -> dict[str, float]:
             scans[key]
         return len(chosen)
 
+    on_val = PredictionSettings(split="val")
+
     def export() -> int:
-        return export_predictions(predictor, source, ExportSettings(split="val"), out, {}, True)[0]
+        return write_predictions(predictor, source, on_val, out, {}, resume=True)[0]
 
     # What a finished export leaves.
     few = _first_scans(source, DIFFERENT)
-    export_predictions(predictor, few, ExportSettings(split="val"), out, {}, resume=True)
+    write_predictions(predictor, few, on_val, out, {}, resume=True)
     give_names(out / "sequences" / "08" / "predictions", ".label", len(source.scan_ids("val")))
 
     return {

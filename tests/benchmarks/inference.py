@@ -37,8 +37,8 @@ from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.engine.evaluation import evaluate
-from rangeseg.engine.export import ExportSettings, export_predictions
 from rangeseg.engine.inference import BackProjection, EvaluateSettings, Predictor
+from rangeseg.engine.prediction_files import PredictionSettings, write_predictions
 from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.geometry.channels import CHANNELS, to_image
 from rangeseg.models import ModelSettings, build_network
@@ -232,7 +232,7 @@ def export(predictor: Predictor, source: OneSequence, out: Path) -> None:
     """All files anew."""
     for file in out.rglob("*.label"):
         file.unlink()
-    export_predictions(predictor, source, ExportSettings(split="val"), out, {}, resume=True)
+    write_predictions(predictor, source, PredictionSettings(split="val"), out, {}, resume=True)
 
 
 def gpu_rows(width: int, repeats: int) -> list[Row]:

@@ -57,7 +57,7 @@ def test_predictions_of_a_backend_are_completed_by_it(
     out = tmp_path / "out"
     words = ["predict", str(trained_run), "--split", "val", "--out", str(out)]
     assert main([*words, "--backend", "onnxruntime"]) == 0
-    stamp = json.loads((out / "rangeseg_export.json").read_text())
+    stamp = json.loads((out / "rangeseg_predictions.json").read_text())
     assert stamp["backend"] == "onnxruntime"
     assert main([*words, "--resume"]) == 2
     assert "was begun with backend=onnxruntime, now it is torch" in capsys.readouterr().err

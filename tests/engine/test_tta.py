@@ -122,7 +122,7 @@ def test_evaluate_and_predict_average_views(
 
     words = ["predict", str(run), "--split", "val", "--tta", "2", "--confidence", "--out"]
     assert main([*words, str(tmp_path / "files")]) == 0
-    stamp = json.loads((tmp_path / "files" / "rangeseg_export.json").read_text())
+    stamp = json.loads((tmp_path / "files" / "rangeseg_predictions.json").read_text())
     assert stamp["tta"] == 2
     experiment, predictor = load_run(run, CPU, tta=2)
     source = experiment.source

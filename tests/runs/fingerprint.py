@@ -36,7 +36,7 @@ def _content(path: Path) -> bytes:
         result = json.loads(path.read_text())
         result["seconds"] = result["scans_per_second"] = result["run"]["train_seconds"] = None
         return json.dumps(result).encode()
-    if path.name == "rangeseg_export.json":  # it names the folder of the run
+    if path.name == "rangeseg_predictions.json":  # it names the folder of the run
         return json.dumps({**json.loads(path.read_text()), "run": None}).encode()
     if path.suffix == ".zip":  # an archive keeps the times of its files
         with zipfile.ZipFile(path) as archive:

@@ -106,13 +106,13 @@ def test_a_submission_never_lacks_a_scan_silently(
     assert "lacks the predictions of 1 skipped scans (11/000000)" in line
     assert "--resume completes" in line
     assert not (tmp_path / "out.zip").exists()
-    stamp = json.loads((tmp_path / "out" / "rangeseg_export.json").read_text())
+    stamp = json.loads((tmp_path / "out" / "rangeseg_predictions.json").read_text())
     assert list(stamp["skipped_scans"]) == ["11/000000"]
 
     assert main([*words[:-1], "--resume", "--on-bad-scan", "skip"]) == 0
     out = capsys.readouterr().out
     assert "predictions of 3 scans" in out
-    assert "1 skipped scans have none; rangeseg_export.json names them" in out
+    assert "1 skipped scans have none; rangeseg_predictions.json names them" in out
 
     path = run.parent / "data" / "sequences" / "11" / "velodyne" / "000000.bin"
     damaged = path.read_bytes()
@@ -122,7 +122,7 @@ def test_a_submission_never_lacks_a_scan_silently(
     finally:
         path.write_bytes(damaged)
     assert (tmp_path / "out.zip").is_file()
-    stamp = json.loads((tmp_path / "out" / "rangeseg_export.json").read_text())
+    stamp = json.loads((tmp_path / "out" / "rangeseg_predictions.json").read_text())
     assert "skipped_scans" not in stamp
 
 

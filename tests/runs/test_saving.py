@@ -224,7 +224,7 @@ def test_killed_in_the_first_moment(
     run, out = tmp_path / "run", tmp_path / "out"
     for left in (run / "labelled.txt.partial", run / "config.yaml.partial"):
         write_file(left, "cut sh")
-    write_file(out / "rangeseg_export.json.partial", "{")
+    write_file(out / "rangeseg_predictions.json.partial", "{")
     assert main(words(tiny_config, run, "--resume")) == 0
     assert difference(trained_run, run) == ""
     assert main(["predict", str(trained_run), "--out", str(out), "--resume"]) == 0

@@ -149,8 +149,8 @@ def test_files_that_do_not_fit(exported: Path, tmp_path: Path) -> None:
 def test_places_that_are_nothing_to_look_at(kind: str, exported: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    stamp = folder / "rangeseg_export.json"
-    text = (exported / "rangeseg_export.json").read_text()
+    stamp = folder / "rangeseg_predictions.json"
+    text = (exported / "rangeseg_predictions.json").read_text()
     run = views_of(exported).title
     assert run == str(exported)
     if kind == "damaged stamp":
@@ -158,8 +158,8 @@ def test_places_that_are_nothing_to_look_at(kind: str, exported: Path, tmp_path:
     if kind == "run gone":
         stamp.write_text(text.replace("/run", "/gone"))
     message = {
-        "empty": "holds neither config.yaml .a run. nor rangeseg_export.json",
-        "damaged stamp": "rangeseg_export.json is damaged",
+        "empty": "holds neither config.yaml .a run. nor rangeseg_predictions.json",
+        "damaged stamp": "rangeseg_predictions.json is damaged",
         "run gone": "which is not there any more: give a configuration",
         "no file": "does not exist",
     }[kind]

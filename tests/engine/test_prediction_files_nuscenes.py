@@ -1,4 +1,4 @@
-"""From `rangeseg train` to the devkit's own figures: what nuScenes' benchmark says of an export."""
+"""From `rangeseg train` to the devkit's own figures: what nuScenes says of predictions."""
 
 from __future__ import annotations
 

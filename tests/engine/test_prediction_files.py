@@ -18,8 +18,8 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.evaluation import evaluate
-from rangeseg.engine.export import zip_submission
 from rangeseg.engine.inference import EvaluateSettings, Predictor
+from rangeseg.engine.prediction_files import zip_submission
 from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.runs.config import load_run_config
@@ -82,7 +82,7 @@ def test_a_submission_for_scans_without_labels(
     scan_ids = source.scan_ids("test")
     files = {f"sequences/{i[:2]}/predictions/{i[3:]}.label" for i in scan_ids}
     found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
-    assert found == files | {"rangeseg_export.json"}
+    assert found == files | {"rangeseg_predictions.json"}
     for prediction in predictor.predict(source, scan_ids, with_labels=False):
         scan = prediction.scan
         path = out / f"sequences/{scan.scan_id[:2]}/predictions/{scan.scan_id[3:]}.label"
@@ -101,7 +101,7 @@ def test_a_submission_for_scans_without_labels(
         assert archive.testzip() is None
 
 
-def test_the_exported_labels_have_the_evaluated_miou(
+def test_the_written_labels_have_the_evaluated_miou(
     run: Path, loaded: tuple[ScanSource, Predictor], tmp_path: Path
 ) -> None:
     """SemanticKITTI's rule from its description: ignored truth is left out, 19 classes count."""
@@ -177,7 +177,7 @@ def test_the_confidence_is_that_of_the_pixel_that_gave_the_label(
     assert {pairs[i] for i in np.flatnonzero(hidden)} <= {pairs[i] for i in owners}
 
 
-def test_an_interrupted_export_is_completed(
+def test_interrupted_predictions_are_completed(
     run: Path, loaded: tuple[ScanSource, Predictor], tmp_path: Path, capsys: Capture
 ) -> None:
     source, _ = loaded

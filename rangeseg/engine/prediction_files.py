@@ -28,10 +28,10 @@ from rangeseg.system.files import LOCK, PARTIAL, sole_user, writable, write_file
 from rangeseg.system.prefetch import map_ahead, threads
 from rangeseg.system.progress import Progress
 
-STAMP = "rangeseg_export.json"
+STAMP = "rangeseg_predictions.json"
 
 
-class ExportSettings(Settings):
+class PredictionSettings(Settings):
     """What is written."""
 
     split: str = "test"
@@ -41,10 +41,10 @@ class ExportSettings(Settings):
     )  # below it, a point's label is withheld
 
 
-def export_predictions(
+def write_predictions(
     predictor: Predictor,
     source: ScanSource,
-    settings: ExportSettings,
+    settings: PredictionSettings,
     out: Path,
     origin: dict[str, Any],
     resume: bool,
@@ -65,7 +65,7 @@ def export_predictions(
         out: the folder; it is made.
         origin: the run the predictions come from; kept in the folder, compared on resume.
         resume: keep the files that are there and add what is missing.
-        on_bad_scan: whether a scan that cannot be read ends the export or is skipped.
+        on_bad_scan: whether a scan that cannot be read ends the work or is skipped.
         scan_ids: the only scans of the split to predict; None takes all.
 
     Returns:
@@ -73,7 +73,7 @@ def export_predictions(
         with what is wrong with each.
 
     Raises:
-        ConfigError: the folder is not empty and ``resume`` is not set, it holds another export,
+        ConfigError: the folder is not empty and ``resume`` is not set, it holds other predictions,
             another process writes in it, or a file cannot be written; or labels are to be
             withheld and the data set has no id for that.
         DataError: a scan cannot be read and is not to be skipped.
@@ -84,7 +84,7 @@ def export_predictions(
     scan_ids = source.scan_ids(settings.split) if scan_ids is None else scan_ids
     with ExitStack() as held:
         on_rank_zero(lambda: _begin(out, stamp, resume, held))
-        skipped = _export_own(predictor, source, settings, out, scan_ids, on_bad_scan)
+        skipped = _write_own(predictor, source, settings, out, scan_ids, on_bad_scan)
         if settings.min_confidence is None:
             for name, text in source.submission_files(settings.split).items():
                 on_rank_zero(partial(_write, out / name, text))
@@ -94,10 +94,10 @@ def export_predictions(
     return len(scan_ids) - len(skipped), skipped
 
 
-def _export_own(
+def _write_own(
     predictor: Predictor,
     source: ScanSource,
-    settings: ExportSettings,
+    settings: PredictionSettings,
     out: Path,
     scan_ids: list[str],
     on_bad_scan: OnBadScan,
@@ -133,8 +133,8 @@ def zip_submission(
 
     Args:
         source: the data set.
-        split: the split that was exported.
-        out: the export's folder.
+        split: the split that was predicted.
+        out: the folder of its predictions.
         scan_ids: the only scans of the split to pack; None takes all.
 
     Returns:
@@ -174,7 +174,7 @@ def file_hash(path: Path) -> str:
 
 def _write_prediction(
     source: ScanSource,
-    settings: ExportSettings,
+    settings: PredictionSettings,
     out: Path,
     files: dict[str, str],
     prediction: Prediction,
@@ -211,7 +211,7 @@ def _begin(out: Path, stamp: dict[str, Any], resume: bool, held: ExitStack) -> N
 
 
 def _check_folder(out: Path, stamp: dict[str, Any], resume: bool) -> None:
-    left = {LOCK, STAMP + PARTIAL}  # by an export that was killed as it began
+    left = {LOCK, STAMP + PARTIAL}  # by a call that was killed as it began
     if not out.exists() or (out.is_dir() and {p.name for p in out.iterdir()} <= left):
         return
     if not out.is_dir():
