@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from rangeseg import __version__
 from rangeseg.datasets.base import DatasetInfo, MiouPolicy, ScanSource
 from rangeseg.datasets.labels import IGNORE, LabelMap
+from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.engine.inference import EvaluateSettings
 from rangeseg.errors import ConfigError
@@ -40,6 +41,7 @@ class NetworkMetadata(Settings):
     raw_ids: tuple[int, ...]  # that each class is written as
     ignored_id: int | None  # that a withheld label is written as
     label_type: str  # of the data set's label files, as NumPy names it
+    layout: Layout = Layout()  # of the data set's files
     policy: MiouPolicy
     evaluate: EvaluateSettings  # how predictions return to the points
     half: bool = False  # weights and activations in float16
@@ -98,6 +100,7 @@ def describe(
         raw_ids=tuple(int(raw) for raw in label_map.to_raw(classes)),
         ignored_id=ignored,
         label_type=source.encode_labels(classes).dtype.name,
+        layout=getattr(source, "layout", Layout()),
         policy=info.policy,
         evaluate=evaluate.model_copy(update={"tta": 1}),
         **more,

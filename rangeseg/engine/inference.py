@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -26,6 +26,7 @@ from rangeseg.geometry.views import View, make_views
 from rangeseg.settings import Settings
 from rangeseg.system.prefetch import map_ahead, threads
 
+Item = TypeVar("Item")
 BackProjection = Literal["none", "nearest_label", "nearest_point", "knn_vote"]
 
 
@@ -138,10 +139,18 @@ def prepare(
 ) -> Prepared | BadScan:
     """A scan read and projected, or what is wrong with it; its image is that of all views."""
     try:
-        scan = source.read_scan(scan_id, with_labels)
-        projection, rows = images.project(scan)
+        return prepare_scan(images, views, source.read_scan(scan_id, with_labels))
     except DataError as error:
         return BadScan(scan_id, error)
+
+
+def prepare_scan(images: RangeImages, views: Sequence[View], scan: Scan) -> Prepared:
+    """A scan projected; its image is that of all views.
+
+    Raises:
+        DataError: it names a beam that the sensor does not have.
+    """
+    projection, rows = images.project(scan)
     image = images.images_of_views(scan.points, projection, views)
     return Prepared(scan, projection, rows, image)
 
@@ -185,11 +194,36 @@ class Predictor:
         Raises:
             DataError: a scan cannot be read or projected and is not to be skipped.
         """
+        read = partial(prepare, self.images, source, with_labels, views=self.views)
         bad_scans = bad_scans or BadScans("fail", len(scan_ids))
-        size, count = self.settings.batch_size, self.settings.threads
+        yield from self._predict(read, scan_ids, with_confidence, bad_scans, self.settings.threads)
+
+    def predict_scans(
+        self, scans: Sequence[Scan], with_confidence: bool = False
+    ) -> Generator[Prediction, None, None]:
+        """Predictions of scans that are in memory, in their order; see ``predict``.
+
+        Raises:
+            DataError: a scan names a beam that the sensor does not have.
+        """
+        read = partial(prepare_scan, self.images, self.views)
+        # Of one scan nothing can be done beside the network.
+        count = self.settings.threads if len(scans) > 1 else 0
+        bad_scans = BadScans("fail", len(scans))
+        yield from self._predict(read, scans, with_confidence, bad_scans, count)
+
+    def _predict(
+        self,
+        read: Callable[[Item], Prepared | BadScan],
+        scans: Sequence[Item],
+        with_confidence: bool,
+        bad_scans: BadScans,
+        count: int,
+    ) -> Generator[Prediction, None, None]:
+        """Read, see and back-project, with as many threads beside the network as ``count``."""
+        size = self.settings.batch_size
         with threads(count) as pool:
-            read = partial(prepare, self.images, source, with_labels, views=self.views)
-            prepared = map_ahead(pool, read, scan_ids, ahead=size + count)
+            prepared = map_ahead(pool, read, scans, ahead=size + count)
             seen = self._see(prepared, with_confidence)
             # A batch later, so that the network already works on the next one.
             for result in map_ahead(pool, self._finish, seen, ahead=size):

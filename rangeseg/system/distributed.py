@@ -9,14 +9,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rangeseg.errors import ConfigError, LostProcessError
-from rangeseg.system.device import choose_device
 from rangeseg.system.process import Terminated
+
+if TYPE_CHECKING:  # an exported network predicts, and shares its scans with nobody, without torch
+    import torch
+    from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -38,6 +38,10 @@ def joined(device_name: str, go_on: str) -> Iterator[torch.device]:
         LostProcessError: another process ended before its time, or all were told to by SIGTERM,
             which is also how torchrun ends those that are left.
     """
+    import torch
+
+    from rangeseg.system.device import choose_device
+
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         device = choose_device(device_name)
         if device.type == "cuda" and device.index is not None:
@@ -64,6 +68,10 @@ def joined(device_name: str, go_on: str) -> Iterator[torch.device]:
 
 
 def _own_device(device_name: str) -> torch.device:
+    import torch
+
+    from rangeseg.system.device import choose_device
+
     device = choose_device(device_name)
     if device.type == "cuda":
         if device.index is not None:
@@ -75,6 +83,8 @@ def _own_device(device_name: str) -> torch.device:
 
 def _is_of_another(error: BaseException) -> str:
     """What became of another process, if that is the reason; else nothing."""
+    import torch
+
     if isinstance(error, Terminated):
         return "another process of this run has ended, or SIGTERM told all of them to"
     if isinstance(error, torch.distributed.DistError) or (
@@ -107,14 +117,21 @@ def end_with_parent() -> None:
 
 def world_size() -> int:
     """How many processes train together."""
+    torch = sys.modules.get("torch")  # without it they cannot have found each other
+    if torch is None:
+        return 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size()
+        return int(torch.distributed.get_world_size())
     return 1
 
 
 def rank() -> int:
     """The number of this process among those that work together; 0 speaks and writes files."""
-    return torch.distributed.get_rank() if world_size() > 1 else 0
+    if world_size() == 1:
+        return 0
+    import torch
+
+    return torch.distributed.get_rank()
 
 
 def shard(items: list[T]) -> list[T]:
@@ -126,6 +143,8 @@ def on_rank_zero(work: Callable[[], T]) -> T:
     """What the first process makes, for all of them; the others wait for it."""
     if world_size() == 1:
         return work()
+    import torch
+
     made: list[Any] = [work() if rank() == 0 else None]
     torch.distributed.broadcast_object_list(made)
     result: T = made[0]
@@ -136,6 +155,8 @@ def gather(own: T) -> list[T]:
     """What every process has, in their order."""
     if world_size() == 1:
         return [own]
+    import torch
+
     everyone: list[Any] = [None] * world_size()
     torch.distributed.all_gather_object(everyone, own)
     return everyone
@@ -145,6 +166,8 @@ def all_reduce_max(*values: int) -> list[int]:
     """The largest of each value over all processes."""
     if world_size() == 1:
         return list(values)
+    import torch
+
     largest = torch.tensor(values)
     torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
     return largest.tolist()
@@ -153,6 +176,8 @@ def all_reduce_max(*values: int) -> list[int]:
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """The sum over all processes, in place; the tensor itself where there is only one."""
     if world_size() > 1:
+        import torch
+
         torch.distributed.all_reduce(tensor)
     return tensor
 
@@ -172,6 +197,8 @@ def shared_divisor(own: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return own
+    import torch
+
     return all_reduce_sum(own.detach().to(torch.float64)).to(own.dtype) / world_size()
 
 
@@ -197,6 +224,8 @@ def wrap_ddp(method: nn.Module) -> nn.Module:
     """
     if world_size() == 1:
         return method
+    from torch import nn
+
     # A hint on speed that comes from 1x1 kernels, whose strides can be written in two ways.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     with warnings.catch_warnings():  # of another name that older releases do not know
@@ -212,6 +241,8 @@ def averaging(model: nn.Module, now: bool) -> AbstractContextManager[None]:
         now: whether the gradients of all processes, and those kept before, are averaged; else
             they are kept, and nothing is sent.
     """
+    from torch import nn
+
     if now or not isinstance(model, nn.parallel.DistributedDataParallel):
         return nullcontext()
     return model.no_sync()

@@ -16,6 +16,7 @@ import numpy as np
 from rangeseg.datasets.base import DatasetInfo, Official, Scan, ScanSource
 from rangeseg.datasets.formats.files import reason
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.packed.codec import decode_scan
 from rangeseg.datasets.packed.index import PackedScan, PackedSplit, PackIndex, read_index
 from rangeseg.datasets.sequences import SequenceFolder
@@ -45,6 +46,11 @@ class Packed(ScanSource):
         """That of the data set the file was made from."""
         own, index = self._own.info, self._index
         return replace(own, name=index.name, sensor=index.sensor or own.sensor)
+
+    @property
+    def layout(self) -> Layout:
+        """What the files held that were packed."""
+        return getattr(self._own, "layout", Layout())
 
     @property
     def splits(self) -> tuple[str, ...]:

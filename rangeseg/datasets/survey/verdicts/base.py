@@ -9,6 +9,7 @@ VerdictName = Literal[
     "number_type", "label_type", "labels_minus_one", "one_class", "label_sector",
     "scale", "world", "axes", "upside_down", "tilt", "small_tilt",
     "merged", "no_beams", "front_view", "dual_returns", "lost_echoes",
+    "other_sensor",
     "no_intensity", "constant_intensity", "negative_intensity", "intensity_scale",
 ]  # fmt: skip
 NAMES: tuple[str, ...] = get_args(VerdictName)
