@@ -110,6 +110,13 @@ class Layout(Settings):
                 raise ValueError(f"state {role}_column or fields.{role}, not both")
         return self
 
+    @model_validator(mode="after")
+    def _labels_elsewhere(self) -> Layout:
+        points = PurePath(self.points_folder, self.points_suffix)
+        if points == PurePath(self.labels_folder, self.labels_suffix):
+            raise ValueError("labels_folder and labels_suffix name the files of the points")
+        return self
+
     @property
     def moves(self) -> bool:
         """Whether coordinates are anything else than metres in the sensor's frame."""

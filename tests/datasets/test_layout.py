@@ -292,6 +292,25 @@ class TestLabels:
                     Description.model_validate(values)
 
 
+def test_words_of_a_command_line() -> None:
+    stated = {"axes": "z,-x, -y", "fields": "ring:channel, label:truth", "accept": "merged,tilt"}
+    layout = Layout.model_validate(stated)
+    assert layout.axes == ("z", "-x", "-y")
+    assert layout.fields == {"ring": "channel", "label": "truth"}
+    assert layout.accept == ("merged", "tilt")
+    same = {"labels_folder": ".", "points_folder": "./", "labels_suffix": ".bin"}
+    with pytest.raises(ValidationError, match="name the files of the points"):
+        Layout.model_validate(same)
+    for stated, message in (
+        ({"axes": "x,y"}, "Field required|too short"),
+        ({"fields": "channel"}, "Input should be 'x'"),
+        ({"sequences_folder": "../up"}, "a folder below"),
+        ({"time_column": 4}, "there are 4 in all"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            Layout.model_validate(stated)
+
+
 class TestFolders:
     def test_sequences_in_the_root_with_blanks(self, tmp_path: Path) -> None:
         for sequence in ("drive 1", "drive 2", "drive (3)"):
