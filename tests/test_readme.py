@@ -23,6 +23,8 @@ from rangeseg.report.comparison import KINDS
 from rangeseg.report.gains import mean_std, paired_gain
 from rangeseg.report.rows import CONTROLS, Row, row_name
 from rangeseg.runs.config import load_config
+from tests.data_tools.test_own_formats import TIMES, write_drives
+from tests.datasets.importing.recordings import Types, clouds, write_bag
 from tests.datasets.nuscenes_format import write_nuscenes
 
 ROOT = Path(__file__).parents[1]
@@ -54,16 +56,6 @@ def small_data(here: Path, simulated_root: Path) -> None:
         scan = next((kitti / "11" / "velodyne").iterdir())
         shutil.copy(scan, kitti / str(number) / "velodyne" / "000000.bin")
     write_nuscenes(here / "data" / "nuscenes")
-    for sequence, source in (("A", "00"), ("B", "08")):
-        scans = sorted((simulated_root / "sequences" / source / "velodyne").iterdir())[:3]
-        mine = here / "data" / "mine" / "sequences" / sequence
-        (mine / "velodyne").mkdir(parents=True)
-        (mine / "labels").mkdir()
-        for scan in scans:
-            shutil.copy(scan, mine / "velodyne" / scan.name)
-            if scan != scans[0]:  # the first one is unlabelled
-                label = scan.parents[1] / "labels" / f"{scan.stem}.label"
-                shutil.copy(label, mine / "labels" / label.name)
 
 
 def words_of_programs(text: str) -> list[list[str]]:
@@ -158,6 +150,22 @@ def propagation_rows(results: str) -> list[str]:
     return rows
 
 
+def follow(title: str, capsys: pytest.CaptureFixture[str], small: list[str] = SMALL) -> None:
+    """Run the commands of a section as they stand, trainings with small settings."""
+    for program, *arguments in commands(section(title)):
+        target = None
+        if ">" in arguments:
+            *arguments, _, target = arguments
+        if arguments[0] == "train":
+            arguments += [word for setting in small for word in ("--set", setting)]
+        capsys.readouterr()
+        code = {"rangeseg": rangeseg, "rangeseg-data": rangeseg_data}[program](arguments)
+        captured = capsys.readouterr()
+        assert code == 0, f"{program} {shlex.join(arguments)}\n{captured.out}{captured.err}"
+        if target is not None:
+            Path(target).write_text(captured.out)
+
+
 @pytest.mark.slow
 def test_the_section_on_data(
     simulated_root: Path,
@@ -167,26 +175,43 @@ def test_the_section_on_data(
 ) -> None:
     small_data(tmp_path, simulated_root)
     monkeypatch.chdir(tmp_path)
-    words = commands(section("Your data"))
-    assert len(words) >= 15
-    for program, *arguments in words:
-        target = None
-        if ">" in arguments:
-            *arguments, _, target = arguments
-        if arguments[0] == "train":
-            arguments += [word for setting in SMALL for word in ("--set", setting)]
-        capsys.readouterr()
-        code = {"rangeseg": rangeseg, "rangeseg-data": rangeseg_data}[program](arguments)
-        captured = capsys.readouterr()
-        assert code == 0, f"{program} {shlex.join(arguments)}\n{captured.out}{captured.err}"
-        if target is not None:
-            Path(target).write_text(captured.out)
+    follow("Your data", capsys)
 
     assert len(list(Path("submission").rglob("*.label"))) >= 11
     assert Path("submission.zip").is_file()
     assert len(list(Path("nuscenes_val").rglob("*_lidarseg.bin"))) > 0
-    (label, *_) = sorted(Path("pseudo_labels").rglob("*.label"))
-    assert (np.fromfile(label, dtype=np.uint32) == 0).mean() > 0.5  # unsure after two steps
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_section_on_own_scans(
+    real_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """PCD files of a VLP-16 named by their times, a scan of a camera's axes, bags."""
+    drives = write_drives(real_data, tmp_path / "data" / "mine")
+    (drives / "drive 1" / f"{TIMES[0]}.npy").unlink()  # it is unlabelled
+    kitti = real_data / "semantickitti_mini/sequences/00/velodyne/000000.bin"
+    x, y, z, intensity = np.fromfile(kitti, "<f4").reshape(-1, 4).T
+    for drive in ("A", "B"):
+        folder = tmp_path / "data" / "camera_axes" / drive
+        folder.mkdir(parents=True)
+        points = np.stack([-1000 * y, -1000 * z, 1000 * x, intensity], axis=1)
+        points.tofile(folder / "000000.bin")
+    drive1 = write_bag(tmp_path / "1", "ros1", (types := Types(True)), clouds(types, 3))
+    drive2 = write_bag(tmp_path / "2", "mcap", (types := Types(False)), clouds(types, 3))
+    drive1.rename(tmp_path / "drive1.bag")
+    next(drive2.glob("*.mcap")).rename(tmp_path / "drive2.mcap")
+    monkeypatch.chdir(tmp_path)
+    follow("Your own scans", capsys, ["range_image.crop_width=64", *SMALL[3:]])
+
+    labels = sorted(Path("pseudo_labels").rglob("*.label"))
+    assert [label.stem for label in labels] == TIMES
+    assert (np.fromfile(labels[0], np.uint8) == 0).mean() > 0.5  # unsure after two steps
+    for name in ("camera", "drives"):
+        assert load_config(Path(f"{name}.yaml")).dataset.name == "custom"
 
 
 def test_the_section_on_a_method_of_ones_own(

@@ -15,8 +15,8 @@ from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.splits import ListFile, labelled_and_unlabelled, parse_labels
 from rangeseg.engine.inference import EvaluateSettings, Predictor
-from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.engine.metrics import ConfusionMatrix
+from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.backprojection import nearest_point
 from rangeseg.geometry.beams import beam_rows
