@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_tools.source import parse_layout
 from rangeseg.commands.base import Commands, add_command
+from rangeseg.commands.options import parse_layout
 from rangeseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_tools.source import add_source, from_options, open_source
+from data_tools.source import add_source, open_source
 from rangeseg.commands.base import Commands, add_command
+from rangeseg.commands.options import from_options
 from rangeseg.errors import DataError
 
 if TYPE_CHECKING:

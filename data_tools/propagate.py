@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools.source import add_source, from_options, open_source
+from data_tools.source import add_source, open_source
 from rangeseg.commands.base import Commands, add_command
+from rangeseg.commands.options import from_options
 
 if TYPE_CHECKING:
     from rangeseg.motion.store import PropagationPlan

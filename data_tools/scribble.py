@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_tools.source import from_options
 from rangeseg.commands.base import Commands, add_command
+from rangeseg.commands.options import from_options
 from rangeseg.errors import ConfigError
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_tools.source import add_source, open_source, parse_layout
+from data_tools.source import add_source, open_source
 from rangeseg.commands.base import Commands, add_command
+from rangeseg.commands.options import parse_layout
 from rangeseg.errors import ConfigError
 
 

@@ -1,3 +1,55 @@
-"""rangeseg: semi-supervised LiDAR segmentation in the range view."""
+"""rangeseg: semi-supervised LiDAR segmentation in the range view.
 
+Example:
+    >>> import rangeseg
+    >>> segmenter = rangeseg.load("runs/semantic_kitti/cps/10pct/seed0")  # or "net.onnx"
+    >>> labels = segmenter.predict(points)  # (N, 4): x, y, z, intensity -> (N,) raw ids
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rangeseg.deploy.backends import BackendName
+    from rangeseg.deploy.segmenter import Segmenter
+
+__all__ = ["__version__", "load"]
 __version__ = "0.1.0"
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    backend: BackendName = "auto",
+    device: str | None = None,
+    threads: int | None = None,
+) -> Segmenter:
+    """Load a trained network that labels clouds of points.
+
+    The data that it learnt from need not be there. An ONNX file needs no PyTorch.
+
+    Args:
+        path: the folder of a run, or a file that ``rangeseg export`` wrote.
+        backend: what runs the network: ``torch``, ``onnxruntime``, ``openvino``. ``auto`` takes
+            PyTorch for a run, and for a file OpenVINO where it is installed. OpenVINO is faster on
+            a CPU, but to convert a run for it takes as long as several scans: export it once.
+        device: where the network of a run runs: ``cpu``, ``cuda``, ``cuda:N``; None takes a GPU if
+            there is one.
+        threads: of the network on a CPU; None takes as many as this process has cores. With a run
+            it holds for all of PyTorch in this process.
+
+    Returns:
+        An object whose ``predict`` takes points to labels.
+
+    Raises:
+        rangeseg.errors.ConfigError: the path is neither, an option does not fit to it, or a package
+            is missing.
+        rangeseg.errors.CheckpointError: a run is not trained to the end, or its checkpoint is
+            missing or damaged.
+        rangeseg.errors.DataError: the file is not from ``rangeseg export``.
+    """
+    from rangeseg.runs.load import load  # not at the top: `import rangeseg` is instant
+
+    return load(path, backend=backend, device=device, threads=threads)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rangeseg.commands.base import (
     Commands,
@@ -15,22 +18,50 @@ from rangeseg.commands.base import (
     add_tta,
     interrupted_code,
 )
+from rangeseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rangeseg.engine.prediction_files import PredictionSettings
+
+Done = tuple[int, dict[str, str], Path | None]
+"""The number of scans, the skipped ones and the archive."""
 
 
 def add_predict(commands: Commands) -> None:
     """Add the command to a parser's subcommands."""
     predict = add_command(
         commands, "predict", _predict,
-        "write predictions in the benchmark's format, or pseudo-labels",
-        "rangeseg predict runs/semantic_kitti/cps/10pct/seed0 --split test --out predictions --zip",
+        "write predictions: of any scans, for a benchmark, or pseudo-labels",
+        "rangeseg predict runs/semantic_kitti/cps/10pct/seed0 --split test --out results --zip\n"
+        "  rangeseg predict runs/mine/cps/10pct/seed0 drive/ --out labels\n"
+        "  rangeseg predict net.onnx scan.pcd --out coloured --format ply",
     )  # fmt: skip
-    predict.add_argument("run_folder", metavar="RUN", type=Path, help="the folder of a run")
+    predict.add_argument(
+        "network", metavar="RUN", type=Path,
+        help="the folder of a run, or with PATH a file that `rangeseg export` wrote",
+    )  # fmt: skip
+    predict.add_argument(
+        "paths", metavar="PATH", type=Path, nargs="*",
+        help="files of scans, or folders of them and of such folders, in any format that is read, "
+        "in place of a split",
+    )  # fmt: skip
     predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if need be")
-    predict.add_argument("--split", default="test", help="default: %(default)s")
+    predict.add_argument("--split", help="of the run's data set, without PATH (default: test)")
     predict.add_argument("--zip", action="store_true", help="also make DIR.zip for the benchmark")
     predict.add_argument(
+        "--format", choices=("label", "ply", "pcd"), default="label",
+        help="with PATH: raw ids as .label files, or points with label and colour "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    predict.add_argument(
+        "--layout", nargs="+", metavar="KEY=VALUE", default=[],
+        help="with PATH: what the files hold where it is not as in the run's data set, e.g. "
+        "intensity_max=255; the keys of dataset.description.layout",
+    )  # fmt: skip
+    predict.add_argument(
         "--anyway", action="store_true",
-        help="with --zip: predict and pack what there is, also if the benchmark would refuse it",
+        help="with --zip: pack what there is, also if the benchmark would refuse it; with PATH: "
+        "predict scans that seem to be read wrongly",
     )  # fmt: skip
     predict.add_argument(
         "--confidence", action="store_true",
@@ -49,26 +80,17 @@ def add_predict(commands: Commands) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from rangeseg.engine.prediction_files import STAMP, PredictionSettings
-    from rangeseg.errors import ConfigError
-    from rangeseg.runs.trained import predict_run
-    from rangeseg.system.distributed import joined
 
+    _check(arguments)
     least, out = arguments.min_confidence, arguments.out
     again = f"the same command with --resume completes {out}"
+    settings = PredictionSettings(
+        split=arguments.split or "test", confidence=arguments.confidence, min_confidence=least,
+        format=arguments.format,
+    )  # fmt: skip
+    predict = _of_files if arguments.paths else _of_split
     try:
-        with joined(arguments.device, again) as device:
-            if arguments.anyway and not arguments.zip:
-                raise ConfigError("--anyway packs an incomplete split: add --zip")
-            if least is not None and not 0 <= least <= 1:
-                raise ConfigError(f"--min-confidence {least}: give a probability from 0 to 1")
-            settings = PredictionSettings(
-                split=arguments.split, confidence=arguments.confidence, min_confidence=least
-            )
-            scans, skipped, archive = predict_run(
-                arguments.run_folder, settings, out, device, arguments.resume, arguments.zip,
-                arguments.on_bad_scan, arguments.anyway, arguments.tta,
-                arguments.backend,
-            )  # fmt: skip
+        scans, skipped, archive = predict(arguments, settings, again)
     except KeyboardInterrupt as stop:
         print(f"stopped; {again}", file=sys.stderr)
         return interrupted_code(stop)
@@ -78,3 +100,63 @@ def _predict(arguments: argparse.Namespace) -> int:
     if archive is not None:
         print(f"{archive}: the same, packed as the benchmark expects it")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    least = arguments.min_confidence
+    if least is not None and not 0 <= least <= 1:
+        raise ConfigError(f"--min-confidence {least}: give a probability from 0 to 1")
+    if arguments.paths:
+        if arguments.split is not None or arguments.zip:
+            raise ConfigError(
+                f"{'--zip' if arguments.zip else '--split'} is for the run's data set: leave it "
+                "out, or PATH"
+            )
+        return
+    if arguments.network.is_file():
+        raise ConfigError(
+            f"{arguments.network} is a file, which knows no data set: name the files or folders "
+            "of scans, or give the folder of a run"
+        )
+    if arguments.anyway and not arguments.zip:
+        raise ConfigError("--anyway packs an incomplete split: add --zip")
+    if arguments.format != "label" or arguments.layout:
+        option = "--layout" if arguments.layout else "--format"
+        raise ConfigError(f"{option} is for files of scans: name them behind RUN")
+
+
+def _of_split(arguments: argparse.Namespace, settings: PredictionSettings, again: str) -> Done:
+    from rangeseg.runs.trained import predict_run
+    from rangeseg.system.distributed import joined
+
+    with joined(arguments.device, again) as device:
+        return predict_run(
+            arguments.network, settings, arguments.out, device, arguments.resume, arguments.zip,
+            arguments.on_bad_scan, arguments.anyway, arguments.tta, arguments.backend,
+        )  # fmt: skip
+
+
+def _of_files(arguments: argparse.Namespace, settings: PredictionSettings, again: str) -> Done:
+    from rangeseg.commands.options import parse_layout
+    from rangeseg.runs.predict_files import predict_files
+
+    with _device(arguments, again) as device:
+        scans, skipped = predict_files(
+            arguments.network, arguments.paths, settings, arguments.out, arguments.resume,
+            parse_layout(arguments.layout), arguments.anyway, arguments.on_bad_scan or "fail",
+            device, arguments.backend, arguments.tta,
+        )  # fmt: skip
+    return scans, skipped, None
+
+
+@contextmanager
+def _device(arguments: argparse.Namespace, again: str) -> Iterator[str]:
+    """Where the network runs. A file needs no torch, and does not work with other processes."""
+    if not arguments.network.is_dir():
+        yield arguments.device
+        return
+    from rangeseg.system.distributed import joined
+
+    with joined(arguments.device, again) as device:
+        yield str(device)

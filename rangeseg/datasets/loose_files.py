@@ -1,11 +1,11 @@
-"""Files of scans that belong to no data set: found, and read for a network that knows its sensor."""
+"""Files of scans that belong to no data set, found and read for a network."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -104,21 +104,22 @@ def find_files(paths: Sequence[Path], more_suffixes: Sequence[str] = ()) -> dict
         more_suffixes: that files of points may have in folders.
 
     Returns:
-        Scan id -> file. An id is the name without its suffix, in a folder relative to that; of
-        several folders it begins with the folder's name. Numbers are in order: 9 before 10.
+        Scan id -> file. An id is the name without its suffix; of a file in a folder relative to
+        that, or to what several folders have in common. Numbers are in order: 9 before 10.
 
     Raises:
         ConfigError: two files would have one id.
         DataError: a path does not exist or cannot be read, or a folder holds no scan.
     """
     suffixes = tuple(dict.fromkeys((*POINT_SUFFIXES, *more_suffixes)))
-    folders = [path for path in paths if path.is_dir()]
+    # Not resolve(): a link's own name counts.
+    folders = [os.path.abspath(path) for path in paths if path.is_dir()]
+    common = os.path.commonpath(folders) if folders else ""
     found: dict[str, Path] = {}
     for path in paths:
-        several = path in folders and len(folders) > 1
-        prefix = f"{Path(os.path.abspath(path)).name}/" if several else ""
+        prefix = PurePath(os.path.relpath(path, common) if path.is_dir() else "")
         for name, file in _files_of(path, suffixes):
-            scan_id = prefix + name
+            scan_id = (prefix / name).as_posix()
             if found.setdefault(scan_id, file) != file:
                 raise ConfigError(
                     f"{file} and {found[scan_id]} would both be written as {scan_id}: predict one "

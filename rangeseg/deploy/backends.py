@@ -6,11 +6,13 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from rangeseg.engine.inference import PixelClasses
+from rangeseg.engine.prediction_files import read_stamp
 from rangeseg.errors import ConfigError, DataError, one_line
 from rangeseg.geometry.kernel import kernel
 from rangeseg.system.process import cores
@@ -27,6 +29,12 @@ EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "openvino
 def installed(module: str) -> bool:
     """Whether a module of an extra can be imported; it is not."""
     return importlib.util.find_spec(module) is not None
+
+
+def resumed_backend(backend: BackendName, out: Path) -> BackendName:
+    """What completes a folder of predictions: for ``auto`` that which began them, if any did."""
+    began = (read_stamp(out) or {}).get("backend")
+    return began if backend == "auto" and began in BACKENDS else backend
 
 
 def extra(module: str) -> Any:

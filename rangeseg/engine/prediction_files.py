@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +19,7 @@ from pydantic import Field
 from rangeseg.datasets.bad_scans import BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.engine.coloured_clouds import encode_cloud
 from rangeseg.engine.evaluation import scans_per_second, skipped_by_all
 from rangeseg.engine.inference import Prediction, Predictor
 from rangeseg.errors import ConfigError
@@ -39,6 +40,8 @@ class PredictionSettings(Settings):
     min_confidence: float | None = Field(
         default=None, ge=0, le=1
     )  # below it, a point's label is withheld
+    # ply, pcd: points with labels and colours, of scans whose predictions are `.label` files
+    format: Literal["label", "ply", "pcd"] = "label"
 
 
 def write_predictions(
@@ -104,7 +107,7 @@ def _write_own(
 ) -> dict[str, str]:
     """Write the missing files of this process's scans; the skipped scans of all processes."""
     own = shard(scan_ids)
-    files = {i: source.prediction_file(i, settings.split) for i in own}
+    files = {i: _named(source.prediction_file(i, settings.split), settings) for i in own}
     missing = [i for i in own if not (out / files[i]).is_file()]
     with_confidence = settings.confidence or settings.min_confidence is not None
     done = len(own) - len(missing)
@@ -163,6 +166,15 @@ def zip_submission(
     return archive
 
 
+def read_stamp(out: Path) -> dict[str, Any] | None:
+    """What a folder of predictions says of itself; None where it is none."""
+    try:
+        stamp = json.loads((out / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return stamp if isinstance(stamp, dict) else None
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
@@ -180,18 +192,30 @@ def _write_prediction(
     prediction: Prediction,
 ) -> None:
     confidence, file = prediction.confidence, files[prediction.scan.scan_id]
+    classes = prediction.points
     if settings.min_confidence is None:
-        encoded = source.encode_prediction(prediction.points)
+        encoded = source.encode_prediction(classes)
     else:
         assert confidence is not None
-        sure = confidence >= settings.min_confidence
-        encoded = source.encode_labels(np.where(sure, prediction.points, IGNORE))
+        classes = np.where(confidence >= settings.min_confidence, classes, np.uint8(IGNORE))
+        encoded = source.encode_labels(classes)
+    content = encoded.tobytes()
+    if settings.format != "label":
+        points, colours = prediction.scan.points, source.info.label_map.colours
+        content = encode_cloud(settings.format, points, encoded, classes, colours)
     if settings.confidence:
         assert confidence is not None
         halves = confidence.astype("<f2").tobytes()
         _write((out / "confidence" / file).with_suffix(".float16"), halves)
     # Last: a scan counts as done once its labels are there.
-    _write(out / file, encoded.tobytes())
+    _write(out / file, content)
+
+
+def _named(file: str, settings: PredictionSettings) -> str:
+    """The name of a file of predictions in the format that is asked for."""
+    return (
+        file if settings.format == "label" else f"{file.removesuffix('.label')}.{settings.format}"
+    )
 
 
 def _write(path: Path, content: bytes | str) -> None:
@@ -220,11 +244,7 @@ def _check_folder(out: Path, stamp: dict[str, Any], resume: bool) -> None:
         raise ConfigError(
             f"{out} is not empty: add --resume to complete it, or choose another --out"
         )
-    try:
-        was = json.loads((out / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        was = None
-    if not isinstance(was, dict):
+    if (was := read_stamp(out)) is None:
         raise ConfigError(
             f"{out} is not a folder of predictions (no sound {STAMP}): choose another --out"
         )

@@ -14,8 +14,10 @@ from torch import nn
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
 from rangeseg.datasets.split_files import fingerprint, read_split
 from rangeseg.datasets.survey.completeness import check_submission, present_scans
-from rangeseg.deploy.backends import BackendName
+from rangeseg.deploy.backends import BackendName, resumed_backend
 from rangeseg.deploy.convert import fastest
+from rangeseg.deploy.metadata import describe
+from rangeseg.deploy.segmenter import Segmenter
 from rangeseg.engine.checkpoint import CHECKPOINT, load_checkpoint
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.inference import Predictor
@@ -39,6 +41,7 @@ from rangeseg.runs.folder import (
     read_run_config,
     result_path,
 )
+from rangeseg.system.device import choose_device
 from rangeseg.system.distributed import on_rank_zero
 from rangeseg.system.files import PARTIAL, on_disk, writable, write_file
 
@@ -129,6 +132,8 @@ def predict_run(
     origin: dict[str, Any] = {"run": str(folder.resolve())}
     origin["checkpoint"] = file_hash(folder / CHECKPOINT)
     origin |= config.evaluate.model_dump(exclude={"split", "batch_size", "threads"})
+    if resume:
+        backend = resumed_backend(backend, out)
     if backend == "auto":
         backend = fastest(device, len(scan_ids or source.scan_ids(settings.split)))
     predictor = experiment.predictor(network, device, backend)
@@ -182,6 +187,40 @@ def load_network(
         DataError: its data are not where they were.
         CheckpointError: its checkpoint is missing, damaged or not trained to the end.
     """
+    experiment = _open(folder, on_bad_scan, tta)
+    try:
+        experiment.source.check_root()
+    except DataError as error:
+        raise DataError(
+            f"the data of {folder}: {error}; if they lie elsewhere, change dataset.root in "
+            f"{folder / CONFIG}"
+        ) from None
+    return experiment, _trained_network(experiment, folder, device)
+
+
+def segmenter_of_run(
+    folder: Path,
+    backend: BackendName = "auto",
+    device_name: str = "auto",
+    threads: int | None = None,
+    tta: int | None = None,
+    scans: int = 1,
+) -> Segmenter:
+    """The network of a run, whose data need not be there; see ``load_segmenter``."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = choose_device(device_name)
+    experiment = _open(folder, None, tta)
+    network = _trained_network(experiment, folder, device)
+    if backend == "auto":
+        backend = fastest(device, scans)
+    predictor = experiment.predictor(network, device, backend)
+    metadata = describe(experiment.source, experiment.images, experiment.config.evaluate)
+    return Segmenter(metadata, predictor)
+
+
+def _open(folder: Path, on_bad_scan: OnBadScan | None, tta: int | None) -> Experiment[RunConfig]:
+    """The parts of a run, with some settings changed; its data are not looked at."""
     config = read_run_config(folder)
     if on_bad_scan is not None:
         dataset = config.dataset.model_copy(update={"on_bad_scan": on_bad_scan})
@@ -191,14 +230,14 @@ def load_network(
             raise ConfigError(f"--tta {tta}: give a number of views, from 1 on")
         evaluate_ = config.evaluate.model_copy(update={"tta": tta})
         config = config.model_copy(update={"evaluate": evaluate_})
-    experiment = Experiment(config)
-    try:
-        experiment.source.check_root()
-    except DataError as error:
-        raise DataError(
-            f"the data of {folder}: {error}; if they lie elsewhere, change dataset.root in "
-            f"{folder / CONFIG}"
-        ) from None
+    return Experiment(config)
+
+
+def _trained_network(
+    experiment: Experiment[RunConfig], folder: Path, device: torch.device
+) -> nn.Module:
+    """The network of a run that was trained to its end, in float32."""
+    config = experiment.config
     method, path = experiment.method(), folder / CHECKPOINT
     identity = experiment.identity(read_split(folder / LABELLED))
     step, _ = load_checkpoint(path, identity, method, device)
@@ -212,7 +251,7 @@ def load_network(
             f"{path} has {step} of {config.train.steps} steps: bring it back from a copy, or train "
             "the run again"
         )
-    return experiment, method.predictor().eval()
+    return method.predictor().eval()
 
 
 def read_result(path: Path) -> dict[str, Any]:

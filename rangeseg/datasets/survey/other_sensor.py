@@ -17,8 +17,8 @@ _OUTSIDE = 0.02
 """Share of points outside the vertical view, half a beam's spacing apart from it. Real scans in
 their own sensor's view: .006 at most; in another one's .023 and more."""
 
-_FEWER, _MORE = 0.4, 2.0
-"""Clusters of inclinations for each beam of the sensor. Real scans: .8 to 1.25."""
+_FEWER, _MORE = 0.5, 1.6
+"""Clusters of inclinations for each beam of the sensor. Real scans: .63 to 1.25."""
 
 _FULL_TURN_DEG = 320.0
 _FAR_M = 5.0  # nearer, the beams' different places in the device blur their inclinations
@@ -29,9 +29,7 @@ _OF_INTENSITY = (
 )  # fmt: skip
 
 
-def judge_for_network(
-    found: Evidence, sensor: Sensor, needs_intensity: bool
-) -> Iterator[Verdict]:
+def judge_for_network(found: Evidence, sensor: Sensor, needs_intensity: bool) -> Iterator[Verdict]:
     """All verdicts on a scan that a network is to label.
 
     Args:
