@@ -22,13 +22,18 @@ def add_view(commands: Commands) -> None:
         "rangeseg view runs/simulated/cutmix_seg/1pct/seed0\n"
         "  rangeseg view predictions --mode error --save errors.png\n"
         "  rangeseg view propagated --side-by-side\n"
+        "  rangeseg view net.onnx drive/ --video drive.gif\n"
         "  rangeseg view configs/simulated.yaml --method cutmix_seg --batch --save batch.png\n"
         "\nkeys of the window: n b scans, 1-9 colours, s side by side, i l p h q (h explains)",
     )  # fmt: skip
     view.add_argument(
         "target", metavar="RUN|PREDICTIONS|PROPAGATED|CONFIG", type=Path,
         help="the folder of a run, a folder that `predict` or `rangeseg-data propagate` wrote, "
-        "or a YAML file, see configs/",
+        "or a YAML file, see configs/; with PATH also a file that `export` wrote",
+    )  # fmt: skip
+    view.add_argument(
+        "paths", metavar="PATH", type=Path, nargs="*",
+        help="with a RUN: files of scans, or folders of them, in place of a split",
     )  # fmt: skip
 
     scans = view.add_argument_group("which scans")
@@ -49,6 +54,10 @@ def add_view(commands: Commands) -> None:
     scans.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
         help="with a CONFIG: change a setting, e.g. --set dataset.root=DIR",
+    )  # fmt: skip
+    scans.add_argument(
+        "--layout", nargs="+", metavar="KEY=VALUE", default=[],
+        help="with PATH: what the files hold, as for predict",
     )  # fmt: skip
 
     looks = view.add_argument_group("how they look")
@@ -93,11 +102,14 @@ def add_view(commands: Commands) -> None:
 
 def _view(arguments: argparse.Namespace) -> int:
     _refuse_idle(arguments)
+    from rangeseg.commands.options import parse_layout
     from rangeseg.viewer.view import ViewRequest, view_batch, view_scans
 
     say = partial(print, flush=True)  # a window's lines are read while it is open
     request = ViewRequest(
         target=arguments.target,
+        paths=arguments.paths,
+        layout=parse_layout(arguments.layout),
         overrides=arguments.overrides,
         predictions=arguments.predictions,
         split=arguments.split,
@@ -123,12 +135,16 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
     """Refuse what would change nothing: a picture of something else is worse than none."""
     looks = ("mode", "side_by_side", "hide_ignored")
     if arguments.batch:
-        names = ["split", "scan", "count", "predictions", "panel", *looks]
+        names = ["split", "scan", "count", "predictions", "layout", "panel", *looks]
         idle = dict.fromkeys(names, "is for scans: a batch is always shown whole")
     else:
         idle = dict.fromkeys(["method", "labels", "seed"], "goes with --batch")
         if arguments.panel:
             idle |= dict.fromkeys(looks, "is for points: strips show all that is known of a scan")
+    if arguments.batch and arguments.paths:
+        raise ConfigError("--batch is of the run's own data: leave PATH out")
+    if arguments.layout and not arguments.paths:
+        idle["layout"] = "is for files of scans: name them behind the run"
     for name, why in idle.items():
         value = getattr(arguments, name)
         if value is not None and value is not False and value != []:  # --seed 0 is given

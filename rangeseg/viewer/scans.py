@@ -212,6 +212,11 @@ def _of_predictions(folder: Path, split: str | None, min_confidence: float) -> S
         run, predicted, least = Path(stamp["run"]), str(stamp["split"]), stamp["min_confidence"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / STAMP} is damaged ({error!r}): predict again") from None
+    if paths := stamp.get("paths"):
+        raise ConfigError(
+            f"{folder} holds predictions of files: `rangeseg view {run} {' '.join(paths)}` shows "
+            "them"
+        )
     if not (run / CONFIG).is_file():
         raise ConfigError(
             f"{folder} was predicted by {run}, which is not there any more: give a configuration "

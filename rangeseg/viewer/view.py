@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.splits import parse_labels
 from rangeseg.drawing.sheets import save_picture
 from rangeseg.engine.checkpoint import CHECKPOINT
@@ -18,9 +19,10 @@ from rangeseg.runs.plan import plan_run
 from rangeseg.system.device import choose_device
 from rangeseg.viewer.batch import student_batch
 from rangeseg.viewer.batch_sheet import batch_sheet
+from rangeseg.viewer.loose_scans import open_loose_scans
 from rangeseg.viewer.modes import PROPAGATED_MODES, check_mode, first_mode, side_modes
 from rangeseg.viewer.save import save_scans
-from rangeseg.viewer.scans import open_views
+from rangeseg.viewer.scans import ScanViews, open_views
 from rangeseg.viewer.window import show_window
 
 VIDEO_SCANS = 50
@@ -33,6 +35,8 @@ class ViewRequest:
 
     Attributes:
         target: the folder of a run, of predictions or of propagated labels, or a configuration.
+        paths: with a run, or a file that ``rangeseg export`` wrote: files of scans, and folders.
+        layout: what these hold, as far as it is stated.
         overrides: ``key=value`` for a configuration.
         predictions: a folder of predictions beside a configuration.
         split: whose scans; None takes that of the target.
@@ -49,6 +53,8 @@ class ViewRequest:
     """
 
     target: Path
+    paths: list[Path]
+    layout: Layout
     overrides: list[str]
     predictions: Path | None
     split: str | None
@@ -92,10 +98,7 @@ def view_scans(request: ViewRequest, panel: bool, say: Callable[[str], None]) ->
     _check_target(request.target)
     if request.video is not None and count is None and not request.scans:
         count = VIDEO_SCANS
-    views = open_views(
-        request.target, request.overrides, request.predictions, request.split,
-        request.min_confidence, choose_device(request.device),
-    )  # fmt: skip
+    views = _open(request)
     mode = check_mode(request.mode or first_mode(views), views)
     if request.side_by_side:
         side_modes(mode, views)
@@ -159,6 +162,20 @@ def view_batch(
     title = f"{config.run.method} · what the student sees and is taught{trained}"
     save_picture(save, batch_sheet(batch, title, experiment.source.info.label_map))
     say(f"picture: {save}")
+
+
+def _open(request: ViewRequest) -> ScanViews:
+    """The scans that are asked for."""
+    if not request.paths:
+        return open_views(
+            request.target, request.overrides, request.predictions, request.split,
+            request.min_confidence, choose_device(request.device),
+        )  # fmt: skip
+    if request.overrides or request.predictions is not None or request.split is not None:
+        raise ConfigError("--set, --predictions and --split do not go with files of scans")
+    return open_loose_scans(
+        request.target, request.paths, request.layout, request.min_confidence, request.device
+    )
 
 
 def _check_target(target: Path) -> None:
