@@ -56,3 +56,13 @@ def trained_run(tiny_config: list[str], tmp_path_factory: pytest.TempPathFactory
     words = ["train", *tiny_config, "--method", "cutmix_seg", "--labels", "10%"]
     assert main([*words, "--out", str(run)]) == 0
     return run
+
+
+@pytest.fixture(scope="session")
+def exported(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of ``trained_run`` as a file, for reading."""
+    from rangeseg.cli import main
+
+    out = tmp_path_factory.mktemp("exported") / "net.onnx"
+    assert main(["export", str(trained_run), "--out", str(out)]) == 0
+    return out
