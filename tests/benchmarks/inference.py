@@ -1,16 +1,17 @@
 """From scans to predictions: the network's precision and layout, and the pipeline around it.
 
-    python -m tests.benchmarks.inference [--parts network labels backends pipeline gpu]
+    python -m tests.benchmarks.inference [--parts network labels backends pipeline segmenter gpu]
         [--root SEMANTIC_KITTI_ROOT] [--model fidnet] [--width 128] [--scans 12] [--repeats 5]
         [--json FILE]
 
 ``network``: FIDNet at 64x512 on this CPU, one thread, random weights (they change no time).
 ``labels``: how many pixels get the same label, by a network of width 16 after 100 steps on
 simulated scans. ``backends``: real scans of 64x2048 on one thread, by each backend; only with
---root. ``pipeline``: whole evaluations and exports of 64x2048 without and with the default
-threads, with FIDNet (of width 8 on a CPU, --width on a GPU) and with a stand-in that only waits for
-10 ms, as one does for a GPU. ``gpu``: the network at 64x2048, timed by CUDA events. By default all
-that the machine can do. Both sides of a ratio take turns.
+--root. ``pipeline``: whole evaluations and exports of 64x2048 without and with the default threads,
+with FIDNet (of width 8 on a CPU, --width on a GPU) and with a stand-in that only waits for 10 ms,
+as one does for a GPU. ``segmenter``: the Python call, cloud by cloud, against ``rangeseg predict``,
+which reads and writes files beside the network. ``gpu``: the network at 64x2048, timed by CUDA
+events. By default all that the machine can do. Both sides of a ratio take turns.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.semantic_kitti import SemanticKitti
+from rangeseg.deploy.metadata import describe
+from rangeseg.deploy.segmenter import Segmenter
 from rangeseg.engine.evaluation import evaluate
 from rangeseg.engine.inference import BackProjection, EvaluateSettings, Predictor
 from rangeseg.engine.prediction_files import PredictionSettings, write_predictions
@@ -56,7 +59,7 @@ from tests.benchmarks.timing import (
 
 CPU = torch.device("cpu")
 CLASSES = SemanticKitti.info.label_map.num_classes
-PARTS = ("network", "labels", "backends", "pipeline", "gpu")
+PARTS = ("network", "labels", "backends", "pipeline", "segmenter", "gpu")
 BATCH_SIZES = (1, 2, 4, 8, 16)
 Row = dict[str, object]
 
@@ -235,6 +238,28 @@ def export(predictor: Predictor, source: OneSequence, out: Path) -> None:
     write_predictions(predictor, source, PredictionSettings(split="val"), out, {}, resume=True)
 
 
+def segmenter_rows(root: Path, scans: int, width: int, repeats: int) -> list[Row]:
+    """Seconds a scan by the call and by the command, of the same network."""
+    source = make_scans(root, scans, 2048, different=min(scans, 3))
+    predictor = predictor_of(source, new_network(width), "nearest_point", 2)
+    metadata = describe(source, predictor.images, predictor.settings)
+    segmenter = Segmenter(metadata, predictor)
+    clouds = [source.read_scan(i, with_labels=False).points for i in source.scan_ids("val")]
+    calls: dict[str, Callable[[], object]] = {
+        "rangeseg predict": partial(export, predictor, source, root / "out"),
+        "segmenter.predict(cloud)": lambda: [segmenter.predict(cloud) for cloud in clouds],
+        "segmenter.predict(clouds)": lambda: segmenter.predict(clouds),
+    }
+    with redirect_stderr(io.StringIO()):
+        seconds = medians(calls, repeats, time.perf_counter)
+    base = seconds["rangeseg predict"]
+    return [
+        {"segmenter": f"FIDNet {width}, 64x2048, {name}", "ms/scan": 1e3 * value / scans,
+         "ratio": value / base}
+        for name, value in seconds.items()
+    ]  # fmt: skip
+
+
 def gpu_rows(width: int, repeats: int) -> list[Row]:
     """FIDNet of 64x2048 on the GPU, by batch size, and compiled."""
     device = choose_device("cuda")  # which also sets TF32 and cuDNN's search, for both sides
@@ -310,12 +335,15 @@ def main() -> int:
             "pipeline": lambda: pipeline_rows(
                 root / "pipeline", arguments.scans, width if has_gpu else 8, repeats
             ),
+            "segmenter": lambda: segmenter_rows(
+                root / "segmenter", arguments.scans, width, repeats
+            ),
             "gpu": lambda: gpu_rows(width, repeats),
         }
         for part in arguments.parts:
             torch.set_num_threads(1 if part in ("network", "backends") else threads)
             rows = tables[part]()
-            device = choose_device("auto" if part in ("pipeline", "gpu") else "cpu")
+            device = choose_device("auto" if part in ("pipeline", "segmenter", "gpu") else "cpu")
             print(f"\n{device_name(device)}, {torch.get_num_threads()} threads of PyTorch")
             print_table(rows)
             found += rows
