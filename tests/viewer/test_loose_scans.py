@@ -64,7 +64,5 @@ def test_what_does_not_go(
         assert message in capsys.readouterr().err
     out = tmp_path / "labels"
     assert main(["predict", str(exported), str(drive), "--out", str(out)]) == 0
-    with pytest.raises(
-        ConfigError, match=r"holds predictions of files: `rangeseg view .*onnx"
-    ):
+    with pytest.raises(ConfigError, match=r"holds predictions of files: `rangeseg view .*onnx"):
         open_views(out, [], None, None, 0.9, None)  # type: ignore[arg-type]
