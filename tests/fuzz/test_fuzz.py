@@ -252,7 +252,11 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "nuscenes labels": lambda root: labels_of(*nuscenes(root)),
     "nuscenes index": nuscenes_index,
     "npy points": npy_points,
-    **{f"{name} points": partial(named_points, name=name) for name in list(FORMATS)[2:]},
+    **{
+        f"{name} points": partial(named_points, name=name)
+        for name in list(FORMATS)[2:]
+        if name != "laz"  # a damaged one can hang lazrs
+    },
     "packed": packed,
     "split list": split_list,
     "configuration": configuration,

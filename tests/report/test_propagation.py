@@ -40,8 +40,8 @@ def results(protocol: dict | None = None, **more) -> list[dict]:
 def test_names_say_what_is_not_usual() -> None:
     assert propagation_text(None) == ""
     assert propagation_text(REACH_2) == "reach 2, data set poses"
-    odd = {**REACH_2, "min_confidence": 0.8, "share": 0.25, "poses": "kiss-icp"}
-    text = "reach 2, min confidence 0.8, share 0.25, kiss-icp poses"
+    odd = {**REACH_2, "min_confidence": 0.9, "share": 0.75, "poses": "kiss-icp"}
+    text = "reach 2, min confidence 0.9, share 0.75, kiss-icp poses"
     assert propagation_text(odd) == text
     assert row_name(Row("cps", "plain", text)) == f"cps, plain + propagation ({text})"
     assert row_name(Row("cps", "strong", "reach 2, data set poses")) == (

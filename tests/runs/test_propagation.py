@@ -107,9 +107,9 @@ def test_settings_of_propagation_are_the_run_s(
 ) -> None:
     run = tmp_path / "run"
     assert main(words(tiny_config, run, "supervised")) == 0
-    other = ["--set", "train.propagation.min_confidence=.8", "--resume"]
+    other = ["--set", "train.propagation.min_confidence=.5", "--resume"]
     assert main(words(tiny_config, run, "supervised", *other)) == 2
-    assert "was begun with train.propagation.min_confidence=0.5" in capsys.readouterr().err
+    assert "was begun with train.propagation.min_confidence=0.8" in capsys.readouterr().err
 
 
 def test_runs_may_share_a_folder_of_labels(tiny_config: list[str], tmp_path: Path) -> None:
