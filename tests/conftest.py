@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -22,6 +23,17 @@ def real_data() -> Path:
     if not (REAL_DATA / "SOURCES.txt").is_file():
         pytest.skip(f"no real scans at {REAL_DATA}: set RANGESEG_REAL_DATA to their folder")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def drawing() -> None:
+    """open3d, and the system libraries it needs."""
+    from rangeseg.viewer.open3d_libraries import missing_libraries
+
+    if importlib.util.find_spec("open3d") is None:
+        pytest.skip("open3d is not installed")
+    if missing := missing_libraries():
+        pytest.skip(f"open3d needs {', '.join(missing)}: `rangeseg doctor` says what to install")
 
 
 @pytest.fixture(scope="session")

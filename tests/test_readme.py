@@ -214,6 +214,34 @@ def test_the_section_on_own_scans(
         assert load_config(Path(f"{name}.yaml")).dataset.name == "custom"
 
 
+@pytest.mark.slow
+def test_the_section_on_use(
+    drawing: None,
+    simulated_root: Path,
+    trained_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a run on the simulated street, whose classes are SemanticKITTI's."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained_run, "runs/semantic_kitti/cps/10pct/seed0")
+    shutil.copytree(simulated_root / "sequences" / "08" / "velodyne", "data/drive")
+    Path("data/semantic_kitti").symlink_to(simulated_root)
+    Path("configs").symlink_to(ROOT / "configs")
+    own = (ROOT / "configs" / "simulated.yaml").read_text()
+    Path("mine.yaml").write_text(own.replace("data/simulated", str(simulated_root)))
+    follow("Use it", capsys, SMALL[1:])
+    (code,) = re.findall(r"```python\n(.*?)```", section("Use it"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    written = np.fromfile(next(Path("labels").rglob("000000.label")), np.uint32)
+    assert np.array_equal(written, names["labels"])
+    assert Path("drive.png").stat().st_size > 10_000
+    assert len(list(Path("labels_onnx").rglob("*.label"))) == 3
+    assert len(list(Path("coloured").rglob("*.ply"))) == 3
+
+
 def test_the_section_on_a_method_of_ones_own(
     simulated_root: Path,
     tmp_path: Path,
@@ -240,6 +268,7 @@ def test_the_section_on_a_method_of_ones_own(
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_the_section_on_few_labels(
+    drawing: None,
     real_data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

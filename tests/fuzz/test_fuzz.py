@@ -27,8 +27,8 @@ from rangeseg.datasets.simulated import Simulated
 from rangeseg.datasets.split_files import check_split, read_split
 from rangeseg.engine.checkpoint import Identity, fitting, load_checkpoint, save_checkpoint
 from rangeseg.engine.inference import EvaluateSettings, Predictor
-from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.engine.optimiser import Optimiser
+from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.errors import RangesegError
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.methods import METHODS

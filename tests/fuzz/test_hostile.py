@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from data_tools.cli import main as prepare
 from rangeseg.cli import main
+from rangeseg.datasets.formats import count_points
+from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.nuscenes.index import index_path
 from rangeseg.datasets.nuscenes.source import NuScenes
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
-from rangeseg.datasets.formats import count_points
-from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.scan_files import read_points
 from rangeseg.datasets.split_files import read_split
 from rangeseg.engine.checkpoint import read_checkpoint

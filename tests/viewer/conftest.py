@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,22 +12,12 @@ import data_tools.cli
 from rangeseg.cli import main
 from rangeseg.datasets.sampler import SampleKey, StepSampler
 from rangeseg.engine import trainer
-from rangeseg.viewer.open3d_libraries import missing_libraries
 
 CONFIG = Path(__file__).parents[2] / "configs" / "simulated.yaml"
 SMALL = [
     "range_image.width=256", "range_image.crop_width=64", "model.width=4", "train.steps=4",
     "train.batch_size=2", "methods.cutmix_seg.confidence=0.1",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def drawing() -> None:
-    """open3d, and the system libraries it needs."""
-    if importlib.util.find_spec("open3d") is None:
-        pytest.skip("open3d is not installed")
-    if missing := missing_libraries():
-        pytest.skip(f"open3d needs {', '.join(missing)}: `rangeseg doctor` says what to install")
 
 
 @pytest.fixture(scope="session")
