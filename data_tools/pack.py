@@ -32,10 +32,10 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Pack a data set and print what was packed."""
     from rangeseg.datasets import key_of
+    from rangeseg.datasets.file_source import FileSource
     from rangeseg.datasets.packed.codec import COORDINATE_ERROR_M
     from rangeseg.datasets.packed.source import Packed
     from rangeseg.datasets.packed.write import pack_dataset
-    from rangeseg.datasets.sequences import FileSource
 
     source = open_source(arguments)
     if isinstance(source, Packed):

@@ -10,9 +10,10 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from rangeseg.datasets.base import DatasetInfo
+from rangeseg.datasets.file_source import FileSource
 from rangeseg.datasets.formats import file_format, read_header
 from rangeseg.datasets.layout import Layout
-from rangeseg.datasets.sequences import FileSource, in_order
+from rangeseg.datasets.sequences import in_order
 from rangeseg.datasets.survey.find_layout import POINT_SUFFIXES, recordings_in
 from rangeseg.errors import ConfigError, DataError
 

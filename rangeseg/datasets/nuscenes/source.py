@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rangeseg.datasets.base import DatasetInfo, Official
+from rangeseg.datasets.file_source import FileSource
 from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.nuscenes.index import (
@@ -23,7 +24,6 @@ from rangeseg.datasets.nuscenes.index import (
     missing_index,
     read_index,
 )
-from rangeseg.datasets.sequences import FileSource
 from rangeseg.errors import DataError, unknown_name
 from rangeseg.geometry.sensor import HDL_32E
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from rangeseg.datasets.file_source import FileSource
 from rangeseg.datasets.packed.codec import encode_scan
 from rangeseg.datasets.packed.index import FOOTER, MAGIC, PackedScan, PackedSplit, PackIndex
 from rangeseg.datasets.packed.source import meaning
-from rangeseg.datasets.sequences import FileSource
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.system.files import writable, writing
 from rangeseg.system.progress import Progress

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.datasets.file_source import FileSource
 from rangeseg.datasets.formats import file_format, read_fields, read_header, roles_of
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.layout import Layout, Role
-from rangeseg.datasets.sequences import FileSource
 from rangeseg.datasets.survey.directions import (
     Directions,
     Step,

@@ -13,11 +13,11 @@ from rangeseg.datasets import DATASETS, open_dataset
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.batches import LoadedSample, TrainingScans
 from rangeseg.datasets.custom import Description
+from rangeseg.datasets.file_source import FileSource
 from rangeseg.datasets.packed.source import Packed
 from rangeseg.datasets.packed.write import pack_dataset
 from rangeseg.datasets.range_images import RangeImages, RangeImageSettings
 from rangeseg.datasets.sampler import SampleKey
-from rangeseg.datasets.sequences import FileSource
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.simulation.generate import SimulationSettings, generate_dataset
