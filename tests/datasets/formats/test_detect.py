@@ -57,6 +57,7 @@ def archive(kind: str) -> bytes:
         (b"\xd4\xc3\xb2\xa1\x02\0\x04\0" + bytes(99), r"packets \(\.pcap\).*the sensor's driver"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else value,  # archives hold the time
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["0.bin", "0.pcd"])
 def test_no_points(content: bytes, message: str, name: str, tmp_path: Path) -> None:
