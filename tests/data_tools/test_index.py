@@ -279,5 +279,6 @@ def test_check_reads_by_the_index(root: Path, capsys: Capture) -> None:
     assert out.endswith("problems: none\n")
     rows = [line.split()[:5] for line in out.splitlines()]
     assert ["val", "scene-0103", "2", "2", "256"] in rows
-    assert "note:" not in out
+    notes = [line for line in out.splitlines() if line.startswith("note:")]
+    assert [" is partial: " in note for note in notes] == [True, True]
     assert "test" not in out.split()  # is not indexed, and training does not need it

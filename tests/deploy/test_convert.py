@@ -59,5 +59,6 @@ def test_predictions_of_a_backend_are_completed_by_it(
     assert main([*words, "--backend", "onnxruntime"]) == 0
     stamp = json.loads((out / "rangeseg_predictions.json").read_text())
     assert stamp["backend"] == "onnxruntime"
-    assert main([*words, "--resume"]) == 2
+    assert main([*words, "--resume"]) == 0  # auto keeps it
+    assert main([*words, "--resume", "--backend", "torch"]) == 2
     assert "was begun with backend=onnxruntime, now it is torch" in capsys.readouterr().err

@@ -327,7 +327,9 @@ def test_several_processes_train_evaluate_and_predict(
     for key in ("protocol", "miou", "iou", "scans"):
         assert shared[key] == alone[key]
 
-    first, second = pair.command("predict", str(run), "--split", "train", "--out", str(out))
+    first, second = pair.command(
+        "predict", str(run), "--split", "train", "--out", str(out), "--backend", "torch"
+    )
     assert (first.code, second.code) == (0, 0), first.stderr
     assert first.stdout.count("predictions of 20 scans") == 1
     assert second.stdout + second.stderr == ""
