@@ -50,6 +50,8 @@ def load(
             missing or damaged.
         rangeseg.errors.DataError: the file is not from ``rangeseg export``.
     """
-    from rangeseg.runs.load import load  # not at the top: `import rangeseg` is instant
+    from pathlib import Path  # not at the top: `import rangeseg` is instant
 
-    return load(path, backend=backend, device=device, threads=threads)
+    from rangeseg.runs.load import load_segmenter
+
+    return load_segmenter(Path(path), backend, device or "auto", threads)

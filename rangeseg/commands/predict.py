@@ -127,11 +127,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _of_split(arguments: argparse.Namespace, settings: PredictionSettings, again: str) -> Done:
-    from rangeseg.runs.trained import predict_run
+    from rangeseg.runs.predict_split import predict_split
     from rangeseg.system.distributed import joined
 
     with joined(arguments.device, again) as device:
-        return predict_run(
+        return predict_split(
             arguments.network, settings, arguments.out, device, arguments.resume, arguments.zip,
             arguments.on_bad_scan, arguments.anyway, arguments.tta, arguments.backend,
         )  # fmt: skip

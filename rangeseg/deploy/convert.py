@@ -17,13 +17,16 @@ WORTH_CONVERTING = 20
 """Scans: converting a network takes about as long as PyTorch needs for half of them."""
 
 
-def fastest(device: torch.device, scans: int) -> BackendName:
-    """The fastest backend at hand for so many scans.
+def resolve_backend(name: BackendName, device: torch.device, scans: int) -> BackendName:
+    """The backend itself; of ``auto`` the fastest at hand.
 
     Args:
+        name: of the backend, or ``auto``.
         device: where the network is to run.
-        scans: how many.
+        scans: how many are to be predicted.
     """
+    if name != "auto":
+        return name
     worth = device.type == "cpu" and scans >= WORTH_CONVERTING
     return "openvino" if worth and installed("openvino") else "torch"
 

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from rangeseg.deploy.backends import BackendName
 from rangeseg.deploy.load import load_onnx
 from rangeseg.deploy.segmenter import Segmenter
 from rangeseg.errors import ConfigError
-
-
-def load(
-    path: str | os.PathLike[str],
-    *,
-    backend: BackendName = "auto",
-    device: str | None = None,
-    threads: int | None = None,
-) -> Segmenter:
-    """Load a trained network; see ``rangeseg.load``."""
-    return load_segmenter(Path(path), backend, device or "auto", threads)
 
 
 def load_segmenter(

@@ -11,7 +11,7 @@ import torch
 
 from rangeseg.cli import main
 from rangeseg.deploy import convert
-from rangeseg.deploy.convert import fastest, make_backend
+from rangeseg.deploy.convert import make_backend, resolve_backend
 from rangeseg.errors import ConfigError
 from tests.models.test_prediction import trained
 
@@ -20,10 +20,10 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 
 
 def test_the_fastest_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fastest(CPU, 20) == "openvino"
-    assert fastest(CPU, 19) == fastest(GPU, 1000) == "torch"
+    assert resolve_backend("auto", CPU, 20) == "openvino"
+    assert resolve_backend("auto", CPU, 19) == resolve_backend("auto", GPU, 1000) == "torch"
     monkeypatch.setattr(convert, "installed", lambda name: False)
-    assert fastest(CPU, 1000) == "torch"
+    assert resolve_backend("auto", CPU, 1000) == "torch"
 
 
 def test_other_programs_run_on_the_cpu() -> None:

@@ -126,6 +126,17 @@ def refuse(verdicts: Sequence[Verdict], more: str = "") -> None:
         raise DataError(f"{refused[0]}{more}")
 
 
+def refuse_unless(anyway: bool, verdicts: Sequence[Verdict]) -> None:
+    """Raise the first of the refused verdicts, unless the user goes on ``anyway``.
+
+    Raises:
+        DataError: one is refused.
+    """
+    refused = [verdict for verdict in verdicts if verdict.refused]
+    if refused and not anyway:
+        refuse(refused, " (--anyway measures them all the same)")
+
+
 def _unless_accepted(verdicts: Iterable[Verdict], layout: Layout) -> Iterator[Verdict]:
     return (verdict for verdict in verdicts if verdict.name not in layout.accept)
 

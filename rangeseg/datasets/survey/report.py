@@ -9,8 +9,9 @@ from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.survey.check import Part, Tally
 from rangeseg.datasets.survey.completeness import completeness, completeness_lines
-from rangeseg.datasets.survey.describe import Draft, Survey
+from rangeseg.datasets.survey.describe import Survey
 from rangeseg.datasets.survey.directions import NEAR_M
+from rangeseg.datasets.survey.draft import Draft
 from rangeseg.datasets.survey.statistics import HIDDEN_M, PERCENTILES, ScanStatistics
 from rangeseg.errors import DataFault
 from rangeseg.geometry.sensor import Sensor

@@ -8,12 +8,8 @@ import pytest
 from rangeseg.datasets.custom import Custom
 from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.survey.complete_layout import guess_columns
-from rangeseg.datasets.survey.describe import (
-    distinct_colours,
-    draft_description,
-    rounded,
-    with_sensor,
-)
+from rangeseg.datasets.survey.describe import rounded, with_sensor
+from rangeseg.datasets.survey.draft import distinct_colours, draft_description
 from rangeseg.datasets.survey.statistics import measure_scans
 from rangeseg.errors import DataError
 from tests.datasets.own_scans import (

@@ -11,7 +11,8 @@ import pytest
 
 from rangeseg.datasets.custom import Custom
 from rangeseg.datasets.layout import Layout
-from rangeseg.datasets.survey.describe import Draft, draft_description, survey_folder
+from rangeseg.datasets.survey.describe import survey_folder
+from rangeseg.datasets.survey.draft import Draft, draft_description
 from rangeseg.errors import DataError
 from tests.datasets.formats.files import FORMATS, table
 from tests.datasets.own_scans import BEAMS, raw_labels, turn
