@@ -1,4 +1,4 @@
-"""The commands of the README's section on data, run as they stand, on small data."""
+"""The commands of the README and of the pages of the folders, run as they stand, on small data."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from tests.datasets.importing.recordings import Types, clouds, write_bag
 from tests.datasets.nuscenes_format import write_nuscenes
 
 ROOT = Path(__file__).parents[1]
+DATASETS = "rangeseg/datasets/README.md"
 # The only change: a training of seconds instead of days.
 SMALL = [
     "range_image.height=32", "range_image.width=256", "range_image.crop_width=64",
@@ -36,8 +37,13 @@ SMALL = [
 ]  # fmt: skip
 
 
-def section(title: str) -> str:
-    return (ROOT / "README.md").read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+PAGES = sorted(p for p in ROOT.glob("**/README.md") if ".git" not in p.parts)
+
+
+def section(title: str, page: str = "README.md") -> str:
+    text = (ROOT / page).read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    assert text, f"{page} has no section {title}"
+    return text
 
 
 def commands(text: str) -> list[list[str]]:
@@ -73,8 +79,8 @@ def words_of_programs(text: str) -> list[list[str]]:
 
 
 def test_every_command_has_words_that_the_programs_know() -> None:
-    calls = words_of_programs((ROOT / "README.md").read_text())
-    assert len(calls) > 30
+    calls = [call for page in PAGES for call in words_of_programs(page.read_text())]
+    assert len(calls) > 50
     for program, *arguments in calls:
         parser = {"rangeseg": rangeseg_parser, "rangeseg-data": data_parser}[program]()
         known = parser.parse_args(arguments)  # what is wrong raises SystemExit
@@ -83,16 +89,21 @@ def test_every_command_has_words_that_the_programs_know() -> None:
             load_config(config, known.overrides)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", page.read_text().replace("\n", " "))
+    assert not [x for x in links if not x.startswith("http") and not (page.parent / x).exists()]
+
+
 def test_every_benchmark_that_is_named_is_there() -> None:
-    pages = ROOT / "README.md", ROOT / "tests" / "benchmarks" / "README.md"
-    named = {n for p in pages for n in re.findall(r"-m tests\.benchmarks\.(\w+)", p.read_text())}
+    named = {n for p in PAGES for n in re.findall(r"-m tests\.benchmarks\.(\w+)", p.read_text())}
     files = (ROOT / "tests" / "benchmarks").glob("*.py")
     assert named == {f.stem for f in files if 'if __name__ == "__main__"' in f.read_text()}
 
 
 def test_the_tables_of_results_are_those_of_the_runs() -> None:
     """Means, deviations and intervals, from what each run reached."""
-    text = section("Results on the simulated street")
+    text = section("Results on the simulated street", "rangeseg/methods/README.md")
     shown = [x for x in text.splitlines() if x[:2] == "| " and not x.startswith("| labels")]
     assert sorted(shown) == sorted(rows_of("simulated_test.csv"))
     again = [row for row in rows_of("simulated_test_float32.csv") if "| exchange_mix |" in row]
@@ -150,9 +161,16 @@ def propagation_rows(results: str) -> list[str]:
     return rows
 
 
-def follow(title: str, capsys: pytest.CaptureFixture[str], small: list[str] = SMALL) -> None:
+def follow(
+    capsys: pytest.CaptureFixture[str],
+    title: str,
+    page: str = "README.md",
+    small: list[str] = SMALL,
+) -> None:
     """Run the commands of a section as they stand, trainings with small settings."""
-    for program, *arguments in commands(section(title)):
+    words = commands(section(title, page))
+    assert len(words) >= 3
+    for program, *arguments in words:
         target = None
         if ">" in arguments:
             *arguments, _, target = arguments
@@ -175,7 +193,8 @@ def test_the_section_on_data(
 ) -> None:
     small_data(tmp_path, simulated_root)
     monkeypatch.chdir(tmp_path)
-    follow("Your data", capsys)
+    follow(capsys, "Your data")
+    follow(capsys, "Packed data", DATASETS)
 
     assert len(list(Path("submission").rglob("*.label"))) >= 11
     assert Path("submission.zip").is_file()
@@ -205,8 +224,10 @@ def test_the_section_on_own_scans(
     drive1.rename(tmp_path / "drive1.bag")
     next(drive2.glob("*.mcap")).rename(tmp_path / "drive2.mcap")
     monkeypatch.chdir(tmp_path)
-    follow("Your own scans", capsys, ["range_image.crop_width=64", *SMALL[3:]])
+    follow(capsys, "Your own scans", DATASETS, ["range_image.crop_width=64", *SMALL[3:]])
 
+    front = commands(section("Your own scans"))
+    assert front == commands(section("Your own scans", DATASETS))[: len(front)]
     labels = sorted(Path("pseudo_labels").rglob("*.label"))
     assert [label.stem for label in labels] == TIMES
     assert (np.fromfile(labels[0], np.uint8) == 0).mean() > 0.5  # unsure after two steps
@@ -231,7 +252,7 @@ def test_the_section_on_use(
     Path("configs").symlink_to(ROOT / "configs")
     own = (ROOT / "configs" / "simulated.yaml").read_text()
     Path("mine.yaml").write_text(own.replace("data/simulated", str(simulated_root)))
-    follow("Use it", capsys, SMALL[1:])
+    follow(capsys, "Use it", small=SMALL[1:])
     (code,) = re.findall(r"```python\n(.*?)```", section("Use it"), re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
@@ -248,7 +269,7 @@ def test_the_section_on_a_method_of_ones_own(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    text = section("Your own method")
+    text = section("Your own method", "rangeseg/methods/README.md")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (line,) = re.findall(r"`\"(\w+)\": (\w+)`", text)
     names: dict[str, type[Method[Any]]] = {}

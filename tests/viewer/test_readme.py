@@ -13,6 +13,7 @@ from rangeseg.cli import main
 from rangeseg.viewer.open3d_libraries import APT
 from tests.test_readme import ROOT, commands, section
 
+PAGE = "rangeseg/viewer/README.md"
 RUN = Path("runs/semantic_kitti/cps/10pct/seed0")
 
 
@@ -40,7 +41,11 @@ def test_the_section_on_seeing(
     words = ["propagate", "semantic_kitti", "data/semantic_kitti", "--labels", "10%"]
     assert data_tools.cli.main([*words, "--reach", "2", "--out", "propagated"]) == 0
 
-    seen = [words for words in commands(section("Seeing")) if words[0] == "rangeseg"]
+    seen = [
+        words
+        for words in commands(section("Seeing", "rangeseg/viewer/README.md"))
+        if words[0] == "rangeseg"
+    ]
     assert len(seen) >= 8
     for _, *arguments in seen:
         capsys.readouterr()
@@ -64,6 +69,6 @@ def test_the_section_on_seeing(
 
 
 def test_the_packages_named_are_those_of_the_message() -> None:
-    assert APT in section("Seeing")
+    assert APT in section("Seeing", PAGE)
     packages = APT.removeprefix("apt-get install -y --no-install-recommends ")
     assert packages in (ROOT / ".ci" / "run").read_text()
