@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import Field
 
@@ -13,15 +13,21 @@ from rangeseg.models.fidnet import FIDNet
 from rangeseg.models.network import Network
 from rangeseg.settings import Settings
 
-MODELS: dict[str, Callable[[int, int, int, bool], Network]] = {"fidnet": FIDNet, "cenet": CENet}
-"""Each takes in_channels, num_classes, width and full_turn."""
+MODELS: dict[str, Callable[[int, int, int, bool, bool], Network]] = {
+    "fidnet": FIDNet,
+    "cenet": CENet,
+}
+"""Each takes in_channels, num_classes, width, full_turn and align_corners."""
 
 
 class ModelSettings(Settings):
-    """Which network, and how wide."""
+    """Which network, how wide, and how it treats the edges of an image."""
 
     name: str = "fidnet"
     width: int = Field(default=128, ge=2, multiple_of=2)  # channels of a stage; 128 is the paper's
+    # At the left and right edges of a full turn. The official FIDNet and CENet have zeros.
+    padding: Literal["circular", "zeros"] = "circular"
+    align_corners: bool = False  # of the interpolation; true in the official FIDNet and CENet
 
 
 class NetworkFactory(Protocol):
@@ -37,7 +43,7 @@ def build_network(
     """A newly initialised network.
 
     Args:
-        settings: name and width.
+        settings: which network.
         in_channels: channels C of the range image.
         num_classes: classes K.
         full_turn: whether the first and the last column of an image are neighbours.
@@ -47,4 +53,7 @@ def build_network(
     """
     if settings.name not in MODELS:
         raise unknown_name("network", settings.name, list(MODELS))
-    return MODELS[settings.name](in_channels, num_classes, settings.width, full_turn)
+    wraps = full_turn and settings.padding == "circular"
+    return MODELS[settings.name](
+        in_channels, num_classes, settings.width, wraps, settings.align_corners
+    )

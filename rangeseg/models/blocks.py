@@ -99,28 +99,37 @@ class _Shrink(nn.Conv2d):
         return super().forward(x[..., :: self.step, :: self.step] if self.slice else x)
 
 
-def upsample_azimuth(x: Tensor, factor: int, full_turn: bool = True) -> Tensor:
+def upsample_azimuth(
+    x: Tensor, factor: int, full_turn: bool = True, align_corners: bool = False
+) -> Tensor:
     """Enlarge (B,C,H,W) bilinearly by a whole factor, circular along azimuth.
 
     So rolling a scan rolls its logits. Where the image is not a full turn, its edges are repeated.
+    With aligned corners the outermost pixel centres meet instead, and nothing wraps.
     """
     if factor == 1:
         return x
-    padded = pad_azimuth(x, 1) if full_turn else x
+    wraps = full_turn and not align_corners
+    padded = pad_azimuth(x, 1) if wraps else x
     if x.is_cuda and x.dtype == torch.bfloat16 and x.requires_grad:
         # CUDA sums the gradient in the image's type; bfloat16 would keep 2 digits of 256 summands.
         padded = padded.float()
-    enlarged = F.interpolate(padded, scale_factor=factor, mode="bilinear", align_corners=False)
-    if full_turn:
+    enlarged = F.interpolate(
+        padded, scale_factor=factor, mode="bilinear", align_corners=align_corners
+    )
+    if wraps:
         enlarged = _CropAzimuth.apply(enlarged, factor)  # type: ignore[no-untyped-call]
     return enlarged.to(x.dtype)
 
 
-def full_resolution(features: Sequence[Tensor], full_turn: bool = True) -> Tensor:
+def full_resolution(
+    features: Sequence[Tensor], full_turn: bool = True, align_corners: bool = False
+) -> Tensor:
     """Enlarge (B,channels,H/s,W/s) to the size of the first one and concatenate all of them."""
     height = features[0].shape[2]
     return torch.cat(
-        [upsample_azimuth(f, height // f.shape[2], full_turn) for f in features], dim=1
+        [upsample_azimuth(f, height // f.shape[2], full_turn, align_corners) for f in features],
+        dim=1,
     )
 
 

@@ -19,6 +19,7 @@ class CENet(StagedNetwork):
         num_classes: classes K (ignore has no logit).
         width: channels of each stage; 128 is the paper's, with 6.77 M parameters.
         full_turn: whether the first and the last column of an image are neighbours.
+        align_corners: of the interpolation.
 
     Reference:
         Cheng, Han and Xiao 2022, "CENet: Toward Concise and Efficient LiDAR Semantic Segmentation
@@ -26,7 +27,8 @@ class CENet(StagedNetwork):
 
         1. Every padding and interpolation wraps along azimuth if the image is a full turn.
            Interpolation aligns pixel areas instead of corners. So rolling the scan by a multiple
-           of 8 columns rolls the logits.
+           of 8 columns rolls the logits. ``model.padding: zeros`` and ``model.align_corners: true``
+           are the official ones.
         2. An auxiliary head classifies its stage before the interpolation: the same result for
            less work.
     """
@@ -34,10 +36,15 @@ class CENet(StagedNetwork):
     heads = ("classifier", "auxiliary_classifiers")
 
     def __init__(
-        self, in_channels: int, num_classes: int, width: int = 128, full_turn: bool = True
+        self,
+        in_channels: int,
+        num_classes: int,
+        width: int = 128,
+        full_turn: bool = True,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
-        self.full_turn = full_turn
+        self.full_turn, self.align_corners = full_turn, align_corners
         self.feature_channels = (width,) * 5
         self.embedding_channels = width
         self.stem = nn.Sequential(
@@ -58,6 +65,6 @@ class CENet(StagedNetwork):
         """Features of ``encode`` -> logits (B,K,H,W) of stages 2, 3 and 4, one by one."""
         height = features[0].shape[2]
         return [
-            upsample_azimuth(head(f), height // f.shape[2], self.full_turn)
+            upsample_azimuth(head(f), height // f.shape[2], self.full_turn, self.align_corners)
             for head, f in zip(self.auxiliary_classifiers, features[2:], strict=True)
         ]

@@ -22,19 +22,26 @@ class FIDNet(StagedNetwork):
         num_classes: classes K (ignore has no logit).
         width: channels of each stage; 128 is the paper's, with 6.05 M parameters.
         full_turn: whether the first and the last column of an image are neighbours.
+        align_corners: of the interpolation.
 
     Reference:
         Zhao et al. 2021, "FIDNet: LiDAR Point Cloud Semantic Segmentation with Fully
         Interpolation Decoding", Sec. III. Departures: every padding and interpolation wraps along
         azimuth if the image is a full turn; interpolation aligns pixel areas instead of corners.
-        So rolling the scan by a multiple of 8 columns rolls the logits.
+        So rolling the scan by a multiple of 8 columns rolls the logits. ``model.padding: zeros``
+        and ``model.align_corners: true`` are the official ones.
     """
 
     def __init__(
-        self, in_channels: int, num_classes: int, width: int = 128, full_turn: bool = True
+        self,
+        in_channels: int,
+        num_classes: int,
+        width: int = 128,
+        full_turn: bool = True,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
-        self.full_turn = full_turn
+        self.full_turn, self.align_corners = full_turn, align_corners
         self.feature_channels = (4 * width, width, width, width, width)
         self.embedding_channels = width
         lift = (in_channels, width // 2, width, 2 * width, 4 * width)

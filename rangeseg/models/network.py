@@ -85,9 +85,11 @@ class StagedNetwork(Network):
 
     Attributes:
         full_turn: whether the first and the last column of an image are neighbours.
+        align_corners: of the interpolation.
     """
 
     full_turn: bool
+    align_corners: bool
     stem: nn.Module
     stages: nn.ModuleList
     decoder: nn.Module
@@ -105,7 +107,8 @@ class StagedNetwork(Network):
         return self.run_part(self._decode, *features)
 
     def _decode(self, *features: Tensor) -> Tensor:
-        embedding: Tensor = self.decoder(full_resolution(features, self.full_turn))
+        maps = full_resolution(features, self.full_turn, self.align_corners)
+        embedding: Tensor = self.decoder(maps)
         return embedding
 
     def classify(self, embedding: Tensor) -> Tensor:

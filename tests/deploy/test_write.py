@@ -43,8 +43,13 @@ def scans_of(source: Simulated) -> list[Prepared]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
-    [lambda: trained("cenet"), lambda: pair("fidnet", True), lambda: trained("fidnet", False)],
-    ids=["cenet", "a pair", "not all around"],
+    [
+        lambda: trained("cenet"),
+        lambda: pair("fidnet", True),
+        lambda: trained("fidnet", False),
+        lambda: trained("cenet", False, align_corners=True),
+    ],
+    ids=["cenet", "a pair", "not all around", "as published"],
 )
 def test_every_network_passes_its_check(
     make: Callable[[], nn.Module], simulated_root: Path

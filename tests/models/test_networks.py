@@ -48,16 +48,24 @@ def test_rolling_the_scan_rolls_the_logits(network: Network, columns: int) -> No
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-@pytest.mark.parametrize("full_turn", [True, False])
-def test_only_in_a_full_turn_do_the_edges_see_each_other(name: str, full_turn: bool) -> None:
-    network = build_network(ModelSettings(name=name, width=2), 3, 2, full_turn).eval()
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize(
+    ("full_turn", "padding"), [(True, "circular"), (True, "zeros"), (False, "circular")]
+)
+def test_only_in_a_full_turn_with_circular_padding_do_the_edges_see_each_other(
+    name: str, full_turn: bool, padding: str, align_corners: bool
+) -> None:
+    settings = ModelSettings.model_validate(
+        {"name": name, "width": 2, "padding": padding, "align_corners": align_corners}
+    )
+    network = build_network(settings, 3, 2, full_turn).eval()
     image = torch.randn(1, 3, 8, 512, requires_grad=True)
     logits = network(image)
     assert logits.shape == (1, 2, 8, 512)
     heads = network.auxiliary(network.encode(image))
     torch.stack([logits, *heads])[..., :8].square().sum().backward()
     reached = image.grad[..., 256:].any()  # the receptive field is narrower than half the image
-    assert bool(reached) == full_turn
+    assert bool(reached) == (full_turn and padding == "circular")
 
 
 def test_every_parameter_learns(network: Network) -> None:
@@ -168,6 +176,8 @@ def test_upsampling_interpolates_across_the_seam() -> None:
     front = upsample_azimuth(ramp, 2, full_turn=False)
     assert front.shape == (1, 1, 2, 16)
     assert front[0, 0, 0].tolist() == [0.0] * 13 + [0.25, 0.75, 1.0]
+    aligned = upsample_azimuth(torch.arange(8.0).expand(1, 1, 8, 8), 2, align_corners=True)
+    torch.testing.assert_close(aligned, torch.linspace(0, 7, 16).expand(1, 1, 16, 16))
 
 
 @pytest.mark.gpu

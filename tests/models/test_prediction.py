@@ -15,10 +15,13 @@ from rangeseg.models.prediction import folded, lower_precision, without_padding
 CLASSES = 5
 
 
-def trained(name: str, full_turn: bool = True, seed: int = 0) -> nn.Module:
+def trained(
+    name: str, full_turn: bool = True, seed: int = 0, align_corners: bool = False
+) -> nn.Module:
     """A network whose batch norms do something, and even out what they get."""
     torch.manual_seed(seed)
-    network = build_network(ModelSettings(name=name, width=8), 3, CLASSES, full_turn)
+    settings = ModelSettings(name=name, width=8, align_corners=align_corners)
+    network = build_network(settings, 3, CLASSES, full_turn)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         nn.init.uniform_(norm.bias, -0.5, 0.5)
@@ -33,6 +36,10 @@ def pair(name: str, full_turn: bool) -> nn.Module:
     return Average(trained(name, full_turn, 1), trained(name, full_turn, 2))
 
 
+def aligned(name: str, full_turn: bool) -> nn.Module:
+    return trained(name, full_turn, align_corners=True)
+
+
 def images(width: int = 64) -> Tensor:
     batch = torch.randn(2, 3, 16, width, generator=torch.Generator().manual_seed(0))
     return batch.to(memory_format=torch.channels_last)
@@ -44,7 +51,7 @@ def distance(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("full_turn", [True, False])
-@pytest.mark.parametrize("make", [trained, pair])
+@pytest.mark.parametrize("make", [trained, pair, aligned])
 @pytest.mark.parametrize("name", MODELS)
 @torch.inference_mode()
 def test_the_same_logits_without_batch_norms(name: str, make: object, full_turn: bool) -> None:
