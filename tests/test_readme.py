@@ -112,6 +112,20 @@ def test_the_tables_of_results_are_those_of_the_runs() -> None:
         assert row.split(" | ")[-1].strip("+ |") in text
 
 
+def test_the_gains_on_the_front_page_are_those_of_the_runs() -> None:
+    gains: dict[tuple[str, str], str] = {}
+    for row in rows_of("simulated_test.csv"):
+        _, labels, method, *_, over_strong, _ = row.split("|")
+        gains[method.strip(), labels.strip()] = over_strong.strip()
+    text = section("Methods")
+    shown = [[cell.strip(" `") for cell in x.split("|")] for x in text.splitlines()]
+    table = [row[1:] for row in shown if len(row) == 6 and row[1] in METHODS]
+    assert {method for method, *_ in table} == METHODS.keys() - {"supervised"}
+    for method, _, few, more, _ in table:
+        assert (few, more) == tuple(gains.get((method, x), "–") for x in ("1%", "10%"))
+    assert gains["supervised, plain", "10%"] in text.replace("\n", " ")
+
+
 def rows_of(results: str) -> list[str]:
     """The rows of the table of these runs."""
     lines = (ROOT / "tests" / "benchmarks" / results).read_text().splitlines()
@@ -195,7 +209,8 @@ def test_the_section_on_data(
 ) -> None:
     small_data(tmp_path, simulated_root)
     monkeypatch.chdir(tmp_path)
-    follow(capsys, "Your data")
+    follow(capsys, "Train, evaluate, predict")
+    follow(capsys, "Public data sets", DATASETS)
     follow(capsys, "Packed data", DATASETS)
 
     assert len(list(Path("submission").rglob("*.label"))) >= 11
