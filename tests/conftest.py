@@ -14,23 +14,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that load OpenVINO run in a process of their own, with ``-m openvino``.
-
-    Where it has run beside much of PyTorch, a process on a processor with AMX was seen to end by
-    SIGSEGV while it waited for a child.
-    """
-    alone = config.getoption("markexpr") == "openvino"
-    if not alone:
-        sys.modules["openvino"] = None  # type: ignore[assignment]  # as if not installed
-    for item in items:
-        if item.path.parent.name == "deploy" or item.path.name == "test_predict_files.py":
-            item.add_marker("openvino")
-            if not alone:
-                item.add_marker(pytest.mark.skip(reason="run alone: pytest -m openvino"))
-
-
 REAL_DATA = Path(
     os.environ.get("RANGESEG_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
 )

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -51,6 +52,17 @@ def extra(module: str) -> Any:
         raise ConfigError(
             f"{module} is not installed: pip install 'rangeseg[{EXTRAS[module]}]'"
         ) from None
+
+
+@cache
+def _core(openvino: Any) -> Any:
+    """OpenVINO's core, one for the life of the process.
+
+    On a processor with AMX its plugin gives the calling thread a stack for signals, and unmaps that
+    stack when it is destroyed. Python handles all signals there, and PyTorch's loaders handle the end of a
+    child: the next child that ended would end this process by SIGSEGV.
+    """
+    return openvino.Core()
 
 
 class OnnxRuntime:
@@ -114,7 +126,7 @@ class OpenVino:
         if not bfloat16:
             settings["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            core = openvino.Core()
+            core = _core(openvino)
             if isinstance(model, bytes):
                 model = core.read_model(model)
             compiled = core.compile_model(model, "CPU", settings)

@@ -36,6 +36,19 @@ predictor = load_onnx(Path(sys.argv[1]), sys.argv[3]).predictor
 (prediction,) = predictor.predict(source, source.scan_ids("val")[:1], False)
 print(len(prediction.points))
 """
+DROPPED_IN_A_THREAD = """
+import gc, signal, subprocess, sys, threading
+from pathlib import Path
+from rangeseg.deploy.backends import OpenVino
+signal.signal(signal.SIGCHLD, lambda *_: None)
+networks = [OpenVino(Path(sys.argv[1]).read_bytes(), threads=1)]
+thread = threading.Thread(target=networks.clear)
+thread.start()
+thread.join()
+gc.collect()
+subprocess.run([sys.executable, "--version"])
+print("survived")
+"""
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
@@ -85,6 +98,13 @@ def test_it_needs_no_torch(exported: Path, simulated_root: Path, backend: str) -
     assert done.returncode == 0, done.stderr
     source = Simulated(simulated_root)
     assert int(done.stdout) == source.check_files(source.scan_ids("val")[0])
+
+
+def test_a_network_may_be_dropped_in_any_thread(exported: Path) -> None:
+    """It takes a stack for signals with it, on which Python would handle the end of a child."""
+    words = [sys.executable, "-c", DROPPED_IN_A_THREAD, str(exported)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert "survived" in done.stdout, (done.returncode, done.stderr)
 
 
 @pytest.mark.parametrize("kind", [OnnxRuntime, OpenVino])
