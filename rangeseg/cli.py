@@ -12,6 +12,7 @@ from rangeseg.commands.demo import add_demo
 from rangeseg.commands.doctor import add_doctor
 from rangeseg.commands.evaluate import add_evaluate
 from rangeseg.commands.export import add_export
+from rangeseg.commands.import_weights import add_import_weights
 from rangeseg.commands.predict import add_predict
 from rangeseg.commands.report import add_report
 from rangeseg.commands.score import add_score
@@ -50,5 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_report(commands)
     add_view(commands)
     add_show_config(commands)
+    add_import_weights(commands)
     add_doctor(commands)
     return parser

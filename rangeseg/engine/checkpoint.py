@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import pickle
 import reprlib
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -201,6 +202,11 @@ def read_archive(path: Path, device: torch.device) -> Any:
         return torch.load(path, map_location=device, weights_only=True)
     except torch.cuda.OutOfMemoryError:  # the file is sound
         raise
+    except pickle.UnpicklingError:  # PyTorch's message tells how to run what is in it
+        raise CheckpointError(
+            f"{path} is damaged or not a checkpoint (it holds more than tensors; none of it was "
+            "run)"
+        ) from None
     except Exception as error:  # PyTorch and zipfile raise nearly anything on hostile bytes
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint ({one_line(error)})"

@@ -57,7 +57,7 @@ from rangeseg.system.progress import Progress
 class TrainSettings(Settings):
     """How a method is trained."""
 
-    steps: int = Field(default=1000, ge=1)
+    steps: int = Field(default=1000, ge=0)  # 0: weights that `rangeseg import-weights` imported
     # labelled scans a step, and as many unlabelled; several processes share them
     batch_size: int = Field(default=4, ge=2)
     accumulate: int = Field(default=1, ge=1)  # batches a step, whose gradients are averaged
@@ -91,7 +91,9 @@ class TrainSettings(Settings):
     propagation: TrainPropagation = TrainPropagation()
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> TrainSettings:
+    def _fits(self) -> TrainSettings:
+        if self.steps == 0 and self.init is None:
+            raise ValueError("steps must be 1 or more")
         if self.activation_checkpointing and self.compile != "none":
             raise ValueError(
                 "activation_checkpointing is for networks that are not compiled: set compile: none"

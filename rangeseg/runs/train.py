@@ -65,10 +65,12 @@ def train_run(
 
     Raises:
         ConfigError: the folder is not empty and ``resume`` is not set, or it was begun with other
-            settings or scans, or another process trains in it; or the method has no
-            unlabelled scan to learn from; or the device has no bfloat16.
+            settings or scans, or another process trains in it; or there is no step to train;
+            or the method has no unlabelled scan to learn from; or the device has no bfloat16.
         RangesegError: see ``train`` and ``evaluate``.
     """
+    if config.train.steps == 0:
+        raise ConfigError("train.steps=0 trains nothing: set how many steps")
     check_batch_size(config.train.batch_size)
     config = _with_precision(config, device)
     begun = on_rank_zero(lambda: is_begun(config, folder, resume))
