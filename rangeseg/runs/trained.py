@@ -227,6 +227,7 @@ def evaluate_trained(
     result["run"] = {
         **config.run.model_dump(),
         "settings": config.of_the_method(),
+        "network": config.model.model_dump(mode="json"),
         "labelled": config.train.labelled,
         "labelled_scans": len(labelled),
         "labelled_list": fingerprint(labelled),

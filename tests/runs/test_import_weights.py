@@ -238,6 +238,9 @@ def test_a_run_of_it_is_a_run(
     assert result["protocol"]["back_projection"] == "nearest_label"
     assert result["run"]["labelled_scans"] == 19130
     assert result["run"]["steps"] == 0
+    assert result["run"]["network"] == {
+        "name": "fidnet", "width": 128, "padding": "zeros", "align_corners": True,
+    }  # fmt: skip
     assert main(["predict", str(run), "--split", "val", "--out", str(tmp_path / "out")]) == 0
     assert list((tmp_path / "out").rglob("*.label"))
     points = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
