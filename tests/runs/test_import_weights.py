@@ -293,7 +293,7 @@ def infinite(state: State) -> State:
         (lambda state: fidnet_state(channels=4), "this FIDNet reads 4 channels: only one of 5 "),
         (lambda state: fidnet_state(outputs=14), "has 14 outputs: only one of 20, unlabelled and"),
         (lambda state: state | conv("semantic_head.conv_2", (64, 512), 1, bias=True),
-         "it has semantic_head.conv_2.weight 64x512x1x1"),
+         "it has semantic_head.conv_2.weight 64x512x1x1, semantic_head.conv_2.bias 64"),
         (infinite, "backend.bn.bias holds numbers that are not finite"),
     ],
 )  # fmt: skip
