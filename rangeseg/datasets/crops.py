@@ -19,7 +19,7 @@ def first_column(projection: Projection, width: int, window: float) -> int:
         width: of the crop, in columns.
         window: share [0,1) of the places.
     """
-    columns = projection.point_index.shape[1]
+    columns = projection.point_index.shape[-1]
     return int(window * (columns if projection.full_turn else columns - width + 1))
 
 
@@ -41,13 +41,13 @@ def labelled_column(
     """
     if _labelled(labels, _columns(projection, first, width)).any():
         return first
-    places = np.nonzero(_labelled(labels, projection.point_index))[1]
+    places = np.nonzero(_labelled(labels, projection.point_index))[-1]
     if not len(places):
         return first
     moved = int(rng.choice(places)) - int(rng.integers(width))
     if projection.full_turn:
         return moved
-    return min(max(moved, 0), projection.point_index.shape[1] - width)
+    return min(max(moved, 0), projection.point_index.shape[-1] - width)
 
 
 def crop(projection: Projection, width: int, first: int) -> Projection:
@@ -60,15 +60,15 @@ def crop(projection: Projection, width: int, first: int) -> Projection:
     """
     shown = _columns(projection, first - 1, width + 1)
     if first == 0 and not projection.full_turn:
-        shown[:, 0] = -1
+        shown[..., 0] = -1
     return replace(projection, point_index=shown)
 
 
 def _columns(projection: Projection, first: int, width: int) -> np.ndarray:
-    return projection.point_index.take(first + np.arange(width), axis=1, mode="wrap")
+    return projection.point_index.take(first + np.arange(width), axis=-1, mode="wrap")
 
 
 def _labelled(labels: np.ndarray, point_index: np.ndarray) -> np.ndarray:
-    """(H,W) bool: pixels whose point has a label."""
+    """(H,W) or (k,H,W) bool: pixels whose point has a label."""
     labelled: np.ndarray = to_image(labels, point_index, IGNORE) != IGNORE
     return labelled

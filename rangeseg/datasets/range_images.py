@@ -18,7 +18,7 @@ from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.augmentation import AugmentationSettings, augment_points, rotate_points
 from rangeseg.geometry.beams import beam_rows
 from rangeseg.geometry.channels import CHANNELS, make_range_image, to_image
-from rangeseg.geometry.projection import Projection, project_points
+from rangeseg.geometry.projection import MOST_LAYERS, Projection, project_points
 from rangeseg.geometry.sensor import RowRule
 from rangeseg.geometry.views import View
 from rangeseg.settings import Settings
@@ -27,7 +27,10 @@ from rangeseg.system.progress import Progress
 _log = logging.getLogger(__name__)
 
 Sample = dict[str, np.ndarray]
-"""``image`` (C,H,W) float32, ``valid`` (H,W) bool, and ``labels`` (H,W) uint8 if labelled."""
+"""``image`` (C,H,W) float32, ``valid`` (H,W) bool, and ``labels`` (H,W) uint8 if labelled.
+
+With k layers ``image`` (C,k,H,W), ``valid`` and ``labels`` (k,H,W).
+"""
 
 STRIDE = 8
 """The networks halve an image three times."""
@@ -40,6 +43,8 @@ class RangeImageSettings(Settings):
     width: int = Field(ge=STRIDE, multiple_of=STRIDE)
     rows: Literal["auto"] | RowRule = "auto"  # auto: the sensor's
     channels: tuple[Literal[CHANNELS], ...] = CHANNELS  # type: ignore[valid-type]
+    # How many of its points a pixel keeps, the nearest ones; 1 for networks of pixels.
+    layers: int = Field(default=1, ge=1, le=MOST_LAYERS)
     # Training only. With a full turn the networks pad a crop as if it closed a circle, too.
     crop_width: int | None = Field(default=None, ge=STRIDE, multiple_of=STRIDE)
 
@@ -61,6 +66,13 @@ class RangeImages:
         self.sensor = info.sensor.resized(settings.height, settings.width, rule)
         self.statistics = info.statistics
 
+    def shape(self, views: int = 1) -> tuple[int, ...]:
+        """(C,H,W) or (C,k,H,W) of an image; with several views (V*C,...)."""
+        settings = self.settings
+        size = settings.height, settings.width
+        channels = views * len(settings.channels)
+        return (channels, *size) if settings.layers == 1 else (channels, settings.layers, *size)
+
     @property
     def channel_statistics(self) -> tuple[tuple[float, float], ...]:
         """(mean, std) of each channel, in the order of the channels."""
@@ -77,7 +89,7 @@ class RangeImages:
         return self._project(scan, scan.points, beams), rule
 
     def image(self, points: np.ndarray, projection: Projection) -> np.ndarray:
-        """The normalised range image (C,H,W) float32 of points (N,4)."""
+        """The normalised range image (C,H,W) or (C,k,H,W) float32 of points (N,4)."""
         return make_range_image(points, projection, self.settings.channels, self.statistics)
 
     def images_of_views(
@@ -144,7 +156,7 @@ class RangeImages:
     def _project(self, scan: Scan, points: np.ndarray, beams: np.ndarray | None) -> Projection:
         """The projection of a scan's points, augmented or not; an error names the scan."""
         try:
-            return project_points(points, self.sensor, beams)
+            return project_points(points, self.sensor, beams, self.settings.layers)
         except DataError as error:
             raise DataError(f"scan {scan.scan_id}: {error}", error.kind) from None
 

@@ -153,15 +153,19 @@ def pixel_classes(logits: np.ndarray, with_confidence: bool) -> list[PixelClasse
     """The most probable class of each pixel.
 
     Args:
-        logits: (B,K,H,W) float32.
+        logits: (B,K,H,W) or (B,K,k,H,W) float32.
         with_confidence: also its probability.
     """
-    batch, _, height, width = logits.shape
-    classes = np.empty((batch, height, width), dtype=np.uint8)
+    batch, number, *size = logits.shape
+    logits = logits.reshape(batch, number, -1, size[-1])  # layers below each other
+    classes = np.empty((batch, *logits.shape[2:]), dtype=np.uint8)
     confidence = np.empty(classes.shape if with_confidence else (batch, 0, 0), dtype=np.float32)
     _classify(logits, classes, confidence, with_confidence)
     return [
-        PixelClasses(classes[i], confidence[i] if with_confidence else None) for i in range(batch)
+        PixelClasses(
+            classes[i].reshape(size), confidence[i].reshape(size) if with_confidence else None
+        )
+        for i in range(batch)
     ]
 
 

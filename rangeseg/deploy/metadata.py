@@ -27,13 +27,15 @@ FORMAT = 1
 class NetworkMetadata(Settings):
     """All that a program needs to prepare the network's input and to read its output.
 
-    The network maps ``image`` (B,C,H,W) float32 to ``logits`` (B,K,H,W) float32.
+    The network maps ``image`` (B,C,H,W) float32 to ``logits`` (B,K,H,W) float32; with k layers
+    (B,C,k,H,W) to (B,K,k,H,W).
     """
 
     format: int = FORMAT
     version: str = __version__  # of rangeseg
     dataset: str
     channels: tuple[str, ...]
+    layers: int = 1  # points that a pixel keeps
     statistics: dict[str, tuple[float, float]]  # channel -> mean, standard deviation
     sensor: Sensor  # with the size of the image and the row rule
     class_names: tuple[str, ...]
@@ -67,8 +69,8 @@ class NetworkMetadata(Settings):
         """The range images that the network reads."""
         sensor = self.sensor
         size = {"height": sensor.height, "width": sensor.width}
-        settings = RangeImageSettings.model_validate({**size, "channels": self.channels})
-        return RangeImages(self.info(), settings)
+        content = {"channels": self.channels, "layers": self.layers}
+        return RangeImages(self.info(), RangeImageSettings.model_validate({**size, **content}))
 
 
 def describe(
@@ -93,6 +95,7 @@ def describe(
     return NetworkMetadata(
         dataset=info.name,
         channels=channels,
+        layers=images.settings.layers,
         statistics={c: images.statistics[c] for c in channels if c in images.statistics},
         sensor=images.sensor,
         class_names=label_map.names,

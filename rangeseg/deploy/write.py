@@ -16,8 +16,8 @@ from rangeseg.deploy.metadata import KEY, NetworkMetadata
 from rangeseg.errors import ConfigError, one_line
 from rangeseg.models.prediction import folded, lower_precision
 
-Shape = tuple[int, int, int]
-"""(C,H,W) of an image."""
+Shape = tuple[int, ...]
+"""(C,H,W) or (C,k,H,W) of an image."""
 
 
 def to_onnx(network: nn.Module, metadata: NetworkMetadata) -> bytes:
@@ -33,12 +33,10 @@ def to_onnx(network: nn.Module, metadata: NetworkMetadata) -> bytes:
     Raises:
         ConfigError: a package is missing, or PyTorch cannot express the network in ONNX.
     """
-    sensor = metadata.sensor
-    shape = len(metadata.channels), sensor.height, sensor.width
     network = folded(network)
     if metadata.half:
         network = lower_precision(network, torch.float16)
-    model = onnx_model(network, shape)
+    model = onnx_model(network, metadata.images().shape())
     extra("onnx").helper.set_model_props(model, {KEY: metadata.model_dump_json()})
     content: bytes = model.SerializeToString()
     return content

@@ -35,7 +35,8 @@ def draw_pipeline(path: Path, prediction: Prediction, label_map: LabelMap) -> No
     Raises:
         ConfigError: the file cannot be written.
     """
-    scan, projection = prediction.scan, prediction.projection
+    scan, projection = prediction.scan, prediction.projection.front
+    pixels = to_image(prediction.raw, projection.point_index, IGNORE)
     assert scan.labels is not None
     colours = label_map.colours
     everywhere = np.ones(len(scan.points), dtype=bool)
@@ -56,7 +57,7 @@ def draw_pipeline(path: Path, prediction: Prediction, label_map: LabelMap) -> No
         Panel(f"2  unrolled to {rows} x {columns} pixels, the nearest point of each (range)",
               unrolled(range_colours(depth, projection.valid))),
         Panel("3  the network's class for every pixel",
-              unrolled(label_colours(prediction.pixels, projection.valid, colours))),
+              unrolled(label_colours(pixels, projection.valid, colours))),
         Panel("4  projected back onto every point: its class",
               above(label_colours(prediction.points, everywhere, colours))),
         Panel(f"5  against the truth: {100 * right:.0f} % of the points right (grey); where wrong, "

@@ -49,6 +49,7 @@ def range_panels(
     Returns:
         (H,W,3) uint8.
     """
+    projection = projection.front
     index, valid, colours = projection.point_index, projection.valid, label_map.colours
     depth, intensity = (to_image(v, index, 0.0) for v in (projection.depth, scan.points[:, 3]))
     truth = None if scan.labels is None else to_image(scan.labels, index, IGNORE)

@@ -13,7 +13,7 @@ from rangeseg.datasets.bad_scans import BadScan, BadScans
 from rangeseg.datasets.base import ScanSource
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.engine.inference import prepare
-from rangeseg.system.device import Precision, autocast
+from rangeseg.system.device import Precision, autocast, channels_last
 from rangeseg.system.distributed import all_reduce_sum, world_size
 from rangeseg.system.progress import Progress
 
@@ -157,7 +157,7 @@ def renew_statistics(
                 continue
             seen = torch.from_numpy(np.stack(batch))
             with autocast(device, precision):
-                network(seen.to(device, memory_format=torch.channels_last))
+                network(seen.to(device, memory_format=channels_last(seen)))
             batches += 1
             for total, of_batch in zip(sums, running, strict=True):
                 total += of_batch

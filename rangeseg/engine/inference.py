@@ -62,8 +62,8 @@ class Prediction:
         scan: the scan as it was read.
         projection: where its points fell.
         rows: the row rule that the scan allowed.
-        image: (C,H,W) float32, what the network saw.
-        pixels: (H,W) uint8 class of every pixel, the empty ones too.
+        image: (C,H,W) float32, what the network saw; with k layers (C,k,H,W).
+        pixels: (H,W) or (k,H,W) uint8 class of every pixel, the empty ones too.
         raw: (N,) uint8 class of every point, that of its own pixel.
         points: (N,) uint8 class of every point after back-projection.
         confidence: (N,) float32 probability that the network gave to the class in ``points``, 0
@@ -94,8 +94,8 @@ class PixelClasses:
     """A network's classes for the pixels of one image, perhaps still being copied from a GPU.
 
     Attributes:
-        classes: (H,W) uint8 in the host's memory.
-        confidence: (H,W) float32 probability of that class, or None.
+        classes: (H,W) or (k,H,W) uint8 in the host's memory.
+        confidence: likewise, float32 probability of that class, or None.
         wait: returns once both have arrived, in any thread; None where they are there.
     """
 
@@ -125,7 +125,7 @@ class Backend(Protocol):
         """Classes of the pixels of several images at once.
 
         Args:
-            images: B arrays (C,H,W) float32.
+            images: B arrays (C,H,W) or (C,k,H,W) float32.
             with_confidence: whether probabilities are wanted too.
         """
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from rangeseg.engine.inference import PixelClasses
 from rangeseg.models.prediction import folded, lower_precision, without_padding
-from rangeseg.system.device import Precision, device_name, resolved, to_device
+from rangeseg.system.device import Precision, channels_last, device_name, resolved, to_device
 
 
 class TorchBackend:
@@ -46,7 +46,7 @@ class TorchBackend:
         on_gpu = self._device.type == "cuda"
         batch = torch.empty((len(images), *images[0].shape), pin_memory=on_gpu)
         np.stack(images, out=batch.numpy())
-        batch = batch.to(self._device, memory_format=torch.channels_last, non_blocking=True)
+        batch = batch.to(self._device, memory_format=channels_last(batch), non_blocking=True)
         logits = self.network(batch)
         confidences: list[np.ndarray | None] = [None] * len(images)
         if with_confidence:

@@ -41,7 +41,13 @@ from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.network import Network
 from rangeseg.motion.propagation import TrainPropagation
 from rangeseg.settings import Settings
-from rangeseg.system.device import Precision, autocast, make_deterministic, to_device
+from rangeseg.system.device import (
+    Precision,
+    autocast,
+    channels_last,
+    make_deterministic,
+    to_device,
+)
 from rangeseg.system.distributed import (
     all_reduce_max,
     averaging,
@@ -278,7 +284,8 @@ def _batches(
                 for fields in loaded
             ]
             for fields in moved:
-                fields["image"] = fields["image"].contiguous(memory_format=torch.channels_last)
+                image = fields["image"]
+                fields["image"] = image.contiguous(memory_format=channels_last(image))
         if copies is not None:
             computing = torch.cuda.current_stream(device)
             computing.wait_stream(copies)

@@ -1,7 +1,10 @@
 """Pixels to points: every point of the scan gets a label from the labelled range image.
 
+In an image of several layers each kept point reads its own label, and those behind them the label
+of a kept point.
+
 An image of floats, the confidence of the labels for instance, goes the same way; points that were
-not projected get 0 of it.
+not projected get 0 of it. Both go together as complex numbers, labels in the real part.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ NOTHING = np.float32(np.inf)  # the range where there is no point to compare wit
 def own_pixel(label_image: np.ndarray, projection: Projection) -> np.ndarray:
     """The label of the pixel that each point fell into, hidden or not.
 
+    In an image of layers, the points behind the kept ones get the last layer's: it is the nearest.
+
     Args:
-        label_image: (H,W) uint8 labels; what empty pixels say is not used.
+        label_image: (H,W) or (k,H,W) uint8 labels; what empty pixels say is not used.
         projection: of the N points.
 
     Returns:
@@ -29,7 +34,11 @@ def own_pixel(label_image: np.ndarray, projection: Projection) -> np.ndarray:
     """
     default = value_of_unprojected(label_image, projection)
     labels = np.ascontiguousarray(label_image)
-    return _own_pixel(labels, projection.row, projection.col, default)
+    if labels.ndim == 2:
+        return _own_pixel(labels, projection.row, projection.col, default)
+    found = _own_pixel(labels[-1], projection.row, projection.col, default)
+    found[projection.point_index[projection.valid]] = labels[projection.valid]
+    return found
 
 
 def nearest_label(label_image: np.ndarray, projection: Projection, window: int = 5) -> np.ndarray:
@@ -40,7 +49,7 @@ def nearest_label(label_image: np.ndarray, projection: Projection, window: int =
     first (then the upper row, then the column further left).
 
     Args:
-        label_image: (H,W) uint8 labels; what empty pixels say is not used.
+        label_image: (H,W) or (k,H,W) uint8 labels; what empty pixels say is not used.
         projection: of the N points.
         window: side of the square of pixels that is searched, odd.
 
@@ -54,6 +63,8 @@ def nearest_label(label_image: np.ndarray, projection: Projection, window: int =
         Zhao et al., FIDNet: LiDAR Point Cloud Semantic Segmentation with Fully Interpolation
         Decoding, IROS 2021 (nearest label assignment).
     """
+    if label_image.ndim == 3:
+        return _fill_hidden(label_image, projection, projection.depth[:, None], window)
     row_offset, col_offset = window_offsets(window)
     default = value_of_unprojected(label_image, projection)
     labels, ranges = pad_window(label_image, projection, window // 2)
@@ -79,7 +90,7 @@ def nearest_point(
     keeps more of every class (``tests/benchmarks/round_trip.py``).
 
     Args:
-        label_image: (H,W) uint8 labels; what empty pixels say is not used.
+        label_image: (H,W) or (k,H,W) uint8 labels; what empty pixels say is not used.
         projection: of the N points.
         points: (N,4) float32, the ones that were projected.
         window: side of the square of pixels that is searched, odd.
@@ -90,9 +101,11 @@ def nearest_point(
     Raises:
         ConfigError: a window that is even or not positive.
     """
-    row_offset, col_offset = window_offsets(window)
     if len(points) != len(projection.row):
         raise ValueError(f"{len(points)} points, but a projection of {len(projection.row)}")
+    if label_image.ndim == 3:
+        return _fill_hidden(label_image, projection, points[:, :3], window)
+    row_offset, col_offset = window_offsets(window)
     pixels = _pad_points(points, projection.point_index, window // 2, projection.full_turn)
     return _nearest_point(
         np.ascontiguousarray(label_image),
@@ -108,6 +121,28 @@ def nearest_point(
     )
 
 
+def _fill_hidden(
+    label_image: np.ndarray, projection: Projection, place: np.ndarray, window: int
+) -> np.ndarray:
+    """Labels (N,) from layers (k,H,W): its own for a kept point, the nearest one's for the others.
+
+    Args:
+        label_image: (k,H,W).
+        projection: of the N points.
+        place: (N,D) float32, by which points are near.
+        window: side of the square of pixels that is searched, odd.
+    """
+    offsets = window_offsets(window)
+    found, index = own_pixel(label_image, projection), projection.point_index
+    hidden = projection.row >= 0
+    hidden[index[projection.valid]] = False
+    _nearest_in_layers(
+        np.ascontiguousarray(label_image), index, projection.full_turn, projection.row,
+        projection.col, np.ascontiguousarray(place), np.flatnonzero(hidden), *offsets, found,
+    )  # fmt: skip
+    return found
+
+
 def value_of_unprojected(label_image: np.ndarray, projection: Projection) -> int:
     """The most common label, looked up only where a point needs it; 0 in an image of floats."""
     if label_image.shape != projection.point_index.shape:
@@ -119,7 +154,8 @@ def value_of_unprojected(label_image: np.ndarray, projection: Projection) -> int
         return 0
     if not (projection.row < 0).any() or not projection.valid.any():
         return 0
-    return int(np.bincount(label_image[projection.valid]).argmax())
+    labels = label_image[projection.valid].real.astype(np.intp, copy=False)
+    return int(np.bincount(labels).argmax())
 
 
 def window_offsets(window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -288,3 +324,37 @@ def _nearest_point(
         wrapped = (cols[i] + col_offset[best]) % labels.shape[1]
         prediction[i] = labels[rows[i] + row_offset[best], wrapped]
     return prediction
+
+
+@kernel
+def _nearest_in_layers(
+    labels: np.ndarray,
+    point_index: np.ndarray,
+    full_turn: bool,
+    rows: np.ndarray,
+    cols: np.ndarray,
+    place: np.ndarray,
+    hidden: np.ndarray,
+    row_offset: np.ndarray,
+    col_offset: np.ndarray,
+    prediction: np.ndarray,
+) -> None:
+    """Of few points, so nothing is padded; ties as without layers, then the nearer layer."""
+    layers, height, width = labels.shape
+    for i in hidden:
+        smallest = NOTHING
+        for k in range(row_offset.shape[0]):
+            row, col = rows[i] + row_offset[k], cols[i] + col_offset[k]
+            if row < 0 or row >= height or (not full_turn and (col < 0 or col >= width)):
+                continue
+            col %= width
+            for layer in range(layers):
+                other = point_index[layer, row, col]
+                if other < 0:
+                    break
+                squared = np.float32(0.0)
+                for d in range(place.shape[1]):
+                    difference = place[other, d] - place[i, d]
+                    squared += difference * difference
+                if squared < smallest:
+                    smallest, prediction[i] = squared, labels[layer, row, col]

@@ -34,7 +34,8 @@ def make_range_image(
     pixel's point. ``range_step`` is the range less that of the pixel to the left (around the seam
     of a full turn), ``height_step`` is z less that of the pixel below: centimetres that the
     scaling of the range would hide. Steps are clipped to ±STEP_CLIP_M, and 0 where there is no
-    neighbour or it is empty.
+    neighbour or it is empty. Each layer of a projection with several is an image of its own: steps
+    are between points of one layer.
 
     Args:
         points: (N,4) float32, those that were projected.
@@ -44,7 +45,7 @@ def make_range_image(
             not in it stays as it is.
 
     Returns:
-        (C,H,W) float32.
+        (C,H,W) float32; (C,k,H,W) of k layers.
 
     Raises:
         ConfigError: an unknown channel, or a standard deviation that is not positive.
@@ -57,9 +58,12 @@ def make_range_image(
     if not len(points):
         return np.zeros((len(channels), *projection.point_index.shape), dtype=np.float32)
     points = np.ascontiguousarray(as_points(points)[:, :4])
-    return _fill_image(
-        points, projection.depth, projection.point_index, projection.full_turn, codes, normalisation
-    )
+    *_, height, width = shape = projection.point_index.shape
+    image = _fill_image(  # layers below each other
+        points, projection.depth, projection.point_index.reshape(-1, width), height,
+        projection.full_turn, codes, normalisation,
+    )  # fmt: skip
+    return image.reshape(len(channels), *shape)
 
 
 @lru_cache(maxsize=64)
@@ -87,15 +91,16 @@ def to_image(values: np.ndarray, point_index: np.ndarray, fill: float) -> np.nda
 
     Args:
         values: (N,) of any dtype, for example uint8 labels.
-        point_index: (H,W) int32 of a projection of these N points.
+        point_index: (H,W) or (k,H,W) int32 of a projection of these N points.
         fill: the value of empty pixels.
 
     Returns:
-        (H,W) of the dtype of ``values``.
+        (H,W) or (k,H,W) of the dtype of ``values``.
     """
     values = np.ascontiguousarray(values)
     image = np.full(point_index.shape, fill, dtype=values.dtype)
-    _gather(values, point_index, image)
+    rows = -1, point_index.shape[-1]
+    _gather(values, point_index.reshape(rows), image.reshape(rows))
     return image
 
 
@@ -104,6 +109,7 @@ def _fill_image(
     points: np.ndarray,
     depth: np.ndarray,
     point_index: np.ndarray,
+    layer_height: int,
     full_turn: bool,
     codes: np.ndarray,
     normalisation: np.ndarray,
@@ -132,7 +138,9 @@ def _fill_image(
                     here[code, col] = step if owners[col - 1] >= 0 else _ZERO
                 if not full_turn:
                     here[code, 0] = _ZERO
-            elif code == _HEIGHT_STEP and row + 1 < height:  # zeros in the last row
+            elif code == _HEIGHT_STEP and (row + 1) % layer_height == 0:  # nothing is below
+                here[code] = _ZERO
+            elif code == _HEIGHT_STEP:
                 for col in range(width):
                     step = min(max(here[_Z, col] - below[_Z, col], -_CLIP), _CLIP)
                     here[code, col] = step if point_index[row + 1, col] >= 0 else _ZERO

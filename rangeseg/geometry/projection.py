@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Projection:
         col: (N,) int32 image column, 0 at the left edge of the view; -1 likewise.
         depth: (N,) float32 Euclidean distance in metres; 0 where the point is not projected.
         point_index: (H,W) int32 index of the nearest point in each pixel; -1 where there is none.
+            With k layers (k,H,W): the k nearest points, the nearest first.
         full_turn: whether the first and the last column are neighbours.
     """
 
@@ -39,13 +40,23 @@ class Projection:
 
     @property
     def valid(self) -> np.ndarray:
-        """(H,W) bool: pixels that show a point."""
+        """(H,W) or (k,H,W) bool: pixels that show a point."""
         valid: np.ndarray = self.point_index >= 0
         return valid
 
+    @property
+    def front(self) -> Projection:
+        """The projection with the nearest point of each pixel alone."""
+        if self.point_index.ndim == 2:
+            return self
+        return replace(self, point_index=self.point_index[0])
+
+
+MOST_LAYERS = 16
+
 
 def project_points(
-    points: np.ndarray, sensor: Sensor, beams: np.ndarray | None = None
+    points: np.ndarray, sensor: Sensor, beams: np.ndarray | None = None, layers: int = 1
 ) -> Projection:
     """Find the pixel of each point; the nearest point owns its pixel, the lower index on a tie.
 
@@ -57,6 +68,7 @@ def project_points(
         points: (N,4) float32.
         sensor: the field of view and the size of the image.
         beams: (N,) int32 from ``beam_rows``; None takes rows from the inclination.
+        layers: how many of its points a pixel keeps, from 1 to MOST_LAYERS.
 
     Raises:
         DataError: a beam that the sensor does not have.
@@ -92,7 +104,8 @@ def project_points(
     _compute_remaining(
         flat, depth, sensor.height, sensor.width, fov_down, fov, middle, half_view, row, col
     )
-    point_index = np.empty((sensor.height, sensor.width), dtype=np.int32)
+    size = sensor.height, sensor.width
+    point_index = np.empty(size if layers == 1 else (layers, *size), dtype=np.int32)
     _find_owners(depth, row, col, point_index)
     return Projection(row, col, depth, point_index, sensor.full_turn)
 
@@ -263,11 +276,18 @@ def _compute_remaining(
             cols[i] = min(max(col, 0), width - 1)
 
 
-@kernel
 def _find_owners(
     depths: np.ndarray, rows: np.ndarray, cols: np.ndarray, point_index: np.ndarray
 ) -> None:
-    """The nearest point of each pixel; points that are no place lose row and column.
+    """The nearest points of each pixel; points that are no place lose row and column."""
+    (_find_nearest if point_index.ndim == 2 else _find_layers)(depths, rows, cols, point_index)
+
+
+@kernel
+def _find_nearest(
+    depths: np.ndarray, rows: np.ndarray, cols: np.ndarray, point_index: np.ndarray
+) -> None:
+    """Fill in the nearest point of each pixel (H,W).
 
     The bits of a positive number grow with it, so distance and index are one whole number, and
     the least one is the nearest point of the lowest index: nothing has to be guessed.
@@ -284,3 +304,30 @@ def _find_owners(
             rows[i], cols[i] = -1, -1
     for i in range(owners.shape[0]):
         owners[i] = np.int32(nearest[i] & _INDEX)
+
+
+@kernel
+def _find_layers(
+    depths: np.ndarray, rows: np.ndarray, cols: np.ndarray, point_index: np.ndarray
+) -> None:
+    """Fill in the k nearest points of each pixel (k,H,W); see ``_find_nearest``."""
+    layers, height, width = point_index.shape
+    nearest = np.full((height * width, layers), _NOBODY, dtype=np.uint64)  # ascending
+    depth_bits = depths.view(np.uint32)
+    for i in range(depths.shape[0]):
+        if depth_bits[i] == 0:
+            rows[i], cols[i] = -1, -1
+            continue
+        held = nearest[np.uint32(rows[i]) * np.uint32(width) + np.uint32(cols[i])]
+        key = np.uint64(depth_bits[i]) << np.uint64(32) | np.uint64(i)
+        place = layers - 1
+        if key >= held[place]:
+            continue
+        while place > 0 and held[place - 1] > key:
+            held[place] = held[place - 1]
+            place -= 1
+        held[place] = key
+    owners = point_index.reshape(layers, height * width)
+    for layer in range(layers):
+        for pixel in range(height * width):
+            owners[layer, pixel] = np.int32(nearest[pixel, layer] & _INDEX)

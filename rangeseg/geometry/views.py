@@ -43,8 +43,8 @@ class View:
             return projection
         shown = projection.point_index
         if self.mirrored:
-            shown = shown[:, ::-1]
-        shown = np.ascontiguousarray(np.roll(shown, -self.columns, axis=1))
+            shown = shown[..., ::-1]
+        shown = np.ascontiguousarray(np.roll(shown, -self.columns, axis=-1))
         return replace(projection, point_index=shown)
 
 

@@ -18,6 +18,7 @@ from rangeseg.methods.base import (
 )
 from rangeseg.methods.components import bounding_boxes, grow
 from rangeseg.methods.confidence_bank import ConfidenceBank, true_class_confidence
+from rangeseg.methods.layers import front
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 from rangeseg.methods.sampling import draw_classes, draw_pixel
 from rangeseg.models import NetworkFactory
@@ -122,18 +123,19 @@ class Ael(TeacherMethod[AelSettings]):
         classes = draw_classes(self.bank.gap.sqrt(), count, batch, generator)
         drawn = torch.zeros((batch, self.num_classes), dtype=torch.bool, device=device)
         drawn.scatter_(1, classes, value=True)
-        known = donor["valid"] & (donor["labels"] != IGNORE)
-        labels = torch.where(known, donor["labels"], 0).long()
+        own, theirs = front(labelled["valid"]), front(donor["labels"])
+        known = front(donor["valid"]) & (theirs != IGNORE)
+        labels = torch.where(known, theirs, 0).long()
         wanted = known & drawn.gather(1, labels.flatten(1)).view_as(known)
         # One normalisation for both scans: the smaller value is the smaller range.
-        nearer = donor["image"][:, self._range] < labelled["image"][:, self._range]
+        nearer = front(donor["image"][:, self._range] < labelled["image"][:, self._range])
         draw = torch.rand((batch, 1, 1), generator=generator, device=device)
         chosen = draw < self.settings.paste_probability
-        return mix(labelled, donor, wanted & (nearer | ~labelled["valid"]) & chosen)
+        return mix(labelled, donor, wanted & (nearer | ~own) & chosen)
 
     def _adaptive_cutmix(self, scans: Fields, generator: torch.Generator) -> Fields:
         """Each scan perturbed, with the box around an object of a weak class of another scan."""
-        valid, pseudo_labels = scans["valid"], scans["pseudo_labels"]
+        valid, pseudo_labels = front(scans["valid"]), front(scans["pseudo_labels"])
         batch, height, width = valid.shape
         index = torch.arange(batch, device=valid.device)
         least = self.settings.min_area * height * width

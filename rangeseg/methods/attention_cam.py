@@ -60,14 +60,15 @@ class AttentionCam(nn.Module):
         """The classes of each window, and whether a window has any label.
 
         Args:
-            labels: (B,H,W) train ids; IGNORE counts nowhere.
-            valid: (B,H,W) bool.
+            labels: (B,H,W) or (B,k,H,W) train ids; IGNORE counts nowhere.
+            valid: likewise, bool.
             num_windows: n.
 
         Returns:
             (B,K,n) bool and (B,n) bool.
         """
         num_classes = self.classifier.out_channels
+        labels, valid = labels.flatten(1, -2), valid.flatten(1, -2)  # layers below each other
         counts = valid & (labels != IGNORE)
         nothing = num_classes  # one class more for pixels that do not count
         classes = torch.where(counts, labels, nothing).long()

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from rangeseg.methods.layers import front
 from rangeseg.methods.losses import SupervisedLoss, ramp_up
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 from rangeseg.methods.perturbation import PerturbationSettings, StrongPerturbation
@@ -76,7 +77,8 @@ class TrainingBatch:
     """The scans of one step.
 
     Attributes:
-        labelled: ``image`` (B,C,H,W), ``valid`` (B,H,W) bool, ``labels`` (B,H,W) uint8.
+        labelled: ``image`` (B,C,H,W), ``valid`` (B,H,W) bool, ``labels`` (B,H,W) uint8; see
+            ``Fields`` for layers.
         unlabelled: the same without ``labels``; None for a method that does not use them.
     """
 
@@ -198,7 +200,7 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         """
         images = [labelled["image"], *others]
         features = network.encode(torch.cat(images))
-        decoded = features if disturb is None else [disturb(feature) for feature in features]
+        decoded = features if disturb is None else network.disturbed(features, disturb)
         logits = network.classify(network.decode(decoded))
         parts = list(torch.split(logits, [len(image) for image in images]))
         return self.supervised_term(network, features, parts[0], labelled), parts
@@ -208,19 +210,22 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
     ) -> Tensor:
         """The loss of the labelled scans, the same for every method.
 
-        Each auxiliary head of the network adds the same loss of its own logits.
+        Each auxiliary head of the network adds the same loss of its own logits. One of pixels
+        beside logits of layers learns the labels of the nearest points.
 
         Args:
             network: of the method.
             features: of its encoder, for a batch that begins with the labelled scans.
-            logits: (B,K,H,W) of the labelled scans.
+            logits: (B,K,H,W) or (B,K,k,H,W) of the labelled scans.
             labelled: what ``labelled_view`` returned.
         """
         heads = network.auxiliary([feature[: len(logits)] for feature in features])
-        losses = [
-            self.supervised_loss(each, labelled["labels"], labelled["valid"])
-            for each in (logits, *heads)
-        ]
+        labels, valid = labelled["labels"], labelled["valid"]
+        losses = [self.supervised_loss(logits, labels, valid)]
+        for head in heads:
+            if head.dim() < labels.dim() + 1:
+                labels, valid = front(labels), front(valid)
+            losses.append(self.supervised_loss(head, labels, valid))
         return torch.stack(losses).sum()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rangeseg.methods.layers import is_class
 from rangeseg.system.distributed import all_reduce_sum
 
 
@@ -65,7 +66,7 @@ def true_class_confidence(logits: Tensor, labels: Tensor, valid: Tensor) -> Tens
     Returns:
         (2,K) float32.
     """
-    classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
-    truth = (labels[:, None] == classes) & valid[:, None]  # (B, K, H, W); IGNORE is no class
+    truth = is_class(labels, logits.shape[1]) & valid[:, None]  # (B, K, H, W)
     probabilities = logits.float().softmax(dim=1)
-    return torch.stack([(probabilities * truth).sum((0, 2, 3)), truth.sum((0, 2, 3)).float()])
+    pixels = [d for d in range(logits.dim()) if d != 1]
+    return torch.stack([(probabilities * truth).sum(pixels), truth.sum(pixels).float()])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from rangeseg.methods.base import StepContext, TeacherMethod, TrainingBatch
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
+from rangeseg.methods.layers import is_class
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 
 
@@ -67,10 +67,8 @@ class CutMixSeg(TeacherMethod[CutMixSegSettings]):
 
     def _truth(self, labelled: Fields) -> Fields:
         """Labelled scans with their truth as the teacher's probabilities, zero where ignored."""
-        labels = labelled["labels"][:, None]
-        classes = torch.arange(self.num_classes, device=labels.device)[:, None, None]
         return {
             "image": labelled["image"],
             "valid": labelled["valid"],
-            "teacher": (labels == classes).float(),  # IGNORE is no class
+            "teacher": is_class(labelled["labels"], self.num_classes).float(),
         }

@@ -1,4 +1,4 @@
-"""Losses over the valid pixels of a batch.
+"""Losses over the valid pixels of a batch, or over the valid points of an image of layers.
 
 One reduction everywhere: sum over classes, mean over valid pixels. Published weights may assume
 others: weight w of an MSE averaged over K classes is w/K here.
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
+from rangeseg.methods.layers import front, front_channels, is_class, per_channel
 from rangeseg.models.blocks import largest_beside
 from rangeseg.system.distributed import shared_divisor
 
@@ -57,7 +58,7 @@ def soft_cross_entropy(
         keep: (B,H,W) in [0,1]; scales a pixel's loss but not its share of the divisor.
     """
     loss = F.cross_entropy(logits.float(), target, weight=class_weights, reduction="none")
-    weight = (target * class_weights[:, None, None]).sum(dim=1) * valid
+    weight = (target * per_channel(class_weights, target)).sum(dim=1) * valid
     return (loss * valid * keep).sum() / shared_divisor(weight.sum()).clamp(min=1e-6)
 
 
@@ -115,7 +116,7 @@ def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor, full_turn: bool
 
     A pixel's share in the boundary of a class is its probability minus the smallest one among its
     neighbours that count: 0 or 1 for the truth, between them for a prediction. The neighbourhood
-    is 3x3.
+    is 3x3. In an image of layers it is that of the nearest points.
 
     Args:
         logits: (B,K,H,W).
@@ -133,9 +134,9 @@ def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor, full_turn: bool
         Departures: only pixels that count; a class without a boundary in a scan is left out, where
         theirs adds a constant 1.
     """
+    logits, labels, valid = front_channels(logits), front(labels), front(valid)
     counts = (valid & (labels != IGNORE))[:, None]
-    classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
-    truth = _boundary((labels[:, None] == classes).float(), counts, full_turn)  # (B, K, H, W)
+    truth = _boundary(is_class(labels, logits.shape[1]).float(), counts, full_turn)
     predicted = _boundary(logits.float().softmax(dim=1), counts, full_turn)
     shared = (predicted * truth).sum(dim=(2, 3))
     size = truth.sum(dim=(2, 3))

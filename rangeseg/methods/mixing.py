@@ -1,7 +1,8 @@
 """Mixing two scans pixel by pixel.
 
 The same row and column is the same ray, so pixels can be replaced without regard to occlusion, as
-long as every field of a pixel comes from one scan.
+long as every field of a pixel comes from one scan. In an image of layers a pixel takes all its
+points along: masks are (B,H,W).
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ import torch
 from torch import Tensor
 
 Fields = dict[str, Tensor]
-"""Values per pixel: ``image`` (B,C,H,W), ``valid`` and ``labels`` (B,H,W), and more."""
+"""Values per pixel: ``image`` (B,C,H,W), ``valid`` and ``labels`` (B,H,W), and more.
+
+With k layers ``image`` (B,C,k,H,W), ``valid`` and ``labels`` (B,k,H,W), logits (B,K,k,H,W).
+"""
 
 
 def mix(a: Fields, b: Fields, mask: Tensor) -> Fields:
     """Fields of ``b`` where the mask is set, of ``a`` elsewhere.
 
     Args:
-        a: fields, each (B,H,W) or (B,channels,H,W).
+        a: fields, each (B,H,W) or with more dimensions before the last two.
         b: the same fields of the partner scans.
         mask: (B,H,W) bool.
     """
     assert a.keys() == b.keys(), f"fields differ: {sorted(a)} and {sorted(b)}"
+    batch, *size = mask.shape
     return {
-        name: torch.where(mask if field.dim() == 3 else mask[:, None], b[name], field)
+        name: torch.where(mask.view(batch, *[1] * (field.dim() - 3), *size), b[name], field)
         for name, field in a.items()
     }
 
@@ -60,13 +65,13 @@ def box_mask(
     Args:
         height_share: (B,) height of the box as a share of H.
         width_share: (B,) width of the box as a share of W.
-        shape: (B,H,W).
+        shape: (B,H,W), or (B,k,H,W) of layers.
         generator: draws the places; the mask is on its device.
 
     Returns:
         (B,H,W) bool.
     """
-    batch, height, width = shape
+    batch, *_, height, width = shape
     device = generator.device
     rows = torch.arange(height, device=device)
     columns = torch.arange(width, device=device)
@@ -101,7 +106,7 @@ def three_box_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor
     """
     batch = shape[0]
     area = _random((batch,), 0.25, 0.5, generator)
-    mask = torch.zeros(shape, dtype=torch.bool, device=generator.device)
+    mask = torch.zeros((batch, *shape[-2:]), dtype=torch.bool, device=generator.device)
     for _ in range(3):
         height = torch.exp(torch.log(area) * _random((batch,), 0.0, 1.0, generator))
         scale = math.sqrt(1.0 / 3.0)
@@ -109,15 +114,22 @@ def three_box_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor
     return mask
 
 
-def band_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Every other one of 3 to 6 bands of rows, as equal as whole rows allow.
+BANDS = (3, 6)
+"""The smallest and the largest number of bands: LaserMix's, but for Cylinder3D on KITTI (4, 8)."""
+
+
+def band_mask(
+    shape: tuple[int, ...], generator: torch.Generator, bands: tuple[int, int] = BANDS
+) -> Tensor:
+    """Every other one of some bands of rows, as equal as whole rows allow.
 
     Each scan draws the number of bands and which scan comes first. A band is a range of
     inclinations, or a group of laser beams where rows follow the scan order.
 
     Args:
-        shape: (B,H,W).
+        shape: (B,H,W), or (B,k,H,W) of layers.
         generator: draws both; the mask is on its device.
+        bands: the smallest and the largest number of them.
 
     Returns:
         (B,H,W) bool, half of the area on average.
@@ -125,12 +137,56 @@ def band_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     Reference:
         Kong et al. 2023, "LaserMix for Semi-Supervised LiDAR Semantic Segmentation", Sec. 3.2.
     """
-    batch, height, width = shape
+    batch, *_, height, width = shape
     device = generator.device
-    bands = torch.randint(3, 7, (batch, 1), generator=generator, device=device)
+    fewest, most = bands
+    count = torch.randint(fewest, most + 1, (batch, 1), generator=generator, device=device)
     first = torch.randint(0, 2, (batch, 1), generator=generator, device=device)
-    band = torch.arange(height, device=device) * bands // height  # (B, H)
+    band = torch.arange(height, device=device) * count // height  # (B, H)
     return ((band + first) % 2 == 1)[:, :, None].expand(batch, height, width)
+
+
+def half_view_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """A window of half the columns, which begins at any column of the first half.
+
+    Of a full turn it is half a turn; of a crop or of a narrower view, half of that.
+
+    Args:
+        shape: (B,H,W), or (B,k,H,W) of layers.
+        generator: draws where it begins; the mask is on its device.
+
+    Returns:
+        (B,H,W) bool.
+
+    Reference:
+        Xu et al. 2025, "FRNet: Frustum-Range Networks for Scalable LiDAR Segmentation", FrustumMix.
+    """
+    batch, *_, height, width = shape
+    device, half = generator.device, width // 2
+    first = torch.randint(0, half, (batch, 1), generator=generator, device=device)
+    columns = torch.arange(width, device=device)
+    inside = (columns >= first) & (columns < first + half)  # (B, W)
+    return inside[:, None, :].expand(batch, height, width)
+
+
+def frustum_mask(
+    shape: tuple[int, ...], generator: torch.Generator, bands: tuple[int, int] = BANDS
+) -> Tensor:
+    """Bands of rows or a window of half the columns, each with probability one half.
+
+    Args:
+        shape: (B,H,W), or (B,k,H,W) of layers.
+        generator: draws for each scan; the mask is on its device.
+        bands: the smallest and the largest number of them.
+
+    Returns:
+        (B,H,W) bool, half of the area on average.
+
+    Reference:
+        Xu et al. 2025, "FRNet: Frustum-Range Networks for Scalable LiDAR Segmentation", FrustumMix.
+    """
+    coin = torch.rand((shape[0], 1, 1), generator=generator, device=generator.device) < 0.5
+    return torch.where(coin, band_mask(shape, generator, bands), half_view_mask(shape, generator))
 
 
 def interleave(a: Fields, b: Fields, mask: Tensor) -> Fields:

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from rangeseg.methods.layers import front, per_channel
 from rangeseg.methods.mixing import Fields, box_mask
 from rangeseg.settings import Settings
 
@@ -57,8 +58,8 @@ class StrongPerturbation(nn.Module):
         # A factor f on a metric value v is f·n + (f-1)·mean/std on the normalised n.
         metric = torch.tensor([c in METRIC_CHANNELS for c in channels])
         offset = torch.tensor([mean / std for mean, std in statistics])
-        self.register_buffer("metric", metric[:, None, None], persistent=False)
-        self.register_buffer("offset", offset[:, None, None], persistent=False)
+        self.register_buffer("metric", metric, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
         self._intensity = channels.index("intensity") if "intensity" in channels else None
         if self._intensity is not None:
             self._intensity_mean, self._intensity_std = statistics[self._intensity]
@@ -69,30 +70,32 @@ class StrongPerturbation(nn.Module):
         Other fields stay the same tensors; ``valid`` takes dropped pixels out of the losses.
         """
         image, valid = fields["image"], fields["valid"]
-        kept = valid & ~self._dropped(valid, generator)
+        dropped = self._dropped(front(valid), generator)
+        kept = valid & ~(dropped if valid.dim() == 3 else dropped[:, None])  # a pixel's points
         image = self._stretch(image, generator)
         if self._intensity is not None:
             image = self._change_intensity(image, self._intensity, generator)
         return {**fields, "image": image * kept[:, None], "valid": kept}
 
     def _stretch(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        batch, _, height, width = image.shape
+        batch, _, *size = image.shape
         device = image.device
-        scale = 1 + self.settings.scale * (
-            2 * torch.rand((batch, 1, 1, 1), generator=generator, device=device) - 1
-        )
-        noise = torch.randn((batch, 1, height, width), generator=generator, device=device)
+        draw = torch.rand((batch, 1, *[1] * len(size)), generator=generator, device=device)
+        scale = 1 + self.settings.scale * (2 * draw - 1)
+        noise = torch.randn((batch, 1, *size), generator=generator, device=device)
         factor = scale * (1 + self.settings.jitter * noise)
-        return torch.where(self.metric, factor * image + (factor - 1) * self.offset, image)
+        metric, offset = per_channel(self.metric, image), per_channel(self.offset, image)
+        return torch.where(metric, factor * image + (factor - 1) * offset, image)
 
     def _change_intensity(self, image: Tensor, channel: int, generator: torch.Generator) -> Tensor:
-        batch, device = image.shape[0], image.device
-        draw = torch.randn((2, batch, 1, 1), generator=generator, device=device)
+        device = image.device
+        per_scan = image.shape[0], *[1] * (image.dim() - 2)
+        draw = torch.randn((2, *per_scan), generator=generator, device=device)
         gain = torch.exp(self.settings.intensity_gain * draw[0])
         bias = self.settings.intensity_bias * draw[1]
         value = image[:, channel] * self._intensity_std + self._intensity_mean
         value = (gain * value + bias - self._intensity_mean) / self._intensity_std
-        absent = torch.rand((batch, 1, 1), generator=generator, device=device)
+        absent = torch.rand(per_scan, generator=generator, device=device)
         value = torch.where(absent < self.settings.drop_intensity, 0.0, value)
         image = image.clone()
         image[:, channel] = value

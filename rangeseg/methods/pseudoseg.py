@@ -16,6 +16,7 @@ from rangeseg.methods.base import (
     UnsupervisedSettings,
     evaluating,
 )
+from rangeseg.methods.layers import front, on_every_layer
 from rangeseg.methods.losses import masked_cross_entropy, soft_cross_entropy
 from rangeseg.methods.mixing import Fields
 from rangeseg.models import NetworkFactory
@@ -80,9 +81,9 @@ class PseudoSeg(Method[PseudoSegSettings]):
         features = network.encode(torch.cat([labelled["image"], strong["image"]]))
         logits = network.classify(network.decode(features))
         own = [f[:scans] for f in features[-STAGES:]]
-        scores = self.cam.scores(own[-1], valid)
+        scores = self.cam.scores(own[-1], front(valid))
         present, known = self.cam.truth(labels, valid, scores.shape[2])
-        coarse = self.cam(own, present, valid)
+        coarse = on_every_layer(self.cam(own, present, front(valid)), valid)
         consistency = soft_cross_entropy(
             logits[scans:],
             target,
@@ -107,10 +108,12 @@ class PseudoSeg(Method[PseudoSegSettings]):
         with evaluating(self.student), evaluating(self.cam):
             features = network.encode(scans["image"])
             logits = network.classify(network.decode(features)).float()
-            present = self.cam.scores(features[-1], scans["valid"]) > 0
-            coarse = self.cam(features[-STAGES:], present, scans["valid"])
-            covered = self.cam.spread(present.any(dim=1, keepdim=True), logits.shape[3])
-            return fuse(logits, coarse, covered, scans["valid"], self.settings.temperature)
+            valid, pixels = scans["valid"], front(scans["valid"])
+            present = self.cam.scores(features[-1], pixels) > 0
+            coarse = on_every_layer(self.cam(features[-STAGES:], present, pixels), valid)
+            covered = self.cam.spread(present.any(dim=1, keepdim=True), logits.shape[-1])
+            covered = on_every_layer(covered, valid)
+            return fuse(logits, coarse, covered, valid, self.settings.temperature)
 
 
 def fuse(
@@ -132,8 +135,10 @@ def fuse(
     """
     logits, coarse = (x - x.mean(dim=1, keepdim=True) for x in (logits, coarse))
     square = (logits.square() + coarse.square()).mean(dim=1) / 2 * valid
-    count = valid.sum(dim=(1, 2)).clamp(min=1)
-    scale = (square.sum(dim=(1, 2)) / count).sqrt().clamp(min=1e-6)[:, None, None, None]
+    points = tuple(range(1, valid.dim()))
+    count = valid.sum(dim=points).clamp(min=1)
+    scale = (square.sum(dim=points) / count).sqrt().clamp(min=1e-6)
+    scale = scale.view(-1, *[1] * (logits.dim() - 1))
     decoder = (logits / scale).softmax(dim=1)
     mean = torch.where(covered, (decoder + (coarse / scale).softmax(dim=1)) / 2, decoder)
     return (mean.clamp(min=1e-12).log() / temperature).softmax(dim=1)

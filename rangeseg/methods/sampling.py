@@ -47,7 +47,7 @@ def stratified_pixels(
     """One random valid pixel of each cell of a grid.
 
     Args:
-        valid: (B,H,W) bool.
+        valid: (B,H,W) or (B,k,H,W) bool.
         grid: cells along each side; fewer along a side that has fewer pixels.
         generator: on the device of the mask.
 
@@ -55,6 +55,7 @@ def stratified_pixels(
         Index (B,S) int64 of a pixel in the flattened image for each of S cells, and (B,S) bool:
         whether the cell has a valid pixel.
     """
+    valid = valid.flatten(1, -2)  # layers below each other
     batch, height, width = valid.shape
     cell_height, cell_width = -(-height // grid), -(-width // grid)
     rows, columns = -(-height // cell_height), -(-width // cell_width)

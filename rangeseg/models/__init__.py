@@ -7,17 +7,18 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from rangeseg.errors import unknown_name
+from rangeseg.errors import ConfigError, unknown_name
 from rangeseg.models.cenet import CENet
 from rangeseg.models.fidnet import FIDNet
+from rangeseg.models.frnet import FRNet
 from rangeseg.models.network import Network
 from rangeseg.settings import Settings
 
-MODELS: dict[str, Callable[[int, int, int, bool, bool], Network]] = {
-    "fidnet": FIDNet,
-    "cenet": CENet,
-}
+MODELS: dict[str, Callable[..., Network]] = {"fidnet": FIDNet, "cenet": CENet, "frnet": FRNet}
 """Each takes in_channels, num_classes, width, full_turn and align_corners."""
+
+LAYERS = {"frnet": 5}
+"""Networks that also take ``layers``, and how many by default. They classify points."""
 
 
 class ModelSettings(Settings):
@@ -34,11 +35,28 @@ class NetworkFactory(Protocol):
     """Makes networks of one architecture, each newly initialised."""
 
     def __call__(self) -> Network:
-        """A network that maps (B,C,H,W) to logits (B,K,H,W)."""
+        """A network that maps (B,C,H,W) to logits (B,K,H,W), or layers to layers."""
+
+
+def check_layers(name: str, layers: int) -> None:
+    """Check that a network takes images of so many layers.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if layers > 1 and name not in LAYERS:
+        raise ConfigError(
+            f"range_image.layers={layers}, but {name} classifies pixels, of one layer: set "
+            f"range_image.layers=1, or model.name to a network of points ({', '.join(LAYERS)})"
+        )
 
 
 def build_network(
-    settings: ModelSettings, in_channels: int, num_classes: int, full_turn: bool = True
+    settings: ModelSettings,
+    in_channels: int,
+    num_classes: int,
+    full_turn: bool = True,
+    layers: int = 1,
 ) -> Network:
     """A newly initialised network.
 
@@ -47,13 +65,16 @@ def build_network(
         in_channels: channels C of the range image.
         num_classes: classes K.
         full_turn: whether the first and the last column of an image are neighbours.
+        layers: how many of its points a pixel of an image has.
 
     Raises:
-        ConfigError: no such network.
+        ConfigError: no such network, or one that takes no layers.
     """
     if settings.name not in MODELS:
         raise unknown_name("network", settings.name, list(MODELS))
+    check_layers(settings.name, layers)
     wraps = full_turn and settings.padding == "circular"
+    more = {"layers": layers} if settings.name in LAYERS else {}
     return MODELS[settings.name](
-        in_channels, num_classes, settings.width, wraps, settings.align_corners
+        in_channels, num_classes, settings.width, wraps, settings.align_corners, **more
     )

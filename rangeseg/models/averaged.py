@@ -23,7 +23,10 @@ class Averaged(nn.Module):
         self.network, self.views = network, tuple(views)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B,V*C,H,W), one view after the other -> log of the mean probability (B,K,H,W)."""
+        """(B,V*C,H,W), one view after the other -> log of the mean probability (B,K,H,W).
+
+        With layers (B,V*C,k,H,W) -> (B,K,k,H,W).
+        """
         probabilities = [
             _undone(self.network(image).float().softmax(dim=1), view)
             for image, view in zip(images.chunk(len(self.views), dim=1), self.views, strict=True)
@@ -37,6 +40,6 @@ def averaged(network: nn.Module, views: Sequence[View]) -> nn.Module:
 
 
 def _undone(pixels: Tensor, view: View) -> Tensor:
-    """(B,K,H,W) of a view -> the same of the scan as it was recorded."""
-    pixels = torch.roll(pixels, view.columns, dims=3)
-    return pixels.flip(3) if view.mirrored else pixels
+    """(B,K,...,H,W) of a view -> the same of the scan as it was recorded."""
+    pixels = torch.roll(pixels, view.columns, dims=-1)
+    return pixels.flip(-1) if view.mirrored else pixels

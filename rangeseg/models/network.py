@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,28 +22,41 @@ class Network(nn.Module, ABC):
         feature_channels: channels of each of ``encode``'s features, shallow to deep.
         embedding_channels: channels of ``decode``'s embedding.
         heads: names of the modules that tell the classes.
+        classifier: maps the embedding to logits.
         first_layer: name of the module that reads the channels.
+        casts_input: whether the network needs the image in float32 though it computes in less.
         activation_checkpointing: while training, keep only the activations between the large parts
             and compute the others again in the backward. Less memory, more time, equal gradients.
     """
 
     feature_channels: tuple[int, ...]
     embedding_channels: int
+    classifier: nn.Module
+    casts_input = False
     heads: tuple[str, ...] = ("classifier",)
     first_layer = "stem.0"
     activation_checkpointing = False
 
     @abstractmethod
     def encode(self, image: Tensor) -> list[Tensor]:
-        """(B,C,H,W) -> features (B,channels,H/s,W/s), the first at full resolution."""
+        """(B,C,H,W) -> features (B,channels,H/s,W/s), the first at full resolution.
+
+        Of an image of k layers (B,C,k,H,W) features may also be of points, (B,channels,kH,W).
+        """
 
     @abstractmethod
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Features of ``encode`` -> embedding (B,embedding_channels,H,W)."""
+        """Features of ``encode`` -> embedding (B,embedding_channels,H,W), or (...,kH,W)."""
 
     @abstractmethod
     def classify(self, embedding: Tensor) -> Tensor:
-        """Embedding -> logits (B,K,H,W)."""
+        """Embedding -> logits (B,K,H,W), or (B,K,k,H,W)."""
+
+    def disturbed(
+        self, features: list[Tensor], disturb: Callable[[Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Features of ``encode``, each disturbed by the same function."""
+        return [disturb(feature) for feature in features]
 
     def auxiliary(self, features: list[Tensor]) -> list[Tensor]:
         """Logits (B,K,H,W) of heads that only help the training; none unless overridden."""
@@ -52,18 +66,17 @@ class Network(nn.Module, ABC):
         """Range image (B,C,H,W) -> logits (B,K,H,W)."""
         return self.classify(self.decode(self.encode(image)))
 
-    def run_part(self, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    def run_part(self, part: Callable[..., Any], *inputs: Tensor) -> Any:
         """Run a large part of the network, see ``activation_checkpointing``."""
         if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
             return part(*inputs)
-        output: Tensor = checkpoint(
+        return checkpoint(
             part,
             *inputs,
             use_reentrant=False,
             preserve_rng_state=False,  # nothing random in a network
             context_fn=lambda: (nullcontext(), self._second_time()),
         )
-        return output
 
     @contextmanager
     def _second_time(self) -> Iterator[None]:
@@ -93,7 +106,6 @@ class StagedNetwork(Network):
     stem: nn.Module
     stages: nn.ModuleList
     decoder: nn.Module
-    classifier: nn.Module
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """(B,C,H,W) -> the stem's feature and that of every stage, (B,channels,H/s,W/s)."""
@@ -104,7 +116,8 @@ class StagedNetwork(Network):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Features of ``encode`` -> embedding (B,embedding_channels,H,W)."""
-        return self.run_part(self._decode, *features)
+        embedding: Tensor = self.run_part(self._decode, *features)
+        return embedding
 
     def _decode(self, *features: Tensor) -> Tensor:
         maps = full_resolution(features, self.full_turn, self.align_corners)

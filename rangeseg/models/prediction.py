@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rangeseg.models.blocks import AzimuthConv
-from rangeseg.models.network import StagedNetwork
+from rangeseg.models.network import Network
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -43,10 +43,11 @@ def lower_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         dtype: of the weights and activations.
     """
     network.to(dtype)
-    for module in list(network.modules()):
-        if isinstance(module, StagedNetwork):
-            module.classifier = _InFloat32(module.classifier)
-    return _Lowered(network, dtype)
+    networks = [module for module in network.modules() if isinstance(module, Network)]
+    for each in networks:
+        each.classifier = _InFloat32(each.classifier)
+    itself = any(each.casts_input for each in networks)
+    return _Lowered(network, torch.float32 if itself else dtype)
 
 
 class _InFloat32(nn.Module):
@@ -62,7 +63,12 @@ class _InFloat32(nn.Module):
 
 
 class _Lowered(nn.Module):
-    """A network of another type than its input and output."""
+    """A network of another type than its output.
+
+    Args:
+        network: whose input is cast to ``dtype``.
+        dtype: float32 where the network casts it itself.
+    """
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()

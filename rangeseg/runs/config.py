@@ -16,6 +16,7 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
@@ -28,7 +29,7 @@ from rangeseg.engine.inference import EvaluateSettings
 from rangeseg.engine.trainer import TrainSettings
 from rangeseg.errors import ConfigError, unknown_name
 from rangeseg.methods import METHODS, find_method
-from rangeseg.models import MODELS, ModelSettings
+from rangeseg.models import LAYERS, MODELS, ModelSettings, check_layers
 from rangeseg.settings import Settings, parse_yaml, read_yaml
 
 
@@ -78,6 +79,17 @@ class Config(Settings):
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     methods: dict[str, dict[str, Any]] = Field(default={})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layered(cls, values: Any) -> Any:
+        """Without ``range_image.layers`` a network of points gets its own number of layers."""
+        groups = values if isinstance(values, dict) else {}
+        image, model = groups.get("range_image"), groups.get("model")
+        name = model.get("name") if isinstance(model, dict) else None
+        if isinstance(image, dict) and isinstance(name, str) and name in LAYERS:
+            return {**groups, "range_image": {"layers": LAYERS[name], **image}}
+        return values
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -234,9 +246,26 @@ def check_config(kind: type[AnyConfig], values: dict[str, Any], where: str) -> A
             errors.append(f"run.method: {unknown_name('method', config.run.method, list(METHODS))}")
         if config.model.name not in MODELS:
             errors.append(f"model.name: {unknown_name('network', config.model.name, list(MODELS))}")
+        else:
+            errors += _about_layers(config)
     if errors or config is None:
         raise ConfigError("\n  ".join([f"{where}: {len(errors)} wrong setting(s)", *errors]))
     return config
+
+
+def _about_layers(config: Config) -> list[str]:
+    """What in a configuration goes with images of one layer only."""
+    layers, errors = config.range_image.layers, []
+    try:
+        check_layers(config.model.name, layers)
+    except ConfigError as error:
+        errors.append(str(error))
+    if layers > 1 and config.evaluate.back_projection == "knn_vote":
+        errors.append(
+            f"evaluate.back_projection: knn_vote is of pixels, but range_image.layers={layers}: "
+            "take nearest_point"
+        )
+    return errors
 
 
 def _set(values: dict[str, Any], override: str) -> None:

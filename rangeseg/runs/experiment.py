@@ -123,6 +123,7 @@ class Experiment(Generic[AnyConfig]):
         return build_network(
             self.config.model, len(images.settings.channels),
             self.source.info.label_map.num_classes, images.sensor.full_turn,
+            images.settings.layers,
         )  # fmt: skip
 
     def method(
@@ -194,12 +195,8 @@ class Experiment(Generic[AnyConfig]):
         Raises:
             ConfigError: see ``make_backend``.
         """
-        size = self.config.range_image
-        channels = len(self.views) * len(size.channels)
-        runs = make_backend(
-            backend, averaged(network, self.views), (channels, size.height, size.width), device,
-            self.precision,
-        )  # fmt: skip
+        shape = self.images.shape(len(self.views))
+        runs = make_backend(backend, averaged(network, self.views), shape, device, self.precision)
         classes = self.source.info.label_map.num_classes
         return Predictor(runs, self.images, self.config.evaluate, classes)
 

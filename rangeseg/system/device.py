@@ -68,6 +68,11 @@ def to_device(module: AnyModule, device: torch.device) -> AnyModule:
     return module
 
 
+def channels_last(images: torch.Tensor) -> torch.memory_format:
+    """The layout that CPU and GPU prefer, for images (B,C,H,W) or (B,C,k,H,W)."""
+    return torch.channels_last if images.dim() == 4 else torch.channels_last_3d
+
+
 def resolved(precision: Precision, device: torch.device) -> Precision:
     """The precision itself; for ``auto`` bfloat16 where the device has it, otherwise float32."""
     if precision != "auto":

@@ -26,13 +26,14 @@ from rangeseg.datasets.splits import ListFile
 from rangeseg.engine.checkpoint import load_checkpoint
 from rangeseg.errors import ConfigError
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
+from rangeseg.methods.layers import front, front_channels
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import StrongPerturbation
 from rangeseg.models.network import Network
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import LABELLED
-from rangeseg.system.device import to_device
+from rangeseg.system.device import channels_last, to_device
 from rangeseg.viewer.propagated import labels_of_training
 
 Kind = Literal["labelled", "propagated", "unlabelled"]
@@ -151,7 +152,7 @@ class ForwardRecorder:
             numbers = image[:, -1]
             if is_student and torch.is_grad_enabled():
                 self.seen.append(image.detach().cpu())
-            return encode(image[:, :-1].contiguous(memory_format=torch.channels_last))
+            return encode(image[:, :-1].contiguous(memory_format=channels_last(image)))
 
         def classify_and_tell(embedding: Tensor) -> Tensor:
             logits = classify(embedding)
@@ -164,7 +165,7 @@ class ForwardRecorder:
 
     def _keep(self, numbers: Tensor, logits: Tensor) -> None:
         probabilities = logits.float().softmax(dim=1).cpu()
-        for scan, each in zip(numbers, probabilities, strict=True):
+        for scan, each in zip(front(numbers), front_channels(probabilities), strict=True):
             found = scan.unique()
             found = found[found > 0]
             if len(found) == 1:
@@ -210,14 +211,15 @@ def _told(
     range_channel: int, statistics: tuple[float, float], threshold: float,
 ) -> StudentBatch:  # fmt: skip
     """What the recorder saw, pixel by pixel put together from the scans."""
-    images = torch.cat(recorder.seen)
+    images = front_channels(torch.cat(recorder.seen))
     origin = images[:, -1].round().to(torch.uint8)
     taught = torch.full(origin.shape, IGNORE, dtype=torch.uint8)
     confidence = torch.zeros(origin.shape)
     for number, (fields, (_, kind)) in enumerate(zip(read, scans, strict=True), 1):
         here = origin == number
         if kind != "unlabelled":
-            known, sure = fields["labels"], torch.ones(fields["valid"].shape)
+            known = front(fields["labels"][None])[0]
+            sure = torch.ones(known.shape)
         elif number in recorder.predicted:
             sure, classes = recorder.predicted[number].max(dim=0)
             known = classes.to(torch.uint8)

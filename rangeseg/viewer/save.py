@@ -157,7 +157,7 @@ def strips(view: ScanView, views: ScanViews) -> np.ndarray:
         (H,W,3) uint8.
     """
     projection, rows = views.images.project(view.scan)
-    height, width = projection.valid.shape
+    height, width = projection.front.valid.shape
     size = f"{height}x{width}, rows by {rows.replace('_', ' ')}"
     predictions, propagated, title = {}, None, view.scan.scan_id
     if view.propagated is not None:
