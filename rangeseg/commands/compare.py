@@ -20,7 +20,8 @@ def add_compare(commands: Commands) -> None:
     add_config(compare)
     compare.add_argument(
         "--methods", metavar="METHOD", nargs="+", default=["all"],
-        help="trained beside supervised plain and supervised strong (default: all)",
+        help="trained on the labelled branch of the configuration, beside supervised plain and "
+        "supervised strong (default: all)",
     )  # fmt: skip
     compare.add_argument(
         "--labels", metavar="RATIO|FILE", nargs="+", required=True, help="as for train, any number"

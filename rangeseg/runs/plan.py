@@ -19,9 +19,6 @@ from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import CONFIG, check_labelled, run_folder
 from rangeseg.runs.jobs import PlannedRun
 
-OURS = ("train.labelled", "evaluate.split")
-"""Settings that a comparison sets itself."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -63,8 +60,9 @@ def plan_comparison(
 ) -> list[PlannedRun]:
     """Which runs a comparison needs, seed by seed, so that an early look compares like with like.
 
-    The two supervised controls are always among them, with propagation also those without; where
-    no scan is left unlabelled, they are all there is. A simulated data set is generated here, once
+    Methods are trained on the labelled branch of the configuration (``train.labelled``). The two
+    supervised controls, plain and strong, are always among the runs, with propagation also those
+    without; where no scan is left unlabelled, they are all there is. A simulated data set is generated here, once
     for all runs.
 
     Args:
@@ -82,18 +80,15 @@ def plan_comparison(
         DataError: scans are missing, or a list does not fit.
     """
     for override in overrides:
-        if override.partition("=")[0] in OURS:
-            raise ConfigError(
-                f"--set {override}: compare sets this itself: it trains the plain and the strong "
-                "branch, and --split says what is evaluated"
-            )
+        if override.partition("=")[0] == "evaluate.split":
+            raise ConfigError(f"--set {override}: say with --split what is evaluated")
+    judged = [] if split is None else [f"evaluate.split={split}"]
+    common = load_config(path, [*overrides, *judged])
     chosen = list(METHODS) if "all" in methods else list(methods)
-    rows = dict.fromkeys([*CONTROLS, *(Row(method, "strong") for method in chosen)])
+    rows = dict.fromkeys([*CONTROLS, *(Row(m, common.train.labelled) for m in chosen)])
     learns = {row.method: find_method(row.method).uses_unlabelled for row in rows}
     budgets = [parse_labels(text) for text in labels]  # 0.1 and 10% are the same one
     counts = _seeds_of_each(labels, seeds)
-    judged = [] if split is None else [f"evaluate.split={split}"]
-    common = load_config(path, [*overrides, *judged])
     settings = _settings_of(rows, common)
     configs = {own: load_config(path, [*overrides, *own, *judged]) for own in {*settings.values()}}
     source = Experiment(common).source

@@ -314,6 +314,19 @@ def test_the_plan_goes_seed_by_seed_and_always_has_the_controls(
     assert len(plan(tiny_config, tmp_path)) == len(METHODS) + 1
 
 
+def test_methods_are_trained_on_the_branch_of_the_configuration(
+    tiny_config: list[str], tmp_path: Path
+) -> None:
+    runs = plan(
+        tiny_config,
+        tmp_path,
+        methods=["cps"],
+        overrides=[*tiny_config[2::2], "train.labelled=plain"],
+    )
+    rows = ("supervised_plain", "supervised", "cps_plain")
+    assert folders(runs, tmp_path) == [f"simulated/{row}/10pct/seed0" for row in rows]
+
+
 def test_with_propagation_the_controls_are_trained_with_it_and_without(
     tiny_config: list[str], tmp_path: Path
 ) -> None:
@@ -364,12 +377,9 @@ def test_a_wrong_plan_is_refused_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("setting", ["train.labelled=plain", "evaluate.split=test"])
-def test_what_a_comparison_sets_itself_is_refused(
-    setting: str, tiny_config: list[str], tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match=f"--set {setting}: compare sets this itself"):
-        plan(tiny_config, tmp_path, overrides=[setting])
+def test_the_split_is_no_setting_of_a_comparison(tiny_config: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--set evaluate.split=test: say with --split"):
+        plan(tiny_config, tmp_path, overrides=["evaluate.split=test"])
 
 
 def test_missing_data_are_said_before_anything_starts(
