@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from rangeseg.datasets.added_points import AddedPoints, copied_classes
 from rangeseg.datasets.bad_scans import BadScan, BadScans
 from rangeseg.datasets.base import Scan, ScanSource
 from rangeseg.datasets.range_images import RangeImages, Sample
-from rangeseg.datasets.sampler import SUBSTITUTE, SampleKey, StepSampler
+from rangeseg.datasets.sampler import DONOR, SUBSTITUTE, SampleKey, StepSampler
 from rangeseg.errors import DataError, RangesegError, one_line
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.system.process import keep_freed_memory
@@ -45,11 +46,14 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
         source: where the scans are.
         images: the projection.
         augmentation: of each scan.
-        labelled: ids of the labelled scans; any may stand in for a bad one.
+        labelled: ids of the labelled scans; any may stand in for a bad one, or give objects.
         unlabelled: the same of the scans whose labels are never read.
         propagated: scan id -> labels (N,) of unlabelled scans that were given some; IGNORE where
             they are unknown.
         bad_scans: what is done about them, and where ``read_steps`` counts them.
+
+    Raises:
+        ConfigError: the augmentation names a class that the data set does not have.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
         self.source, self.images, self.augmentation = source, images, augmentation
         self.labelled, self.unlabelled = list(labelled), list(unlabelled)
         self.bad_scans = bad_scans or BadScans("fail", len(labelled) + len(unlabelled))
+        self.copied = copied_classes(augmentation, source.info.label_map.names)
 
     def __getitem__(self, key: SampleKey) -> LoadedSample | RangesegError:
         """The sample of a key; the labels of an unlabelled scan are never read.
@@ -78,7 +83,9 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
             try:
                 scan = read_training_scan(self.source, self.propagated, scan_id, key.labelled)
                 rng = np.random.default_rng(key.seed)
-                sample = self.images.training_sample(scan, rng, self.augmentation, key.window)
+                sample = self.images.training_sample(
+                    scan, rng, self.augmentation, key.window, self._objects(key, bad)
+                )
                 return LoadedSample(sample, bad)
             except DataError as error:
                 bad.append(BadScan(scan_id, error))
@@ -91,6 +98,22 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
                     "(--debug shows the traceback)"
                 )
         return bad[0].error
+
+    def _objects(self, key: SampleKey, bad: list[BadScan]) -> AddedPoints | None:
+        """Objects for a labelled scan, of another one that the key alone decides.
+
+        None are wanted, or the other scan is bad: it is added to ``bad``.
+        """
+        if not (self.copied and self.labelled and key.labelled):
+            return None
+        rng = np.random.default_rng((*key.seed, DONOR))
+        scan_id = self.labelled[rng.integers(len(self.labelled))]
+        try:
+            scan = self.source.read_scan(scan_id)
+            return self.images.objects(scan, self.copied, rng, self.augmentation)
+        except DataError as error:
+            bad.append(BadScan(scan_id, error))
+            return None
 
     def _candidates(self, key: SampleKey) -> Iterator[str]:
         """The scan of a key, then those that may stand in for it: a function of the key alone."""

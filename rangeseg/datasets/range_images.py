@@ -10,6 +10,13 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from rangeseg.datasets.added_points import (
+    AddedPoints,
+    ProjectedScan,
+    add,
+    gap_points,
+    objects_of,
+)
 from rangeseg.datasets.bad_scans import BadScans
 from rangeseg.datasets.base import DatasetInfo, Scan, ScanSource
 from rangeseg.datasets.crops import crop, first_column, labelled_column
@@ -114,6 +121,7 @@ class RangeImages:
         rng: np.random.Generator,
         augmentation: AugmentationSettings,
         window: float,
+        objects: AddedPoints | None = None,
     ) -> Sample:
         """An augmented, perhaps cropped, range image.
 
@@ -123,6 +131,7 @@ class RangeImages:
             augmentation: how strong.
             window: where a crop begins, as a share [0,1) of the places where it can. A crop of a
                 labelled scan without a labelled pixel is moved to one, if the scan has any.
+            objects: of another labelled scan, to be added to a labelled one; see ``objects``.
 
         Returns:
             ``image`` (C,H,W) float32 and ``valid`` (H,W) bool; ``labels`` (H,W) uint8 where the
@@ -131,27 +140,63 @@ class RangeImages:
         Raises:
             DataError: the scan names a beam that the sensor does not have.
         """
-        # Before the augmentation: rotation moves the wraps from which rows are read.
-        beams = beam_rows(scan.points, self.sensor, scan.ring)
-        middle = None if self.sensor.full_turn else math.radians(self.sensor.middle_deg)
-        points = augment_points(scan.points, rng, augmentation, middle)
-        projection = self._project(scan, points, beams)
+        seen = self._see(scan, rng, augmentation)
+        points, labels, projection = seen if objects is None else add(seen, objects)
         crop_width = self.settings.crop_width
         if crop_width is not None:
             first = first_column(projection, crop_width, window)
-            if scan.labels is not None:
-                moved = labelled_column(projection, scan.labels, crop_width, first, rng)
+            if labels is not None:
+                moved = labelled_column(projection, labels, crop_width, first, rng)
                 if moved != first and self.sensor.full_turn and augmentation.rotate:
                     turns = (moved - first) / self.sensor.width  # rays stay those of the window
                     points = rotate_points(points, 2.0 * math.pi * turns)
                 first = moved
             projection = crop(projection, crop_width, first)
         sample = {"image": self.image(points, projection), "valid": projection.valid}
-        if scan.labels is not None:
-            sample["labels"] = to_image(scan.labels, projection.point_index, IGNORE)
+        if labels is not None:
+            sample["labels"] = to_image(labels, projection.point_index, IGNORE)
         if crop_width is not None:
             sample = {name: field[..., 1:] for name, field in sample.items()}
         return sample
+
+    def objects(
+        self,
+        scan: Scan,
+        classes: list[int],
+        rng: np.random.Generator,
+        augmentation: AugmentationSettings,
+    ) -> AddedPoints:
+        """The objects of some classes of a labelled scan, to be added to another one.
+
+        Args:
+            scan: a labelled one.
+            classes: train ids.
+            rng: of the augmentation.
+            augmentation: of the scan; without ``rotate`` objects stay where they are.
+
+        Raises:
+            DataError: the scan names a beam that the sensor does not have.
+        """
+        seen = self._see(scan, rng, augmentation)
+        turns = rng if augmentation.rotate else None
+        return objects_of(seen, classes, self.sensor.view_deg, turns)
+
+    def _see(
+        self, scan: Scan, rng: np.random.Generator, augmentation: AugmentationSettings
+    ) -> ProjectedScan:
+        """A scan augmented and projected, its gaps filled if that is wanted."""
+        # Before the augmentation: rotation moves the wraps from which rows are read.
+        beams = beam_rows(scan.points, self.sensor, scan.ring)
+        middle = None if self.sensor.full_turn else math.radians(self.sensor.middle_deg)
+        points = augment_points(scan.points, rng, augmentation, middle)
+        seen = ProjectedScan(points, scan.labels, self._project(scan, points, beams))
+        if augmentation.range_interpolation:
+            sensor, fine = self.sensor, seen.projection.front
+            if augmentation.range_interpolation > 1:
+                width = augmentation.range_interpolation * sensor.width
+                fine = project_points(points, sensor.resized(sensor.height, width), beams)
+            seen = add(seen, gap_points(seen, fine))
+        return seen
 
     def _project(self, scan: Scan, points: np.ndarray, beams: np.ndarray | None) -> Projection:
         """The projection of a scan's points, augmented or not; an error names the scan."""

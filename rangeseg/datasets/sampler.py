@@ -38,7 +38,7 @@ def batch_seed(seed: int, batch: int) -> int:
 
 
 # NumPy pads a seed with zeros, so (1, 2) and (1, 2, 0) are one stream: a word tells them apart.
-_SHUFFLE, _AUGMENT, _WINDOW, SUBSTITUTE = 0, 1, 2, 3
+_SHUFFLE, _AUGMENT, _WINDOW, SUBSTITUTE, DONOR = 0, 1, 2, 3, 4
 
 _LABELLED, _UNLABELLED, _PROPAGATED = 0, 1, 2
 

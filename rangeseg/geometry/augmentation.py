@@ -22,6 +22,11 @@ class AugmentationSettings(Settings):
         jitter_std: standard deviation in metres of the bell-shaped noise on each coordinate, which
             never exceeds 3.5 of them.
         drop: the share of points taken away is drawn from 0 to this.
+        range_interpolation: add a point to each gap of one pixel in the rows of an image this many
+            times as wide as the range image; 0 adds none. It should have about as many columns as a
+            beam has points: FRNet takes 4 for 512 columns on SemanticKITTI.
+        instance_copy: names of the classes whose objects are copied from another labelled scan into
+            each labelled one.
     """
 
     rotate: bool = True
@@ -29,6 +34,8 @@ class AugmentationSettings(Settings):
     scale: float = Field(default=0.05, ge=0.0, lt=1.0)
     jitter_std: float = Field(default=0.01, ge=0.0)
     drop: float = Field(default=0.1, ge=0.0, le=1.0)
+    range_interpolation: int = Field(default=0, ge=0, le=16)
+    instance_copy: tuple[str, ...] = ()
 
 
 _FOUR_BYTES_STD = math.sqrt(4.0 * (256.0**2 - 1.0) / 12.0)

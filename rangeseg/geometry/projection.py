@@ -120,6 +120,24 @@ def _check_beams(beams: np.ndarray, num_points: int, sensor: Sensor) -> None:
         )
 
 
+def add_points(
+    projection: Projection, row: np.ndarray, col: np.ndarray, depth: np.ndarray
+) -> Projection:
+    """A projection with M further points, whose indices come last; the nearest points show.
+
+    Args:
+        projection: of N points.
+        row: (M,) int32 image row of each further point.
+        col: (M,) int32 image column.
+        depth: (M,) float32 distance in metres.
+    """
+    depth = np.concatenate([projection.depth, depth])
+    row, col = np.concatenate([projection.row, row]), np.concatenate([projection.col, col])
+    point_index = np.empty_like(projection.point_index)
+    _find_owners(depth, row, col, point_index)
+    return Projection(row, col, depth, point_index, projection.full_turn)
+
+
 _ARCTANGENT = (0.99999611, -0.33317368, 0.19807812, -0.1323333, 0.07962347, -0.03360406, 0.00681174)
 _C0, _C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(c) for c in _ARCTANGENT)
 """Odd polynomial nearest to the arctangent on [0,1] in the largest error, 2.5e-7 rad."""

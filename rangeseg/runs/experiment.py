@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from rangeseg.datasets import open_dataset
+from rangeseg.datasets.added_points import copied_classes
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.datasets.split_files import fingerprint
 from rangeseg.datasets.splits import Labels, labelled_and_unlabelled
@@ -47,7 +48,7 @@ class Experiment(Generic[AnyConfig]):
         views: of each scan, whose predictions are averaged.
 
     Raises:
-        ConfigError: no such data set, or its sensor allows no such views.
+        ConfigError: no such data set or class, or the sensor allows no such views.
         DataError: its root is not such a data set.
     """
 
@@ -57,6 +58,7 @@ class Experiment(Generic[AnyConfig]):
         self.source = open_dataset(dataset.name, dataset.root, dataset.description)
         self.images = RangeImages(self.source.info, config.range_image)
         self.views = make_views(config.evaluate.tta, self.images.sensor)
+        copied_classes(config.train.augmentation, self.source.info.label_map.names)  # checked early
 
     def scans(
         self: Experiment[RunConfig], labels: Labels | None = None

@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.batches import read_training_scan
+from rangeseg.datasets.batches import TrainingScans
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.datasets.range_images import RangeImages, class_frequencies
+from rangeseg.datasets.range_images import class_frequencies
 from rangeseg.datasets.sampler import SampleKey, StepSampler, batch_seed
 from rangeseg.datasets.splits import ListFile
 from rangeseg.engine.checkpoint import load_checkpoint
-from rangeseg.errors import ConfigError
+from rangeseg.errors import ConfigError, RangesegError
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
 from rangeseg.methods.layers import front, front_channels
 from rangeseg.methods.mixing import Fields
@@ -109,18 +108,18 @@ def student_batch(
     )
     to_device(method, device).train()
     keys = next(iter(sampler))
-    read = [
-        _numbered(number, key, source, propagated, images, config)
-        for number, key in enumerate(keys, 1)
-    ]
+    scans = TrainingScans(
+        source, images, config.train.augmentation, labelled, unlabelled, propagated=propagated
+    )
+    read = [_numbered(number, scans, key) for number, key in enumerate(keys, 1)]
     recorder = ForwardRecorder(method)
     generator = torch.Generator(device)
     generator.manual_seed(batch_seed(run.seed, first))
     method(_batch(read, keys, device), StepContext(step, config.train.steps, generator))
     place = channels.index("range")
     threshold = float(getattr(method.settings, "confidence", 0.0))
-    scans = [(key.scan_id, _kind(key, propagated)) for key in keys]
-    return _told(recorder, read, scans, place, statistics[place], threshold)
+    told = [(key.scan_id, _kind(key, propagated)) for key in keys]
+    return _told(recorder, read, told, place, statistics[place], threshold)
 
 
 NUMBER = "number"
@@ -178,15 +177,19 @@ def _kind(key: SampleKey, propagated: Mapping[str, np.ndarray]) -> Kind:
     return "propagated" if key.scan_id in propagated else "labelled"
 
 
-def _numbered(
-    number: int, key: SampleKey, source: ScanSource, propagated: Mapping[str, np.ndarray],
-    images: RangeImages, config: RunConfig,
-) -> Fields:  # fmt: skip
-    """The sample of a key as tensors, with the scan's number as the last channel."""
-    scan = read_training_scan(source, propagated, key.scan_id, key.labelled)
-    rng = np.random.default_rng(key.seed)
-    sample = images.training_sample(scan, rng, config.train.augmentation, key.window)
-    fields = {name: torch.from_numpy(array) for name, array in sample.items()}
+def _numbered(number: int, scans: TrainingScans, key: SampleKey) -> Fields:
+    """The sample of a key as tensors, with the scan's number as the last channel.
+
+    Raises:
+        DataError: the scan, or the one that gives it objects, cannot be read.
+        RangesegError: see ``TrainingScans``.
+    """
+    loaded = scans[key]
+    if isinstance(loaded, RangesegError):
+        raise loaded
+    for bad in loaded.bad:
+        raise bad.error
+    fields = {name: torch.from_numpy(array) for name, array in loaded.sample.items()}
     fields["image"] = torch.cat([fields["image"], number * fields["valid"][None].float()])
     return fields
 
