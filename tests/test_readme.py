@@ -218,6 +218,18 @@ def test_the_section_on_data(
     assert len(list(Path("nuscenes_val").rglob("*_lidarseg.bin"))) > 0
 
 
+@pytest.mark.slow
+def test_the_section_on_published_settings(
+    simulated_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small_data(tmp_path, simulated_root)
+    monkeypatch.chdir(tmp_path)
+    follow(capsys, "As published", "configs/README.md")
+
+
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_the_section_on_own_scans(

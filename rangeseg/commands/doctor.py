@@ -120,7 +120,7 @@ def _drawing() -> Iterator[str]:
 def _data(config: Path | None) -> Iterator[str]:
     """For each configuration, whether its data are where it says."""
     try:
-        from rangeseg.runs.demo import shipped_config
+        from rangeseg.runs.shipped import shipped_config
 
         folder = shipped_config("simulated.yaml").parent
     except Exception as error:  # also a broken torch

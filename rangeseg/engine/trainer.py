@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field, model_validator
@@ -36,6 +36,7 @@ from rangeseg.engine.optimiser import Optimiser
 from rangeseg.engine.validation import Validation
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.methods.base import Labelled, Method, StepContext, TrainingBatch
+from rangeseg.methods.losses import ClassWeights, CrossEntropySettings
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.network import Network
@@ -75,7 +76,8 @@ class TrainSettings(Settings):
     # A run, its last.pt, or a network's state_dict to begin from; None: random weights. Heads are
     # new where the classes differ, the first layer where the channels do.
     init: Path | None = None
-    class_weights: Literal["sqrt_inverse_frequency", "none"] = "sqrt_inverse_frequency"
+    class_weights: ClassWeights = "sqrt_inverse_frequency"  # `inverse_frequency` is FIDNet's
+    cross_entropy: CrossEntropySettings = CrossEntropySettings()  # of the labelled scans
     lovasz_weight: float = Field(default=0.0, ge=0)
     boundary_weight: float = Field(default=0.0, ge=0)
     precision: Precision = "auto"

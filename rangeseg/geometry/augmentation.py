@@ -21,6 +21,8 @@ class AugmentationSettings(Settings):
         scale: stretch all coordinates by a factor within 1 ± this.
         jitter_std: standard deviation in metres of the bell-shaped noise on each coordinate, which
             never exceeds 3.5 of them.
+        shift_std: standard deviation in metres of a shift of the whole scan along each axis, which
+            never exceeds 3 of them.
         drop: the share of points taken away is drawn from 0 to this.
         range_interpolation: add a point to each gap of one pixel in the rows of an image this many
             times as wide as the range image; 0 adds none. It should have about as many columns as a
@@ -33,6 +35,7 @@ class AugmentationSettings(Settings):
     flip: bool = True
     scale: float = Field(default=0.05, ge=0.0, lt=1.0)
     jitter_std: float = Field(default=0.01, ge=0.0)
+    shift_std: float = Field(default=0.0, ge=0.0)
     drop: float = Field(default=0.1, ge=0.0, le=1.0)
     range_interpolation: int = Field(default=0, ge=0, le=16)
     instance_copy: tuple[str, ...] = ()
@@ -113,6 +116,9 @@ def augment_points(
         key_2,
         moved.ravel(),
     )
+    if settings.shift_std > 0.0:
+        shift = settings.shift_std * rng.normal(size=3).clip(-3.0, 3.0)
+        moved[moved[:, :3].any(axis=1), :3] += shift.astype(np.float32)
     return moved
 
 

@@ -29,9 +29,11 @@ REACH = 64
 
 
 class AelSettings(TeacherSettings):
-    """The official code's values; ``min_area`` and ``confidence`` are ours.
+    """The official code's values for Cityscapes, but for ``min_area`` (.005) and ``perturb``.
 
-    A pseudo-label below ``confidence`` has no loss but keeps its share of the divisor.
+    Pascal VOC has 1 pasted class, ``min_area`` .03 and ``confidence`` .7. A pseudo-label below
+    ``confidence`` has no loss but keeps its share of the divisor.
+    ``perturb``: also perturb the student's unlabelled scans.
     """
 
     bank_momentum: float = Field(default=0.999, ge=0, lt=1)  # of the bank
@@ -39,6 +41,7 @@ class AelSettings(TeacherSettings):
     paste_classes: int = Field(default=3, ge=1)  # per labelled scan
     min_area: float = Field(default=0.001, gt=0, lt=1)  # share of the image an object must cover
     confidence: float = Field(default=0.0, ge=0, le=1)
+    perturb: bool = True
 
 
 class Ael(TeacherMethod[AelSettings]):
@@ -49,21 +52,27 @@ class Ael(TeacherMethod[AelSettings]):
 
     Reference:
         Hu et al. 2021, "Semi-Supervised Semantic Segmentation via Adaptive Equalization Learning",
-        Sec. 3. Departures from the official code:
+        Sec. 3. Departures from the official code, by default:
 
-        1. A class that is absent from a step keeps its confidence; theirs averages in a zero. A
-           class's first values are averaged; theirs starts from noise.
-        2. The bank is updated after the optimiser's step, over all processes.
-        3. Copy-paste keeps the nearer point of a ray. Each scan draws its own classes, without
-           replacement. The donor is the neighbour in the batch.
-        4. Adaptive CutMix takes its donor from the batch, not from the data set. Without a donor
-           it is CutMix with the neighbour.
-        5. A component grows on the device from a random pixel of the class, up to 64 pixels far
-           and across the seam of a full turn. So large components are cut off, and drawn more
-           often. A box is not padded to half the image.
-        6. Equal confidences keep every pixel; in the official code 0/0 keeps none.
-        7. The student's scans are also perturbed. Labelled and mixed images share a forward. The
-           teacher predicts in eval mode.
+        1. Bank. Official: an absent class averages in a zero, the first values are noise. Ours: an
+           absent class keeps its confidence, the first values are averaged. Why: a rare class
+           would decay towards its frequency.
+        2. Bank's update. Official: in the forward. Ours: after the optimiser's step, with every
+           batch of it. Why: gradients may be accumulated.
+        3. Copy-paste. Official: donors of the data set, rescaled by .1 to 2, classes drawn for the
+           batch. Ours: the neighbour in the batch, classes drawn for each scan, the nearer point
+           of a ray, no rescaling. Why: a ray sees the nearest thing, in the size that it has.
+        4. Adaptive CutMix. Official: donors of the data set, one mixed image per GPU. Ours: donors
+           of the batch, or CutMix with the neighbour; every unlabelled scan is mixed. Why: no
+           second loader.
+        5. Components. Official: exact ones, on the CPU. Ours: grown on the device from a random
+           pixel, up to 64 pixels far and across the seam. Why: no copies to the CPU. Large
+           components are cut off, and drawn more often.
+        6. Equal confidences. Official: 0/0 keeps no pixel. Ours: every pixel. Why: none is weaker.
+        7. Supervised loss. Official: hard pixels (OHEM, .7) and an auxiliary head of weight .4.
+           Ours: that of the training. Why: the same supervised loss for every method.
+        8. Views. Official: flips and rescaled crops. Ours: also perturbed along the rays
+           (``perturb``), one forward for all, the teacher in eval mode. Why: as in every method.
     """
 
     Settings = AelSettings
@@ -152,7 +161,7 @@ class Ael(TeacherMethod[AelSettings]):
         large = (component.sum(dim=(1, 2)) >= least)[:, None, None]
         plain = cutmix_mask(valid.shape, generator)
         mask = torch.where(large, bounding_boxes(component, seed, self._full_turn), plain)
-        strong = self.perturb(scans, generator)
+        strong = self.perturb(scans, generator) if self.settings.perturb else scans
         return mix(strong, {name: field[donor] for name, field in strong.items()}, mask)
 
     def _consistency(self, logits: Tensor, fields: Fields, generator: torch.Generator) -> Tensor:

@@ -13,8 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from rangeseg.errors import ConfigError
 from rangeseg.methods.layers import front
-from rangeseg.methods.losses import SupervisedLoss, ramp_up
+from rangeseg.methods.losses import CrossEntropySettings, SupervisedLoss, ramp_up
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 from rangeseg.methods.perturbation import PerturbationSettings, StrongPerturbation
 from rangeseg.models import NetworkFactory
@@ -39,6 +40,7 @@ class Task:
         boundary_weight: weight of the boundary term of the supervised loss.
         perturbation: strength of the strong views.
         full_turn: whether the first and the last column of an image are neighbours.
+        cross_entropy: how the cross-entropy of the supervised loss is reduced.
     """
 
     num_classes: int
@@ -50,6 +52,7 @@ class Task:
     boundary_weight: float
     perturbation: PerturbationSettings
     full_turn: bool = True
+    cross_entropy: CrossEntropySettings = CrossEntropySettings()
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,12 @@ class UnsupervisedSettings(Settings):
     papers' choice, ``class_weights`` uses those of the supervised loss. A network trained with
     class weights predicts rare classes too often, and its pseudo-labels would repeat that. In a
     mixed scan the truth gets the weights of the pseudo-labels.
+
+    ``pool``: which scans of the train split are the unlabelled ones: all ``others`` than the
+    labelled, or ``all``, the labelled too, whose labels are not read then.
     """
 
+    pool: Literal["others", "all"] = "others"
     weight: float = Field(default=1.0, ge=0)
     ramp_start: float = Field(default=0.0, ge=0, le=1)
     ramp_length: float = Field(default=0.0, ge=0, le=1)
@@ -147,8 +154,12 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         self.num_classes = task.num_classes
         self.student = build_network()
         self.supervised_loss = SupervisedLoss(
-            task.class_weights, task.lovasz_weight, task.boundary_weight, task.full_turn
-        )
+            task.class_weights, task.lovasz_weight, task.boundary_weight, task.full_turn,
+            task.cross_entropy,
+        )  # fmt: skip
+        self._range_statistics: tuple[int, float, float] | None = None
+        if task.cross_entropy.range_weighting:
+            self._range_statistics = _range_channel(task)
         self.perturb = StrongPerturbation(task.perturbation, task.channels, task.statistics)
 
     @abstractmethod
@@ -175,9 +186,12 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
 
     def cutmix(self, scans: Fields, generator: torch.Generator) -> Fields:
         """The scans perturbed, each with a box of half the image from its neighbour."""
-        strong = self.perturb(scans, generator)
-        mask = cutmix_mask(strong["valid"].shape, generator)
-        return mix(strong, partner(strong), mask)
+        return self.mixed_by_box(self.perturb(scans, generator), generator)
+
+    def mixed_by_box(self, scans: Fields, generator: torch.Generator) -> Fields:
+        """The scans, each with a box of half the image from its neighbour."""
+        mask = cutmix_mask(scans["valid"].shape, generator)
+        return mix(scans, partner(scans), mask)
 
     def supervise(
         self,
@@ -221,12 +235,21 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         """
         heads = network.auxiliary([feature[: len(logits)] for feature in features])
         labels, valid = labelled["labels"], labelled["valid"]
-        losses = [self.supervised_loss(logits, labels, valid)]
+        ranges = self.ranges(labelled["image"])
+        losses = [self.supervised_loss(logits, labels, valid, ranges)]
         for head in heads:
             if head.dim() < labels.dim() + 1:
                 labels, valid = front(labels), front(valid)
-            losses.append(self.supervised_loss(head, labels, valid))
+                ranges = None if ranges is None else front(ranges)
+            losses.append(self.supervised_loss(head, labels, valid, ranges))
         return torch.stack(losses).sum()
+
+    def ranges(self, image: Tensor) -> Tensor | None:
+        """The range in metres of each pixel or point, if the supervised loss is weighted by it."""
+        if self._range_statistics is None:
+            return None
+        channel, mean, std = self._range_statistics
+        return image[:, channel] * std + mean
 
 
 class TeacherMethod(Method[AnyTeacherSettings]):
@@ -286,6 +309,17 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             yield
     finally:
         network.train(mode)
+
+
+def _range_channel(task: Task) -> tuple[int, float, float]:
+    """The channel of the range, its mean and its standard deviation."""
+    if "range" not in task.channels:
+        raise ConfigError(
+            "train.cross_entropy.range_weighting needs the range, but range_image.channels are "
+            f"{', '.join(task.channels)}: add range"
+        )
+    channel = task.channels.index("range")
+    return channel, *task.statistics[channel]
 
 
 def _floats(network: nn.Module) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -20,11 +21,16 @@ class ConsistencySettings(TeacherSettings):
     ``confidence_mode``: a pixel is confident where the teacher's largest probability reaches
     ``confidence``. ``per_pixel`` keeps the confident pixels. ``per_batch`` keeps all and scales the
     loss by their share (French et al.'s automatic ramp-up).
+    ``divisor``: the mean, and that share, are of the ``valid`` pixels, or of ``all`` pixels of the
+    images, as in the official codes. Empty pixels have no loss in either.
+    ``perturb``: also perturb the student's scans.
     """
 
     loss: Literal["squared_error", "cross_entropy"] = "squared_error"
     confidence: float = Field(default=0.0, ge=0, le=1)
     confidence_mode: Literal["per_batch", "per_pixel"] = "per_batch"
+    divisor: Literal["valid", "all"] = "valid"
+    perturb: bool = True
 
 
 def consistency_loss(
@@ -48,13 +54,18 @@ def consistency_loss(
     """
     confidence, pseudo_labels = teacher.max(dim=1)
     valid = valid & (confidence > 0)
-    confident = (confidence >= settings.confidence) & valid
+    counted = valid if settings.divisor == "valid" else torch.ones_like(valid)
+    confident = (confidence >= settings.confidence) & counted
+    pixels = shared_divisor(counted.sum()).clamp(min=1)
     if settings.confidence_mode == "per_batch":
-        share = shared_divisor(confident.sum()) / shared_divisor(valid.sum()).clamp(min=1)
-        keep = share.expand_as(confidence)
+        keep = (shared_divisor(confident.sum()) / pixels).expand_as(confidence)
     else:
         keep = confident.float()
     if settings.loss == "cross_entropy":
         weights = settings.pseudo_weights(class_weights)
-        return masked_cross_entropy(logits, pseudo_labels, valid, weights, keep)
-    return masked_squared_error(logits.float().softmax(dim=1), teacher, valid, keep)
+        loss = masked_cross_entropy(logits, pseudo_labels, valid, weights, keep)
+    else:
+        loss = masked_squared_error(logits.float().softmax(dim=1), teacher, valid, keep)
+    if settings.divisor == "valid":
+        return loss
+    return loss * shared_divisor(valid.sum()) / pixels

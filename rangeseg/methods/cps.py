@@ -22,8 +22,9 @@ from rangeseg.models import NetworkFactory
 
 
 class CpsSettings(UnsupervisedSettings):
-    """The official code's choices, and three of ours.
+    """The official code's choices, but for ``perturb``, which is ours.
 
+    ``weight``: official 1 with CutMix and 1.5 without on Pascal VOC, 5 and 6 on Cityscapes.
     ``cutmix``: mix the unlabelled scans (the paper's stronger variant). Without it the networks
     also learn each other's pseudo-labels of the labelled scans, as in the paper's Eq. 3.
     ``confidence``: pseudo-labels below it do not count; the paper keeps all.
@@ -55,14 +56,22 @@ class Cps(Method[CpsSettings]):
 
     Reference:
         Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision",
-        Sec. 3. Departures:
+        Sec. 3. Departures from the official code, by default:
 
-        1. The scans that the networks learn from are also perturbed (``perturb``).
-        2. Pseudo-labels are made in eval mode. Without ``cutmix`` those of the labelled scans are
-           made on the labelled view.
-        3. The three boxes share one area and wrap along azimuth.
-        4. Scans are mixed with their neighbours in the batch, not with a second batch.
-        5. Labelled and mixed images share a forward.
+        1. Perturbation. Official: none (``perturb: false``). Ours: the scans that the networks
+           learn from. Why: a strong view in every method.
+        2. Weight. Official: 1 with CutMix and 1.5 without on Pascal VOC, 5 and 6 on Cityscapes.
+           Ours: 1. Why: none was published for LiDAR.
+        3. Pseudo-labels. Official: in training mode. Ours: in eval mode; without ``cutmix`` those
+           of the labelled scans on the labelled view. Why: they do not depend on the batch.
+        4. Boxes. Official: an area for each of the three. Ours: one area for the three, wrapped
+           along azimuth. Why: the left and right edges of a range image are neighbours.
+        5. Partners. Official: a second unlabelled batch. Ours: the neighbours in the batch. Why: a
+           second batch doubles the cost of pseudo-labels.
+        6. Batch norms. Official: a forward for each batch. Ours: labelled and mixed scans share
+           one. Why: equal statistics for both, and one forward less.
+        7. Threshold and predictor. Official: every pseudo-label, the first network. Ours: the
+           same, or ``confidence`` and the ``average``. Why: choices for few labels.
     """
 
     Settings = CpsSettings

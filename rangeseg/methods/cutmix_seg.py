@@ -14,15 +14,13 @@ from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 
 
 class CutMixSegSettings(ConsistencySettings):
-    """The official code's values, and two choices of ours.
+    """The official code's values, but for ``perturb``, ``divisor`` and ``pool``, which are ours.
 
     ``partner``: mix unlabelled scans with each other, or with labelled ones and their truth.
-    ``perturb``: also perturb the student's scans; the paper only mixes.
     """
 
     confidence: float = Field(default=0.97, ge=0, le=1)
     partner: Literal["unlabelled", "labelled"] = "unlabelled"
-    perturb: bool = True
 
 
 class CutMixSeg(TeacherMethod[CutMixSegSettings]):
@@ -30,14 +28,24 @@ class CutMixSeg(TeacherMethod[CutMixSegSettings]):
 
     Reference:
         French et al. 2020, "Semi-supervised semantic segmentation needs strong, varied
-        perturbations", Sec. 3.3. Departures:
+        perturbations", Sec. 3.3. Departures, by default:
 
-        1. The student's scans are also perturbed (``perturb``).
-        2. Scans are mixed with their neighbours in the batch, or with labelled ones (``partner``).
-           Theirs mixes two unlabelled batches, which doubles the teacher's cost.
-        3. Boxes are shares of the image and wrap along azimuth.
-        4. Labelled and mixed images share a forward.
-        5. The loss may be a cross-entropy on confident pseudo-labels.
+        1. Perturbation. Official: none, the scans are only mixed (``perturb: false``). Ours: the
+           student's scans are also perturbed. Why: a strong view in every method.
+        2. Unlabelled scans. Official: all training images (``pool: all``). Ours: those without
+           labels. Why: the pools of all methods are the same, and those of LaserMix's tables.
+        3. Divisor. Official: all pixels of the images (``divisor: all``). Ours: the valid ones.
+           Why: a range image has empty pixels, whose number depends on the sensor.
+        4. Partners. Official: a second unlabelled batch. Ours: the neighbours in the batch, or
+           labelled scans (``partner``). Why: a second batch doubles the teacher's cost.
+        5. Boxes. Official: within a square image. Ours: shares of the image that wrap along
+           azimuth. Why: the image is wide, and its left and right edges are neighbours.
+        6. Teacher. Official: in training mode, momentum .99 from the first step. Ours: in eval
+           mode, warmed up over 100 steps. Why: the same teacher in every method.
+        7. Batch norms. Official: a forward for each batch. Ours: labelled and mixed scans share
+           one. Why: equal statistics for both, and one forward less.
+        8. Loss. Official: squared error. Ours: the same, or a cross-entropy on confident
+           pseudo-labels (``loss``). Why: a choice for few labels.
     """
 
     Settings = CutMixSegSettings

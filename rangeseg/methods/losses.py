@@ -10,15 +10,37 @@ sorts the pixels, is separate for each process.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.methods.layers import front, front_channels, is_class, per_channel
 from rangeseg.models.blocks import largest_beside
+from rangeseg.settings import Settings
 from rangeseg.system.distributed import shared_divisor
+
+ClassWeights = Literal["sqrt_inverse_frequency", "inverse_frequency", "none"]
+FULL_WEIGHT_M = 100.0
+"""The range at which a pixel counts once with ``range_weighting``."""
+
+
+class CrossEntropySettings(Settings):
+    """How the cross-entropy of labelled pixels is reduced; the other terms are left alone.
+
+    ``divisor``: the class weights of the ``known`` pixels, or the number of ``all`` pixels of the
+    images, the empty and the ignored ones too. The latter is LaserMix's and FIDNet's.
+    ``hard_pixels``: the mean is over this share of all pixels, those with the largest loss; below
+    1 ``divisor`` plays no part. FIDNet has .15.
+    ``range_weighting``: a pixel counts by its range over 100 m, as in FIDNet's code.
+    """
+
+    divisor: Literal["known", "all"] = "known"
+    hard_pixels: float = Field(default=1.0, gt=0, le=1)
+    range_weighting: bool = False
 
 
 def masked_cross_entropy(
@@ -37,12 +59,20 @@ def masked_cross_entropy(
     Returns:
         A scalar; 0 (with a gradient of 0) where no pixel counts.
     """
+    loss, weight = _pixel_losses(logits, labels, valid, class_weights)
+    loss = loss if keep is None else loss * keep
+    return loss.sum() / shared_divisor(weight.sum()).clamp(min=1e-6)
+
+
+def _pixel_losses(
+    logits: Tensor, labels: Tensor, valid: Tensor, class_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The weighted cross-entropy of each pixel, and its weight: (B,H,W), 0 where none counts."""
     counts = valid & (labels != IGNORE)
     target = torch.where(counts, labels, 0).long()
     loss = F.cross_entropy(logits.float(), target, reduction="none")
     weight = class_weights[target] * counts
-    loss = loss * weight if keep is None else loss * weight * keep
-    return loss.sum() / shared_divisor(weight.sum()).clamp(min=1e-6)
+    return loss * weight, weight
 
 
 def soft_cross_entropy(
@@ -160,6 +190,8 @@ class SupervisedLoss(nn.Module):
         lovasz_weight: weight of the Lovász-softmax term beside the cross-entropy; 0 leaves it out.
         boundary_weight: weight of the boundary term; 0 leaves it out.
         full_turn: whether the first and the last column of an image are neighbours.
+        cross_entropy: how the cross-entropy is reduced. The hardest pixels are those of each
+            process.
     """
 
     class_weights: Tensor
@@ -170,16 +202,27 @@ class SupervisedLoss(nn.Module):
         lovasz_weight: float,
         boundary_weight: float,
         full_turn: bool = True,
+        cross_entropy: CrossEntropySettings | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights)
+        self.reduction = cross_entropy or CrossEntropySettings()
         self.lovasz_weight = lovasz_weight
         self.boundary_weight = boundary_weight
         self.full_turn = full_turn
 
-    def forward(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """Logits (B,K,H,W), labels and valid (B,H,W) -> scalar."""
-        loss = masked_cross_entropy(logits, labels, valid, self.class_weights)
+    def forward(
+        self, logits: Tensor, labels: Tensor, valid: Tensor, ranges: Tensor | None = None
+    ) -> Tensor:
+        """The weighted sum of the terms, a scalar.
+
+        Args:
+            logits: (B,K,H,W).
+            labels: (B,H,W) train ids; IGNORE counts nowhere.
+            valid: (B,H,W) bool.
+            ranges: (B,H,W) of the pixels' points in metres, for ``range_weighting``.
+        """
+        loss = self._cross_entropy(logits, labels, valid, ranges)
         if self.lovasz_weight > 0:
             loss = loss + self.lovasz_weight * lovasz_softmax(logits, labels, valid)
         if self.boundary_weight > 0:
@@ -187,16 +230,39 @@ class SupervisedLoss(nn.Module):
             loss = loss + self.boundary_weight * boundary
         return loss
 
+    def _cross_entropy(
+        self, logits: Tensor, labels: Tensor, valid: Tensor, ranges: Tensor | None
+    ) -> Tensor:
+        loss, weight = _pixel_losses(logits, labels, valid, self.class_weights)
+        if self.reduction.range_weighting:
+            assert ranges is not None
+            loss = loss * ranges / FULL_WEIGHT_M
+        if self.reduction.hard_pixels < 1:
+            hardest = max(1, int(self.reduction.hard_pixels * loss.numel()))
+            return loss.flatten().topk(hardest, sorted=False).values.mean()
+        if self.reduction.divisor == "all":
+            return loss.mean()
+        return loss.sum() / shared_divisor(weight.sum()).clamp(min=1e-6)
 
-def class_weights(frequencies: Tensor) -> Tensor:
-    """Weights of the cross-entropy: 1/sqrt(frequency), 1 on average over the classes that occur.
+
+def class_weights(frequencies: Tensor, rule: ClassWeights = "sqrt_inverse_frequency") -> Tensor:
+    """Weights of the cross-entropy.
 
     Args:
         frequencies: (K,) share of each class among the labelled points.
+        rule: ``sqrt_inverse_frequency``: 1/sqrt(frequency), 1 on average over the classes that
+            occur; a class that does not occur gets the largest weight of those that do.
+            ``inverse_frequency``: 1/(frequency + .001) as in FIDNet's code, as large as it comes;
+            its frequencies are of all points of SemanticKITTI, the unlabelled ones too.
+            ``none``: 1.
 
     Returns:
-        (K,) float32; a class that does not occur gets the largest weight of those that do.
+        (K,) float32.
     """
+    if rule == "none":
+        return torch.ones_like(frequencies, dtype=torch.float32)
+    if rule == "inverse_frequency":
+        return (1.0 / (frequencies + 1e-3)).float()
     present = frequencies > 0
     weights = frequencies.clamp(min=float(frequencies[present].min())).rsqrt()
     return (weights / weights[present].mean()).float()

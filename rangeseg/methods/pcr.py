@@ -22,15 +22,20 @@ from rangeseg.models import NetworkFactory
 
 
 class PcrSettings(TeacherSettings):
-    """The paper's values.
+    """The paper's values for Pascal VOC; for Cityscapes 3 prototypes and confidence .65.
 
     The prototypes are initialised at ``ramp_start``, where the unsupervised loss begins.
+    ``labelled_first``: a cell gives a labelled pixel if it has one; for scribbles, where 7 % of
+    the valid pixels are labelled.
+    ``perturb``: also perturb the student's unlabelled scans.
     """
 
     confidence: float = Field(default=0.8, ge=0, le=1)  # pseudo-labels below it do not count
     prototypes: int = Field(default=4, ge=1)  # per class
     prototype_momentum: float = Field(default=0.99, ge=0, lt=1)
     grid: int = Field(default=32, ge=1)  # the prototypes see one pixel per cell, of grid² cells
+    labelled_first: bool = False
+    perturb: bool = True
 
 
 class Pcr(TeacherMethod[PcrSettings]):
@@ -41,19 +46,24 @@ class Pcr(TeacherMethod[PcrSettings]):
 
     Reference:
         Xu et al. 2022, "Semi-supervised Semantic Segmentation with Prototype-based Consistency
-        Regularization", Sec. 3. Departures from the paper and its code:
+        Regularization", Sec. 3. The training code is unreleased; official is the paper, and the
+        networks of its evaluation code. Departures, by default:
 
-        1. A class's prototypes are fitted to the labelled pixels of the first step after
-           ``ramp_start`` that has the class; theirs are fitted after a supervised epoch. Until
-           then a class has no logit and no prototype loss.
-        2. Prototypes are means of unit vectors; the code averages unnormalised embeddings.
-        3. The linear head is one 1x1 convolution on the embedding of the prototypes; in the code
-           it has two more layers.
-        4. The ramp also weighs the prototype loss on labelled pixels, so that weight 0 is
-           supervised training.
-        5. The student's scans are also perturbed, and mixed with their neighbours in the batch.
-           Labelled and mixed images share a forward. Boxes wrap along azimuth.
-        6. A cell of the grid gives a random one of its valid pixels.
+        1. First prototypes. Official: fitted after a supervised epoch. Ours: a class's are fitted
+           to the labelled pixels of the first step after ``ramp_start`` that has the class; until
+           then it has no logit and no prototype loss. Why: rare classes are not in every step.
+        2. Means. Official: of embeddings as they are. Ours: of unit vectors. Why: a cosine head
+           does not see their length.
+        3. Linear head. Official: two more layers. Ours: one 1x1 convolution on the embedding of
+           the prototypes. Why: every method has the network's own head.
+        4. Ramp. Official: of the unlabelled terms. Ours: also of the prototype loss on labelled
+           pixels. Why: weight 0 is supervised training.
+        5. Perturbation and mixing. Official: colour and blur, boxes of a second batch. Ours:
+           perturbed along the rays (``perturb``), boxes that wrap along azimuth, of the neighbour
+           in the batch; one forward for all. Why: images of ranges, and half the cost.
+        6. Sampled pixels. Official: one of each cell. Ours: one of its valid pixels, labelled or
+           not (``labelled_first``). Why: a range image has empty pixels.
+        7. Values. Official: none for LiDAR. Ours: Pascal VOC's. Why: none is nearer.
     """
 
     Settings = PcrSettings
@@ -90,7 +100,8 @@ class Pcr(TeacherMethod[PcrSettings]):
         valid = torch.cat([labelled["valid"], mixed["valid"]])
         labels = torch.cat([labelled["labels"].long(), mixed["pseudo_labels"]])
         keep = torch.cat([torch.ones_like(labelled["valid"]), sure])
-        index, found = stratified_pixels(valid, self.settings.grid, generator)
+        first = labels != IGNORE if self.settings.labelled_first else None
+        index, found = stratified_pixels(valid, self.settings.grid, generator, first)
         pixels = embedding.flatten(2)
         pixels = pixels.gather(2, index[:, None].expand(-1, pixels.shape[1], -1))  # (2B, D, S)
         labels, keep = (field.flatten(1).gather(1, index) for field in (labels, keep))
@@ -135,4 +146,6 @@ class Pcr(TeacherMethod[PcrSettings]):
         """The strong views with the teacher's pseudo-labels, mixed with their neighbours."""
         confidence, pseudo_labels = self.teach(unlabelled["image"]).max(dim=1)
         scans = {**unlabelled, "confidence": confidence, "pseudo_labels": pseudo_labels}
-        return self.cutmix(scans, generator)
+        if self.settings.perturb:
+            return self.cutmix(scans, generator)
+        return self.mixed_by_box(scans, generator)

@@ -46,16 +46,21 @@ class PseudoSeg(Method[PseudoSegSettings]):
         Zou et al. 2021, "PseudoSeg: Designing Pseudo Labels for Semantic Segmentation", Sec. 3.
         Departures from the official code:
 
-        1. A whole scan holds nearly every class, so the classifier predicts the classes of windows
-           of azimuth, and each window has activation maps of its classes alone. Without any, the
-           decoder alone makes the label. A class without a label in a window is learnt as absent,
-           even between scribbles.
-        2. Both logits lose their mean over the classes, which no softmax sees. Then they are
-           divided by their root mean square over a scan's valid pixels, not over the batch.
-        3. The strong view is the perturbed scan; dropped patches are the cutout.
-        4. All pseudo-labels are made in eval mode; theirs only the activation maps. Labelled and
-           strong images share a forward.
-        5. No class is the background, whose map would be the remainder of the others.
+        1. Classifier. Official: classes of an image. Ours: classes of windows of azimuth, each with
+           activation maps of its classes alone; without any, the decoder alone makes the label. A
+           class without a label in a window is learnt as absent, even between scribbles. Why: a
+           whole scan holds nearly every class.
+        2. Scale of the logits. Official: their norm over the batch. Ours: their root mean square
+           over a scan's valid pixels, less their mean over the classes. Why: a label does not
+           depend on other scans, and no softmax sees the mean.
+        3. Strong view. Official: colour and cutout. Ours: the perturbed scan; dropped patches are
+           the cutout. Why: images of ranges have no colour.
+        4. Pseudo-labels. Official: activation maps in eval mode. Ours: all in eval mode; labelled
+           and strong images share a forward. Why: they do not depend on the batch.
+        5. Background. Official: a class, whose map is the remainder of the others. Ours: none.
+           Why: LiDAR's label sets have none.
+        6. Threshold. Official: none. Ours: the same, or ``confidence``. Why: a choice for few
+           labels.
     """
 
     Settings = PseudoSegSettings

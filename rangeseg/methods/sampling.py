@@ -42,7 +42,7 @@ def draw_pixel(mask: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def stratified_pixels(
-    valid: Tensor, grid: int, generator: torch.Generator
+    valid: Tensor, grid: int, generator: torch.Generator, first: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """One random valid pixel of each cell of a grid.
 
@@ -50,23 +50,26 @@ def stratified_pixels(
         valid: (B,H,W) or (B,k,H,W) bool.
         grid: cells along each side; fewer along a side that has fewer pixels.
         generator: on the device of the mask.
+        first: likewise, valid pixels that are taken before others; None for no preference.
 
     Returns:
         Index (B,S) int64 of a pixel in the flattened image for each of S cells, and (B,S) bool:
         whether the cell has a valid pixel.
     """
     valid = valid.flatten(1, -2)  # layers below each other
+    first = None if first is None else first.flatten(1, -2)
     batch, height, width = valid.shape
     cell_height, cell_width = -(-height // grid), -(-width // grid)
     rows, columns = -(-height // cell_height), -(-width // cell_width)
     score = torch.rand(valid.shape, generator=generator, device=valid.device)
-    score = score.masked_fill(~valid, -1.0)
+    score = score if first is None else score - (~first).float()
+    score = score.masked_fill(~valid, -2.0)
     bottom, right = rows * cell_height - height, columns * cell_width - width
-    score = F.pad(score, (0, right, 0, bottom), value=-1.0)
+    score = F.pad(score, (0, right, 0, bottom), value=-2.0)
     cells = score.view(batch, rows, cell_height, columns, cell_width).transpose(2, 3)
     best, place = cells.reshape(batch, rows * columns, -1).max(dim=2)
     cell = torch.arange(rows * columns, device=valid.device)
     row = cell // columns * cell_height + place // cell_width
     column = cell % columns * cell_width + place % cell_width
     # An empty cell may point past the edge, into the padding.
-    return row.clamp(max=height - 1) * width + column.clamp(max=width - 1), best >= 0
+    return row.clamp(max=height - 1) * width + column.clamp(max=width - 1), best > -2.0

@@ -17,6 +17,17 @@ class Supervised(Method[SupervisedSettings]):
 
     With ``train.labelled: strong`` this is the control. A gain over it comes from the unlabelled
     scans, unless a method also learns labelled pixels in its mixes or averages two networks.
+
+    Reference:
+        Kong et al. 2023, "LaserMix for Semi-Supervised LiDAR Semantic Segmentation", Sec. 4, whose
+        range-view baseline this is. Departures, by default:
+
+        1. Loss. Official: unweighted cross-entropy over all pixels, 3 Lovász and a boundary term
+           in LaserMix's trainer. FIDNet's own has weights 1/(f + .001), ranges as weights, the
+           hardest 15 % and 3 Lovász. Ours: weights 1/sqrt(f), over the labelled pixels. Why: few
+           scans hold few rare pixels. ``configs/published/`` has the official one.
+        2. Labelled scans. Official: augmented (``train.labelled: plain``). Ours: also perturbed
+           and mixed. Why: a method's gain must not be the augmentation's.
     """
 
     Settings = SupervisedSettings

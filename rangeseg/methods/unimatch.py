@@ -21,7 +21,7 @@ from rangeseg.methods.perturbation import drop_channels
 
 
 class UniMatchSettings(UnsupervisedSettings):
-    """The official code's values."""
+    """The official code's values for Pascal VOC; for Cityscapes confidence 0 and hard pixels."""
 
     confidence: float = Field(default=0.95, ge=0, le=1)  # pseudo-labels below it do not count
     feature_dropout: float = Field(default=0.5, ge=0, lt=1)  # share of the channels
@@ -37,17 +37,24 @@ class UniMatch(Method[UniMatchSettings]):
         Yang et al. 2023, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic
         Segmentation", Sec. 3. Departures from the official code:
 
-        1. The whole loss is twice theirs, because the supervised term has weight 1 in every method
-           here. The ratios stay: 1/4 for each strong view, 1/2 for the features.
-        2. Every pseudo-label is made in eval mode; theirs only for the scan that is mixed in.
-        3. Scans are mixed with their neighbours in the batch, not with a second batch.
-        4. Every strong view is mixed, by a box of half the area that wraps along azimuth. Theirs
-           are mixed half of the time, by boxes of 2 to 40 % of a square image.
-        5. Features are dropped at every level of the encoder, not at two.
-        6. The strong views are perturbed along the rays, not in colour. The labelled scans are
-           those of the labelled view.
-        7. The decoder sees the unlabelled scans with dropped features only; theirs also sees them
-           whole. Features of labelled scans are not dropped.
+        1. Weights. Official: half of the sum. Ours: twice that, with the same ratios, 1/4 for each
+           strong view and 1/2 for the features. Why: the supervised term has weight 1 in every
+           method.
+        2. Pseudo-labels. Official: in training mode but for the scan that is mixed in. Ours: all
+           in eval mode. Why: they do not depend on the batch.
+        3. Partners. Official: a second batch. Ours: the neighbours in the batch. Why: half the
+           cost.
+        4. Boxes. Official: of 2 to 40 % of a square image, half of the time. Ours: of half the
+           area, always, wrapped along azimuth. Why: the box of every method.
+        5. Dropped features. Official: at two levels of the encoder, of labelled scans too. Ours:
+           at every level, of unlabelled ones. Why: the decoder reads all levels, and the
+           supervised loss is the same in every method.
+        6. Strong views. Official: colour. Ours: perturbed along the rays. Why: images of ranges
+           have no colour.
+        7. Decoder. Official: also sees the unlabelled scans whole. Ours: with dropped features
+           only. Why: their logits have no loss.
+        8. Cityscapes. Official: threshold 0 and hard pixels (OHEM). Ours: Pascal VOC's. Why: none
+           was published for LiDAR.
     """
 
     Settings = UniMatchSettings

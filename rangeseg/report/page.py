@@ -12,9 +12,10 @@ from rangeseg import __version__
 from rangeseg.report.comparison import Budget, Comparison, Result, comparisons
 from rangeseg.report.gains import Gain
 from rangeseg.report.plots import DARK, LIGHT, NARROW, WIDE, Shape, Theme, miou_plot
-from rangeseg.report.published import RATIOS, published_table
+from rangeseg.report.published import RATIOS
 from rangeseg.report.rows import Row, row_name
 from rangeseg.report.tables import (
+    AS_PUBLISHED,
     BETWEEN,
     CORNER,
     between,
@@ -22,6 +23,8 @@ from rangeseg.report.tables import (
     difference,
     gain_header,
     main_table,
+    notes_of,
+    published_lines,
 )
 
 TEMPLATE = "page.html.j2"
@@ -61,7 +64,6 @@ def _section(comparison: Comparison) -> dict[str, Any]:
         png = miou_plot(comparison, theme, shape)
         return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
-    protocol = comparison.protocol
     return {
         "facts": comparison.facts(),
         "plots": {
@@ -70,7 +72,8 @@ def _section(comparison: Comparison) -> dict[str, Any]:
         },
         "budgets": [_budget(comparison, budget) for budget in comparison.budgets],
         "published_header": ["method, network", *RATIOS],
-        "published": published_table(protocol["dataset"], protocol["split"], comparison.scans),
+        "published": published_lines(comparison),
+        "published_note": AS_PUBLISHED,
     }  # fmt: skip
 
 
@@ -95,7 +98,8 @@ def _budget(comparison: Comparison, budget: Budget) -> dict[str, Any]:
         gains_between = between(budget)
         heat_maps.append(_heat_map(title, BETWEEN, [CORNER, *gains_between], gains_between))
     return {
-        "name": name, "header": header, "rows": rows, "reach": reach, "notes": budget.notes(),
+        "name": name, "header": header, "rows": rows, "reach": reach,
+        "notes": notes_of(comparison, budget),
         "classes": class_table(budget), "heat_maps": heat_maps,
     }  # fmt: skip
 

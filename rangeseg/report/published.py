@@ -1,12 +1,13 @@
 """Published range-view figures: the mIoU of the pixel metric on the validation split, in per cent.
 
-A table shows one beside a result only if the number of labelled scans is the same and all scans of
-the validation split were evaluated. Which scans were labelled may differ.
+A table shows one beside a result only if it is such a run: as many labelled scans, all scans of the
+validation split, the plain labelled branch, and the settings of ``configs/published/``. Which scans
+were labelled may differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 RATIOS = ("1%", "10%", "20%", "50%")
@@ -31,14 +32,14 @@ class Published:
 
     Attributes:
         name: of the method in papers, with its network.
-        row: method and labelled branch of its counterpart here. A branch of None stands for both;
-            a row of None has no counterpart.
+        method: of its counterpart here; None if it has none, such as those of FRNet, which are per
+            point and whose training is unknown.
         miou: data set -> the figure at each of RATIOS.
         checked: False for figures that were not compared with their source.
     """
 
     name: str
-    row: tuple[str, str | None] | None
+    method: str | None
     miou: Mapping[str, tuple[float, float, float, float]]
     checked: bool = True
 
@@ -50,7 +51,7 @@ class Published:
 PUBLISHED = (
     Published(
         "supervised, FIDNet",
-        ("supervised", "plain"),
+        "supervised",
         {
             "nuscenes": (38.3, 57.5, 62.7, 67.6),
             "semantic_kitti": (36.2, 52.2, 55.9, 57.2),
@@ -59,7 +60,7 @@ PUBLISHED = (
     ),
     Published(
         "Mean Teacher, FIDNet",
-        ("mean_teacher", None),
+        "mean_teacher",
         {
             "nuscenes": (42.1, 60.4, 65.4, 69.4),
             "semantic_kitti": (37.5, 53.1, 56.1, 57.4),
@@ -69,7 +70,7 @@ PUBLISHED = (
     ),
     Published(
         "CutMix-Seg, FIDNet",
-        ("cutmix_seg", None),
+        "cutmix_seg",
         {
             "nuscenes": (43.8, 63.9, 64.8, 69.8),
             "semantic_kitti": (37.4, 54.3, 56.6, 57.6),
@@ -78,7 +79,7 @@ PUBLISHED = (
     ),
     Published(
         "CPS, FIDNet",
-        ("cps", None),
+        "cps",
         {
             "nuscenes": (40.7, 60.8, 64.9, 68.0),
             "semantic_kitti": (36.5, 52.3, 56.3, 57.4),
@@ -87,7 +88,7 @@ PUBLISHED = (
     ),
     Published(
         "LaserMix, FIDNet",
-        ("lasermix", None),
+        "lasermix",
         {
             "nuscenes": (49.5, 68.2, 70.6, 73.0),
             "semantic_kitti": (43.4, 58.8, 59.4, 61.4),
@@ -95,7 +96,7 @@ PUBLISHED = (
         },
     ),
     Published(
-        "supervised, FRNet",
+        "supervised, FRNet (per point)",
         None,
         {
             "nuscenes": (51.9, 68.1, 70.9, 74.6),
@@ -104,7 +105,16 @@ PUBLISHED = (
         },
     ),
     Published(
-        "FrustumMix, FRNet",
+        "LaserMix, FRNet (per point)",
+        None,
+        {
+            "nuscenes": (58.7, 71.5, 72.3, 75.0),
+            "semantic_kitti": (52.9, 62.9, 63.2, 65.0),
+            "scribble_kitti": (45.8, 56.8, 57.7, 59.0),
+        },
+    ),
+    Published(
+        "FrustumMix, FRNet (per point)",
         None,
         {
             "nuscenes": (61.2, 72.2, 74.6, 75.4),
@@ -116,7 +126,12 @@ PUBLISHED = (
 
 
 def published_figure(
-    dataset: str, split: str, scans: int, labelled_scans: int, row: tuple[str, str]
+    dataset: str,
+    split: str,
+    scans: int,
+    labelled_scans: int,
+    row: tuple[str, str],
+    differs: Sequence[str] | None,
 ) -> str | None:
     """The published counterpart of a row, as a table shows it.
 
@@ -126,18 +141,54 @@ def published_figure(
         scans: number of evaluated scans.
         labelled_scans: number of labelled scans.
         row: method and labelled branch.
+        differs: the settings that are not the published ones; None if these are not known.
 
     Returns:
         ``37.4``, ``37.5 (unchecked)``, or None if no comparable figure was published.
     """
-    counts = LABELLED_SCANS.get(dataset, ())
-    if not _comparable(dataset, split, scans) or labelled_scans not in counts:
-        return None
     method, labelled = row
-    for published in PUBLISHED:
-        if published.row in ((method, labelled), (method, None)):
-            return published.shown(dataset, counts.index(labelled_scans))
-    return None
+    published = _counterpart(dataset, split, scans, labelled_scans, method)
+    if published is None or labelled != "plain" or differs is None or differs:
+        return None
+    return published.shown(dataset, LABELLED_SCANS[dataset].index(labelled_scans))
+
+
+def distance_note(
+    dataset: str,
+    split: str,
+    scans: int,
+    labelled_scans: int,
+    rows: Mapping[tuple[str, str], Sequence[str] | None],
+) -> str | None:
+    """How far rows are from their published counterparts.
+
+    Args:
+        dataset: name of the data set.
+        split: the evaluated split.
+        scans: number of evaluated scans.
+        labelled_scans: number of labelled scans.
+        rows: name of a row and its method -> the settings that are not the published ones.
+
+    Returns:
+        What the rows have in common, then what each has besides; None if no row that has a
+        counterpart differs from it.
+    """
+    far = {
+        name: list(differs)
+        for (name, method), differs in rows.items()
+        if differs and _counterpart(dataset, split, scans, labelled_scans, method)
+    }
+    if not far:
+        return None
+    shared = [d for d in next(iter(far.values())) if all(d in own for own in far.values())]
+    parts = [f"in all of these {', '.join(shared)}"] if shared and len(far) > 1 else []
+    for name, own in far.items():
+        rest = [d for d in own if d not in shared or len(far) == 1]
+        parts += [f"in {name} {', '.join(rest)}"] if rest else []
+    return (
+        f"No published figure stands beside {'; '.join(far)}. Settings that are not those of "
+        f"configs/published/{dataset}.yaml: {'; '.join(parts)}."
+    )
 
 
 def published_table(dataset: str, split: str, scans: int) -> list[list[str]]:
@@ -154,6 +205,16 @@ def published_table(dataset: str, split: str, scans: int) -> list[list[str]]:
     if not _comparable(dataset, split, scans):
         return []
     return [[p.name, *[p.shown(dataset, ratio) for ratio in range(len(RATIOS))]] for p in PUBLISHED]
+
+
+def _counterpart(
+    dataset: str, split: str, scans: int, labelled_scans: int, method: str
+) -> Published | None:
+    """The published line of a method, if there is one with as many scans."""
+    known = labelled_scans in LABELLED_SCANS.get(dataset, ())
+    if not known or not _comparable(dataset, split, scans):
+        return None
+    return next((p for p in PUBLISHED if p.method == method), None)
 
 
 def _comparable(dataset: str, split: str, scans: int) -> bool:

@@ -18,11 +18,17 @@ from rangeseg.report.comparison import (
     row_of,
 )
 from rangeseg.report.gains import Gain, mean_std
-from rangeseg.report.published import RATIOS, published_figure, published_table
+from rangeseg.report.published import (
+    RATIOS,
+    distance_note,
+    published_figure,
+    published_table,
+)
 from rangeseg.report.rows import Row, row_name
 from rangeseg.system.files import writable, write_file
 
 PUBLISHED = "published (FIDNet, pixel metric)"
+AS_PUBLISHED = "As published: validation split, pixel metric unless said, in per cent"
 MISSING = "–"
 CORNER = "row less column"
 BETWEEN = (
@@ -67,7 +73,7 @@ def _part(comparison: Comparison) -> str:
             "over seeds; gains in point mIoU, paired by seed:"
         )
         parts.append(markdown_table(*main_table(comparison, budget)))
-        if notes := budget.notes():
+        if notes := notes_of(comparison, budget):
             parts.append("\n".join(f"Note: {note}" for note in notes))
         if len(budget.methods) > 1:
             parts.append(f"{BETWEEN}:")
@@ -76,16 +82,15 @@ def _part(comparison: Comparison) -> str:
             parts.append(markdown_table([CORNER, *gains], rows))
         parts.append("IoU of each class in per cent, per point, mean over seeds:")
         parts.append(markdown_table(*class_table(budget)))
-    protocol = comparison.protocol
-    if published := published_table(protocol["dataset"], protocol["split"], comparison.scans):
-        parts.append("As published: pixel metric, validation split, in per cent:")
+    if published := published_lines(comparison):
+        parts.append(f"{AS_PUBLISHED}:")
         parts.append(markdown_table(["method, network", *RATIOS], published))
     return "\n\n".join(parts)
 
 
 def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a budget: mIoU, gains, cost, published counterparts."""
-    protocol, controls = comparison.protocol, budget.controls
+    controls = budget.controls
     header = ["method", "seeds", *KINDS.values()]
     header += [gain_header(control) for control in controls]
     header.append("train s")
@@ -97,15 +102,48 @@ def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[
         seconds = budget.train_seconds(row)
         cells.append(MISSING if seconds is None else f"{seconds:.0f}")
         rows.append(cells)
-    judged = protocol["dataset"], protocol["split"], comparison.scans, budget.labelled_scans
-    published = [
-        published_figure(*judged, (row.method, row.labelled)) if row.is_usual else None
-        for row in budget.rows
-    ]
+    published = _published(comparison, budget)
     if any(published):
         header.append(PUBLISHED)
         rows = [[*cells, figure or MISSING] for cells, figure in zip(rows, published, strict=True)]
     return header, rows
+
+
+def _published(comparison: Comparison, budget: Budget) -> list[str | None]:
+    """The published figure of each row; None where there is none of such a run."""
+    judged = _judged(comparison, budget)
+    return [
+        published_figure(*judged, (row.method, row.labelled), _differs(budget, row))
+        if row.is_usual
+        else None
+        for row in budget.rows
+    ]
+
+
+def published_lines(comparison: Comparison) -> list[list[str]]:
+    """All published figures, if one of them is of such a run as there is here."""
+    if not any(any(_published(comparison, budget)) for budget in comparison.budgets):
+        return []
+    protocol = comparison.protocol
+    return published_table(protocol["dataset"], protocol["split"], comparison.scans)
+
+
+def notes_of(comparison: Comparison, budget: Budget) -> list[str]:
+    """Caveats for a reader of a budget's table, and how far its rows are from published ones."""
+    rows = {(row_name(row), row.method): _differs(budget, row) for row in budget.rows}
+    note = distance_note(*_judged(comparison, budget), rows)
+    return [*budget.notes(), *([note] if note else [])]
+
+
+def _judged(comparison: Comparison, budget: Budget) -> tuple[str, str, int, int]:
+    protocol = comparison.protocol
+    return protocol["dataset"], protocol["split"], comparison.scans, budget.labelled_scans
+
+
+def _differs(budget: Budget, row: Row) -> list[str] | None:
+    """The settings of a row that are not the published ones; they are those of all its runs."""
+    differs: list[str] | None = next(iter(budget.runs[row].values()))["run"]["published"]
+    return differs
 
 
 def gain_header(control: Row) -> str:

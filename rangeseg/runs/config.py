@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -181,6 +182,11 @@ _NOT_OF_THE_FIGURES = (
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
+PUBLISHED = "published"
+"""The folder of the configurations with published settings."""
+
+_log = logging.getLogger(__name__)
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read and check the configuration of a data set.
@@ -196,7 +202,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     values = read_yaml(path)
     for override in overrides:
         _set(values, override)
-    return check_config(Config, values, f"{path} with --set" if overrides else str(path))
+    config = check_config(Config, values, f"{path} with --set" if overrides else str(path))
+    if path.parent.name == PUBLISHED and config.train.labelled == "strong":
+        _log.warning(
+            "%s with train.labelled=strong: our labelled branch is no part of what was published, "
+            "so the report prints no published figure beside such a run; leave it at plain",
+            path,
+        )
+    return config
 
 
 def load_run_config(path: Path) -> RunConfig:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from rangeseg.report.tables import markdown_table
 from rangeseg.runs.config import Config, load_config
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.jobs import Place, PlannedRun, raise_failed, train_missing
+from rangeseg.runs.shipped import shipped_config
 from rangeseg.runs.trained import load_run, read_result
 from rangeseg.system.device import choose_device
 from rangeseg.system.process import cores
@@ -37,24 +36,6 @@ SPLIT = "test"
 STEPS = 1200  # a third of the configuration's: enough to see something in a few minutes
 
 _log = logging.getLogger(__name__)
-
-
-def shipped_config(name: str) -> Path:
-    """A configuration that comes with the package.
-
-    Raises:
-        ConfigError: it is not there.
-    """
-    package = Path(__file__).parents[2]
-    user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
-    # A checkout, then what pip makes: with --target, for the system, with --user.
-    prefixes = [package, Path(sysconfig.get_path("data")), Path(sys.prefix), Path(user)]
-    folders = [package / "configs", *[p / "share" / "rangeseg" / "configs" for p in prefixes]]
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    looked = ", ".join(dict.fromkeys(map(str, folders)))
-    raise ConfigError(f"{name} is in none of {looked}: install rangeseg again")
 
 
 def run_demo(out: Path, steps: int | None = None) -> str:

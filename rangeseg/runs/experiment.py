@@ -23,7 +23,7 @@ from rangeseg.engine.initial_weights import InitialWeights, read_initial_weights
 from rangeseg.errors import ConfigError
 from rangeseg.geometry.views import make_views
 from rangeseg.methods import find_method
-from rangeseg.methods.base import Method, Task
+from rangeseg.methods.base import Method, Task, UnsupervisedSettings
 from rangeseg.methods.losses import class_weights
 from rangeseg.models import build_network
 from rangeseg.models.averaged import averaged
@@ -81,12 +81,19 @@ class Experiment(Generic[AnyConfig]):
         labelled, unlabelled = labelled_and_unlabelled(self.source, labels, run.seed)
         if not find_method(run.method).uses_unlabelled:
             return labelled, []
+        if self._takes_all():
+            unlabelled = self.source.scan_ids("train")
         if not unlabelled:
             raise ConfigError(
                 f"{run.method} learns from unlabelled scans, but --labels {labels} leaves none: "
-                "take fewer labels, or --method supervised"
+                f"take fewer labels, --method supervised, or methods.{run.method}.pool=all"
             )
         return labelled, unlabelled
+
+    def _takes_all(self: Experiment[RunConfig]) -> bool:
+        """Whether the method of the run takes labelled scans as unlabelled ones, too."""
+        settings = self.config.method_settings(self.config.run.method)
+        return isinstance(settings, UnsupervisedSettings) and settings.pool == "all"
 
     def propagated(
         self: Experiment[RunConfig], labelled: list[str], run: Path
@@ -143,8 +150,8 @@ class Experiment(Generic[AnyConfig]):
         config, info = self.config, self.source.info
         num_classes = info.label_map.num_classes
         weights = torch.ones(num_classes)
-        if frequencies is not None and config.train.class_weights != "none":
-            weights = class_weights(torch.from_numpy(frequencies))
+        if frequencies is not None:
+            weights = class_weights(torch.from_numpy(frequencies), config.train.class_weights)
         task = Task(
             num_classes=num_classes,
             channels=config.range_image.channels,
@@ -153,6 +160,7 @@ class Experiment(Generic[AnyConfig]):
             labelled=config.train.labelled,
             lovasz_weight=config.train.lovasz_weight,
             boundary_weight=config.train.boundary_weight,
+            cross_entropy=config.train.cross_entropy,
             perturbation=config.train.perturbation,
             full_turn=self.images.sensor.full_turn,
         )

@@ -24,6 +24,7 @@ from rangeseg.engine.metrics_log import training_seconds
 from rangeseg.errors import CheckpointError, ConfigError, DataError
 from rangeseg.report.comparison import KINDS
 from rangeseg.report.rows import init_text, propagation_text
+from rangeseg.runs.as_published import differences
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import (
@@ -194,7 +195,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 _OF_A_RUN = (
     "method", "settings", "labelled", "labels", "labelled_scans", "labelled_list", "seed", "steps",
-    "train_seconds", "precision", "batch_size", "device", "fingerprint", "common",
+    "train_seconds", "precision", "batch_size", "device", "fingerprint", "common", "published",
 )  # fmt: skip
 
 
@@ -241,6 +242,8 @@ def evaluate_trained(
         "fingerprint": _hash(config.of_the_figures()),
         # And with one of these, in the method, its settings and its labelled branch.
         "common": _hash(config.besides_the_method()),
+        # What a published figure of this method would not be comparable for.
+        "published": differences(config),
     }
     on_rank_zero(lambda: _write_result(path, result))
     return result

@@ -164,3 +164,18 @@ def test_layout_and_an_empty_scan() -> None:
 def test_settings_are_checked(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         AugmentationSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_shift_moves_the_whole_scan_but_not_what_has_no_echo() -> None:
+    points = points_of(500)
+    points[7, :3] = 0.0
+    shifts = []
+    for seed in range(300):
+        moved = augment(points, seed, shift_std=0.1) - points
+        np.testing.assert_array_equal(moved[7], 0.0)
+        np.testing.assert_array_equal(moved[:, 3], 0.0)
+        others = np.delete(moved[:, :3], 7, axis=0)
+        np.testing.assert_allclose(others, np.broadcast_to(others[0], others.shape), atol=1e-5)
+        shifts.append(others[0])
+    np.testing.assert_allclose(np.std(shifts, axis=0), 0.1, rtol=0.15)
+    assert np.abs(shifts).max() < 0.301

@@ -65,3 +65,17 @@ def test_mixed_scans_hold_whole_bands_of_one_scan() -> None:
     from_b = (first == b).all(2)  # whether the row is the unlabelled scan's
     assert torch.equal((first == a).all(2), ~from_b)
     assert ((from_b[:, 1:] != from_b[:, :-1]).sum(1) >= 2).all()
+
+
+def test_bands_and_the_loss_of_the_mixes_are_settings() -> None:
+    method = make_method("lasermix", pixelwise, UNDISTURBED, bands=(8, 8), mix_loss="supervised")
+    batch = make_batch()
+    assert batch.unlabelled is not None
+    student = record(method.student)
+    loss = method(batch, make_context())["mix"]
+    _, b, first, _ = student[0].image.movedim(2, 1).flatten(2).split(3)  # (B, H, C·W)
+    from_b = (first == b).all(2)
+    assert ((from_b[:, 1:] != from_b[:, :-1]).sum(1) == 7).all()
+    plain = make_method("lasermix", pixelwise, UNDISTURBED, bands=(8, 8))
+    alone = plain(batch, make_context())["mix"]
+    assert float(loss.detach()) > float(alone.detach())  # Lovász and boundary besides

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rangeseg.methods.losses import (
+    CrossEntropySettings,
     SupervisedLoss,
     boundary_loss,
     class_weights,
@@ -186,6 +187,30 @@ def test_class_weights() -> None:
     assert float(weights[2] / weights[0]) == pytest.approx(8.0)
     assert weights[3] == weights[2]
     assert float(weights[:3].mean()) == pytest.approx(1.0)
+
+
+def test_class_weights_of_fidnet_are_one_over_the_frequency() -> None:
+    frequencies = torch.tensor([0.64, 0.36, 0.0])
+    weights = class_weights(frequencies, "inverse_frequency")
+    torch.testing.assert_close(weights, torch.tensor([1 / 0.641, 1 / 0.361, 1000.0]))
+    assert class_weights(frequencies, "none").tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("hard_pixels", [1.0, 0.15])
+def test_the_cross_entropy_of_fidnets_code(hard_pixels: float) -> None:
+    """Weighted by class and range, 0 where nothing counts; the mean of the largest of all."""
+    logits, labels, valid = draw()
+    ranges = 50 * torch.rand(labels.shape, generator=torch.Generator().manual_seed(5))
+    weights = torch.tensor([0.5, 1.0, 2.0, 3.0])
+    reduction = CrossEntropySettings(divisor="all", hard_pixels=hard_pixels, range_weighting=True)
+    log_p = logits.log_softmax(1).numpy()
+    losses = np.zeros(labels.shape)
+    for b, h, w in np.argwhere((valid & (labels != 255)).numpy()):
+        y = int(labels[b, h, w])
+        losses[b, h, w] = -float(weights[y]) * log_p[b, y, h, w] * float(ranges[b, h, w]) / 100
+    largest = np.sort(losses.ravel())[::-1][: int(hard_pixels * losses.size)]
+    loss = SupervisedLoss(weights, 0, 0, cross_entropy=reduction)(logits, labels, valid, ranges)
+    assert float(loss) == pytest.approx(largest.mean(), rel=1e-5)
 
 
 def test_ramp() -> None:

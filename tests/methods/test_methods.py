@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rangeseg.errors import ConfigError
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
+from rangeseg.methods.losses import CrossEntropySettings
 
 from .conftest import (
     CLASSES,
@@ -38,6 +40,33 @@ from .conftest import (
 def test_settings_are_checked(name: str, wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         settings_of(name, **wrong)
+
+
+@pytest.mark.parametrize("name", ["mean_teacher", "cutmix_seg", "cps", "pcr", "ael", "lasermix"])
+def test_without_perturb_the_student_sees_every_ray_as_it_was(name: str) -> None:
+    """Each pixel of an unlabelled scan is one of the batch, in its row and column."""
+    plain = {"labelled": "plain"}
+    batch = make_batch()
+    scans = torch.cat([batch.labelled["image"], batch.unlabelled["image"]])
+    for perturb in (True, False):
+        method = make_method(name, pixelwise, plain, perturb=perturb, paste_probability=0.0)
+        forwards = record(method.student)
+        method(batch, make_context())
+        images = next(f.image for f in forwards if f.learning)[3:]
+        known = torch.isclose(images[:, None], scans, atol=1e-6).all(2).any(1)
+        assert bool(known.all()) != perturb
+
+
+def test_ranges_are_in_metres_and_only_where_they_weigh() -> None:
+    weighting = CrossEntropySettings(range_weighting=True)
+    batch = make_batch()
+    image = batch.labelled["image"]
+    method = make_method("supervised", pixelwise, {**UNDISTURBED, "cross_entropy": weighting})
+    torch.testing.assert_close(method.ranges(image), image[:, 0] * 5.0 + 10.0)
+    assert make_method("supervised", pixelwise).ranges(image) is None
+    channels = {"channels": ("x", "y"), "statistics": ((0.0, 1.0), (0.0, 1.0))}
+    with pytest.raises(ConfigError, match=r"range_weighting needs the range, but .* are x, y: add"):
+        make_method("supervised", pixelwise, {**channels, "cross_entropy": weighting})
 
 
 def test_cutmix_mixes() -> None:
@@ -148,7 +177,7 @@ def test_both_mixes_together_hold_every_pixel_once(name: str) -> None:
     forwards = record(method.student)
     method(batch, make_context())
     images = forwards[-1].image  # labelled scans first; then mixed and whole ones
-    first, second = images[{"lasermix": slice(6, 12), "exchange_mix": slice(3, 9)}[name]].chunk(2)
+    first, second = images[slice(3, 9) if name == "exchange_mix" else slice(6, 12)].chunk(2)
     a, b = batch.unlabelled["image"], batch.labelled["image"]
     from_a = torch.isclose(first, a, atol=1e-5).all(1, keepdim=True)
     torch.testing.assert_close(torch.where(from_a, a, b), first)

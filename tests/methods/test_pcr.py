@@ -222,3 +222,16 @@ def test_invalid_pixels_teach_nothing() -> None:
     batch.labelled["labels"] = batch.labelled["labels"].clamp(max=2)  # at invalid pixels, too
     (embedding, labels), _ = seen_by_the_prototypes(method, batch)
     assert torch.equal(embedding[:, -1] == 1, labels != 255)
+
+
+def test_labelled_pixels_come_first_where_few_are() -> None:
+    batch = make_batch()
+    labels = batch.labelled["labels"]
+    few = torch.rand(labels.shape, generator=generator(4)) < 0.07
+    batch.labelled["labels"] = torch.where(few, labels, 255).to(torch.uint8)
+    counts = []
+    for labelled_first in (False, True):
+        method = make(pixelwise, UNDISTURBED, grid=4, labelled_first=labelled_first)
+        _, (_, learnt) = seen_by_the_prototypes(method, batch)
+        counts.append(int((learnt != 255).sum()))
+    assert counts[1] > 2 * counts[0]

@@ -69,3 +69,18 @@ def test_the_pixels_of_a_cell_are_drawn_alike() -> None:
     index, _ = stratified_pixels(valid, 1, generator())
     shares = torch.bincount(index[:, 0], minlength=4) / len(index)
     torch.testing.assert_close(shares, torch.tensor([0.0, 1 / 3, 1 / 3, 1 / 3]), atol=0.03, rtol=0)
+
+
+def test_a_cell_gives_a_preferred_pixel_if_it_has_one() -> None:
+    """And one of the others where it has none; what is drawn else does not change."""
+    valid = torch.rand(40, 8, 8, generator=generator()) < 0.7
+    first = valid & (torch.rand(40, 8, 8, generator=generator(1)) < 0.1)
+    first[:20] = valid[:20]
+    index, found = stratified_pixels(valid, 2, generator(2), first)
+    plain, found_plain = stratified_pixels(valid, 2, generator(2))
+    assert torch.equal(found, found_plain)
+    assert torch.equal(index[:20], plain[:20])
+    cells = first.view(40, 2, 4, 2, 4).transpose(2, 3).reshape(40, 4, 16)
+    taken = first.flatten(1).gather(1, index)
+    assert torch.equal(taken[20:] & found[20:], cells.any(2)[20:])
+    assert valid.flatten(1).gather(1, index)[found].all()

@@ -8,7 +8,7 @@ from rangeseg.report.rows import Row, init_text, row_name
 from rangeseg.report.tables import report, results_csv
 from tests.report.test_page import Page
 from tests.report.test_propagation import REACH_2
-from tests.report.test_tables import result, tables
+from tests.report.test_tables import KITTI, result, tables
 
 INIT = {
     "file": "/runs/kitti", "weights": "1a2b3c4d5e6f", "origin": "semantic_kitti cps", "taken": 96,
@@ -66,9 +66,12 @@ def test_other_weights_want_a_control_of_their_own() -> None:
 
 
 def test_no_published_figure_begins_with_other_weights() -> None:
-    protocol = {"dataset": "semantic_kitti", "split": "val"}
-    text = report(results(protocol, scans=191, evaluated=4071))
-    assert [row[-1] for row in tables(text)[0][1:]] == ["–", "–", "36.5", "–"]
+    runs = []
+    for init in (None, INIT):
+        protocol = {**KITTI["protocol"], "init": init}
+        made = {**KITTI, "protocol": protocol, "published": []}
+        runs.append(result("cps", "plain", 0, 30, **made))
+    assert [row[-1] for row in tables(report(runs))[0][1:]] == ["36.5", "–"]
 
 
 def test_csv_and_page_name_the_weights() -> None:

@@ -9,7 +9,7 @@ import pytest
 from rangeseg.errors import ConfigError
 from rangeseg.report.comparison import comparisons
 from rangeseg.report.gains import mean_std, paired_gain
-from rangeseg.report.published import published_figure, published_table
+from rangeseg.report.published import distance_note, published_figure, published_table
 from rangeseg.report.rows import Row
 from rangeseg.report.tables import (
     check_report_files,
@@ -42,7 +42,7 @@ def result(
             "labelled_scans": scans, "steps": 600, "fingerprint": method, "common": "a",
             "labelled_list": f"{labels}, {seed}", "train_seconds": 40.0,
             "precision": "float32", "batch_size": 2, "device": "cpu", "settings": {},
-            "skipped_scans": {},
+            "skipped_scans": {}, "published": None,
             **more,
         },
     }  # fmt: skip
@@ -223,44 +223,91 @@ def test_the_settings_of_a_vote_are_part_of_the_protocol() -> None:
     ("dataset", "scans", "row", "figure"),
     [
         ("semantic_kitti", 191, ("supervised", "plain"), "36.2"),
-        ("semantic_kitti", 1913, ("cutmix_seg", "strong"), "54.3"),
+        ("semantic_kitti", 1913, ("cutmix_seg", "plain"), "54.3"),
         ("semantic_kitti", 3826, ("cps", "plain"), "56.3"),
-        ("semantic_kitti", 9565, ("lasermix", "strong"), "61.4"),
-        ("scribble_kitti", 191, ("cps", "strong"), "33.7"),
-        ("scribble_kitti", 9565, ("cutmix_seg", "strong"), "54.3"),
-        ("nuscenes", 281, ("lasermix", "strong"), "49.5"),
+        ("semantic_kitti", 9565, ("lasermix", "plain"), "61.4"),
+        ("scribble_kitti", 191, ("cps", "plain"), "33.7"),
+        ("scribble_kitti", 9565, ("cutmix_seg", "plain"), "54.3"),
+        ("nuscenes", 281, ("lasermix", "plain"), "49.5"),
         ("nuscenes", 2813, ("supervised", "plain"), "57.5"),
-        ("nuscenes", 14065, ("mean_teacher", "strong"), "69.4 (unchecked)"),
+        ("nuscenes", 14065, ("mean_teacher", "plain"), "69.4 (unchecked)"),
         ("semantic_kitti", 191, ("supervised", "strong"), None),
-        ("semantic_kitti", 191, ("pcr", "strong"), None),
-        ("semantic_kitti", 3, ("cps", "strong"), None),
-        ("scribble_kitti_drawn", 191, ("cps", "strong"), None),
-        ("simulated", 191, ("cps", "strong"), None),
+        ("semantic_kitti", 191, ("lasermix", "strong"), None),
+        ("semantic_kitti", 191, ("pcr", "plain"), None),
+        ("semantic_kitti", 3, ("cps", "plain"), None),
+        ("scribble_kitti_drawn", 191, ("cps", "plain"), None),
+        ("simulated", 191, ("cps", "plain"), None),
     ],
 )
 def test_published_figures(
     dataset: str, scans: int, row: tuple[str, str], figure: str | None
 ) -> None:
     evaluated = 6019 if dataset == "nuscenes" else 4071
-    assert published_figure(dataset, "val", evaluated, scans, row) == figure
-    assert published_figure(dataset, "test", evaluated, scans, row) is None
-    assert published_figure(dataset, "val", 81, scans, row) is None
+    assert published_figure(dataset, "val", evaluated, scans, row, []) == figure
+    assert published_figure(dataset, "test", evaluated, scans, row, []) is None
+    assert published_figure(dataset, "val", 81, scans, row, []) is None
+    for differs in (None, ["train.steps 6 (published: 45000)"]):
+        assert published_figure(dataset, "val", evaluated, scans, row, differs) is None
 
 
-def test_published_figures_stand_beside_the_results() -> None:
-    rows = [("supervised", "plain"), STRONG, ("mean_teacher", "strong")]
-    rows += [("cutmix_seg", "strong"), ("pcr", "strong")]
-    protocol = {"dataset": "semantic_kitti", "split": "val"}
-    runs = {"scans": 191, "evaluated": 4071, "protocol": protocol}
-    text = report(result(*row, 0, 30, **runs) for row in rows)
-    main, _, _, published = tables(text)
-    assert [row[-1] for row in main] == [
+KITTI = {
+    "scans": 191, "evaluated": 4071, "protocol": {"dataset": "semantic_kitti", "split": "val"},
+}  # fmt: skip
+
+
+def test_published_figures_stand_beside_such_runs() -> None:
+    steps = ["train.steps 6 (published: 45000)"]
+    rows = [("supervised", "plain", []), (*STRONG, ["train.labelled strong (published: plain)"])]
+    rows += [("mean_teacher", "plain", []), ("cutmix_seg", "plain", []), ("cps", "plain", steps)]
+    text = report(result(*row, 0, 30, published=differs, **KITTI) for *row, differs in rows)
+    found = tables(text)
+    assert [row[-1] for row in found[0]] == [
         "published (FIDNet, pixel metric)", "36.2", "–", "37.5 (unchecked)", "37.4", "–",
     ]  # fmt: skip
-    assert "As published: pixel metric" in text
-    assert published[-1] == ["FrustumMix, FRNet", "55.8", "64.8", "65.2", "65.4"]
-    assert published_table("nuscenes", "val", 6019)[-2] == [
-        "supervised, FRNet", "51.9", "68.1", "70.9", "74.6",
+    assert "As published: validation split" in text
+    record = ["FrustumMix, FRNet (per point)", "55.8", "64.8", "65.2", "65.4"]
+    assert found[-1][-1] == record
+    assert (
+        "Note: No published figure stands beside supervised, strong; cps, plain. Settings that are "
+        "not those of configs/published/semantic_kitti.yaml: in supervised, strong train.labelled "
+        "strong (published: plain); in cps, plain train.steps 6 (published: 45000)."
+    ) in text
+
+
+def test_without_such_a_run_no_published_figure_is_shown() -> None:
+    runs = [
+        result("cps", "strong", seed, 30, published=["model.padding circular (published: zeros)"],
+               **KITTI)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    text = report(runs)
+    assert "As published" not in text
+    assert "published (FIDNet" not in text
+    assert "36.5" not in text
+    assert "no published figure stands beside cps" in text.lower()
+    elsewhere = report([result("cps", "strong", 0, 30, published=["a 1 (published: 2)"])])
+    assert "published" not in elsewhere
+
+
+def test_how_far_rows_are_from_what_was_published() -> None:
+    rows = {
+        ("cps", "cps"): ["a 1 (published: 2)", "b 3 (published: 4)"],
+        ("lasermix", "lasermix"): ["a 1 (published: 2)"],
+        ("pcr", "pcr"): ["c 5 (published: 6)"],
+        ("cutmix_seg", "cutmix_seg"): [],
+    }
+    assert distance_note("nuscenes", "val", 6019, 281, rows) == (
+        "No published figure stands beside cps; lasermix. Settings that are not those of "
+        "configs/published/nuscenes.yaml: in all of these a 1 (published: 2); in cps b 3 "
+        "(published: 4)."
+    )
+    assert distance_note("nuscenes", "val", 6019, 5, rows) is None
+    assert distance_note("nuscenes", "test", 6019, 281, rows) is None
+
+
+def test_published_tables_are_of_the_whole_split() -> None:
+    assert published_table("nuscenes", "val", 6019)[-3] == [
+        "supervised, FRNet (per point)", "51.9", "68.1", "70.9", "74.6",
     ]  # fmt: skip
     assert published_table("nuscenes", "test", 6019) == []
     assert published_table("nuscenes", "val", 81) == []  # v1.0-mini is not the whole split

@@ -7,19 +7,23 @@ import yaml
 from pydantic import ValidationError
 
 from rangeseg.cli import main
+from rangeseg.datasets.splits import parse_labels
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS
+from rangeseg.runs.as_published import differences
 from rangeseg.runs.config import Config, RunConfig, check_config, load_config
+from rangeseg.runs.plan import plan_run
 from rangeseg.settings import Settings
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+PUBLISHED = [path for path in CONFIGS if path.parent.name == "published"]
 MINIMAL = {
     "dataset": {"name": "simulated", "root": "data"},
     "range_image": {"height": 32, "width": 512},
 }
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_shipped_configurations_are_valid_and_print_themselves(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -31,10 +35,45 @@ def test_shipped_configurations_are_valid_and_print_themselves(
     assert sorted(yaml.safe_load(printed)["methods"]) == sorted(METHODS)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_has_settings_in_every_configuration(path: Path, method: str) -> None:
     assert isinstance(load_config(path).method_settings(method), METHODS[method].Settings)
+
+
+def test_a_published_file_with_our_labelled_branch_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert len(PUBLISHED) == 3
+    for path in PUBLISHED:
+        assert load_config(path).train.labelled == "plain"
+        assert not caplog.messages
+        load_config(path, ["train.labelled=strong"])
+        (message,) = caplog.messages
+        assert message.startswith(f"{path} with train.labelled=strong: our labelled branch is no")
+        caplog.clear()
+
+
+def test_a_run_is_as_far_from_the_published_one_as_its_settings() -> None:
+    def differs(path: Path, method: str, *overrides: str) -> list[str] | None:
+        config = load_config(path, overrides)
+        return differences(plan_run(config, method, parse_labels("10%"), seed=3))
+
+    configs = Path(__file__).parents[2] / "configs"
+    for path in PUBLISHED:
+        for method in METHODS:
+            assert differs(path, method, "dataset.root=elsewhere", "train.workers=0") == []
+    kitti = configs / "published" / "semantic_kitti.yaml"
+    unlike = ["train.labelled=strong", "methods.cps.weight=1.5", "methods.pcr.weight=9"]
+    assert differs(kitti, "cps", *unlike, "evaluate.back_projection=nearest_point") == [
+        "methods.cps.weight 1.5 (published: 1.0)",
+        "train.labelled strong (published: plain)",
+    ]
+    ours = differs(configs / "semantic_kitti.yaml", "cps")
+    assert ours is not None
+    assert "model.padding circular (published: zeros)" in ours
+    assert len(ours) > 10
+    assert differs(configs / "simulated.yaml", "cps") is None
 
 
 def changed(**groups: object) -> dict:
@@ -78,6 +117,14 @@ def changed(**groups: object) -> dict:
         (changed(methods={"cps": {"wieght": 1}}), r"methods.cps.wieght: .*mean 'weight'"),
         (changed(methods={"cps": {"confidence": 2}}), r"methods.cps.confidence: .*less than or"),
         (changed(methods=[1]), r"methods: .*dictionary"),
+        (
+            changed(methods={"lasermix": {"bands": [6, 3]}}),
+            r"methods.lasermix.bands: write the smallest number of bands, from 2 on, then the larg",
+        ),
+        (
+            changed(train={"cross_entropy": {"hard_pixels": 15}}),
+            r"train.cross_entropy.hard_pixels: .*less than or equal to 1 \(found 15\)",
+        ),
         ({"dataset": MINIMAL["dataset"]}, r"range_image: missing"),
         (
             changed(range_image={"height": 32, "width": 500}),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rangeseg.errors import ConfigError, DataError
-from rangeseg.runs import demo
+from rangeseg.runs import demo, shipped
 from rangeseg.runs.config import Config
 from rangeseg.runs.folder import result_path
 from rangeseg.runs.jobs import train_missing
@@ -92,15 +92,15 @@ def test_the_configuration_is_found_however_it_was_installed(
         assert name == "data"
         return str(tmp_path / ("system" if scheme == "default" else "home"))
 
-    monkeypatch.setattr(demo, "__file__", str(tmp_path / "checkout/rangeseg/runs/demo.py"))
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "checkout/rangeseg/runs/shipped.py"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
     monkeypatch.setattr(sysconfig, "get_path", get_path)
     with pytest.raises(ConfigError, match=r"simulated\.yaml is in none of .*prefix/share/rangeseg"):
-        demo.shipped_config("simulated.yaml")
+        shipped.shipped_config("simulated.yaml")
     path = tmp_path / folder / "simulated.yaml"
     path.parent.mkdir(parents=True)
     path.touch()
-    assert demo.shipped_config("simulated.yaml") == path
+    assert shipped.shipped_config("simulated.yaml") == path
 
 
 def test_trainings_that_fail_are_named(

@@ -1,0 +1,37 @@
+"""How far the settings of a run are from the published ones of its method and data set."""
+
+from __future__ import annotations
+
+from rangeseg.errors import ConfigError
+from rangeseg.runs.config import RunConfig, load_config
+from rangeseg.runs.shipped import shipped_config
+
+# Published figures are of pixels, which no back-projection changes; numbers of fewer bits and
+# compilation are no part of a protocol.
+_NO_MATTER = (
+    "run.", "dataset.", "evaluate.back_projection", "evaluate.window", "evaluate.neighbours",
+    "evaluate.sigma", "evaluate.cutoff", "evaluate.batch_size", "train.precision", "train.compile",
+)  # fmt: skip
+
+
+def differences(config: RunConfig) -> list[str] | None:
+    """The settings that differ from the published configuration of the data set.
+
+    Args:
+        config: of a run.
+
+    Returns:
+        ``train.batch_size 2 (published: 8)`` and so on; None if nothing was published for the
+        data set.
+    """
+    try:
+        path = shipped_config(f"published/{config.dataset.name}.yaml")
+    except ConfigError:
+        return None
+    values = load_config(path).model_dump() | {"run": config.run}
+    own, theirs = (c.of_the_figures() for c in (config, RunConfig.model_validate(values)))
+    return [
+        f"{key} {own.get(key)} (published: {theirs.get(key)})"
+        for key in sorted(own.keys() | theirs.keys())
+        if own.get(key) != theirs.get(key) and not key.startswith(_NO_MATTER)
+    ]
