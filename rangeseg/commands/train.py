@@ -42,6 +42,7 @@ def add_train(commands: Commands) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     from rangeseg.commands.evaluate import print_result
     from rangeseg.datasets.splits import parse_labels
+    from rangeseg.runs.as_published import warn_of_our_branch
     from rangeseg.runs.config import load_config
     from rangeseg.runs.folder import run_folder
     from rangeseg.runs.plan import plan_run
@@ -55,6 +56,7 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         with joined(arguments.device, "the same command with --resume goes on") as device:
             values = load_config(arguments.config, overrides)
+            warn_of_our_branch(arguments.config, values)
             labels = parse_labels(arguments.labels)
             config = plan_run(values, arguments.method, labels, arguments.seed)
             folder = folder or run_folder(config)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 from rangeseg.errors import ConfigError
-from rangeseg.runs.config import RunConfig, load_config
+from rangeseg.runs.config import Config, RunConfig, load_config
 from rangeseg.runs.shipped import shipped_config
+
+FOLDER = "published"
+"""The folder of the configurations with published settings."""
+
+_log = logging.getLogger(__name__)
 
 # Published figures are of pixels, which no back-projection changes; numbers of fewer bits and
 # compilation are no part of a protocol.
@@ -25,7 +33,7 @@ def differences(config: RunConfig) -> list[str] | None:
         data set.
     """
     try:
-        path = shipped_config(f"published/{config.dataset.name}.yaml")
+        path = shipped_config(f"{FOLDER}/{config.dataset.name}.yaml")
     except ConfigError:
         return None
     values = load_config(path).model_dump() | {"run": config.run}
@@ -35,3 +43,18 @@ def differences(config: RunConfig) -> list[str] | None:
         for key in sorted(own.keys() | theirs.keys())
         if own.get(key) != theirs.get(key) and not key.startswith(_NO_MATTER)
     ]
+
+
+def warn_of_our_branch(path: Path, config: Config) -> None:
+    """Warn where a published configuration is trained with our labelled branch.
+
+    Args:
+        path: the file.
+        config: what it holds, settings of the command line included.
+    """
+    if path.parent.name == FOLDER and config.train.labelled == "strong":
+        _log.warning(
+            "%s with train.labelled=strong: our labelled branch is no part of what was published, "
+            "so the report prints no published figure beside such a run; leave it at plain",
+            path,
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -182,11 +181,6 @@ _NOT_OF_THE_FIGURES = (
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
-PUBLISHED = "published"
-"""The folder of the configurations with published settings."""
-
-_log = logging.getLogger(__name__)
-
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read and check the configuration of a data set.
@@ -202,14 +196,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     values = read_yaml(path)
     for override in overrides:
         _set(values, override)
-    config = check_config(Config, values, f"{path} with --set" if overrides else str(path))
-    if path.parent.name == PUBLISHED and config.train.labelled == "strong":
-        _log.warning(
-            "%s with train.labelled=strong: our labelled branch is no part of what was published, "
-            "so the report prints no published figure beside such a run; leave it at plain",
-            path,
-        )
-    return config
+    return check_config(Config, values, f"{path} with --set" if overrides else str(path))
 
 
 def load_run_config(path: Path) -> RunConfig:

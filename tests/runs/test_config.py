@@ -10,7 +10,7 @@ from rangeseg.cli import main
 from rangeseg.datasets.splits import parse_labels
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS
-from rangeseg.runs.as_published import differences
+from rangeseg.runs.as_published import differences, warn_of_our_branch
 from rangeseg.runs.config import Config, RunConfig, check_config, load_config
 from rangeseg.runs.plan import plan_run
 from rangeseg.settings import Settings
@@ -46,9 +46,11 @@ def test_a_published_file_with_our_labelled_branch_is_warned_of(
 ) -> None:
     assert len(PUBLISHED) == 3
     for path in PUBLISHED:
-        assert load_config(path).train.labelled == "plain"
+        warn_of_our_branch(path, load_config(path))
+        ours = path.parents[1] / path.name
+        warn_of_our_branch(ours, load_config(ours))
         assert not caplog.messages
-        load_config(path, ["train.labelled=strong"])
+        warn_of_our_branch(path, load_config(path, ["train.labelled=strong"]))
         (message,) = caplog.messages
         assert message.startswith(f"{path} with train.labelled=strong: our labelled branch is no")
         caplog.clear()
