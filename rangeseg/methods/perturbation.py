@@ -131,7 +131,8 @@ def drop_channels(feature: Tensor, start: int, share: float, generator: torch.Ge
         Yang et al. 2023, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic
         Segmentation", Sec. 3.2.
     """
-    draw = torch.rand((*feature.shape[:2], 1, 1), generator=generator, device=generator.device)
+    shape = *feature.shape[:2], *[1] * (feature.dim() - 2)
+    draw = torch.rand(shape, generator=generator, device=generator.device)
     factor = (draw >= share) / (1.0 - share)
     factor[:start] = 1.0
     return feature * factor.to(feature.dtype)

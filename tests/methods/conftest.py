@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, Task, TrainingBatch
+from rangeseg.methods.layers import per_channel
 from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.blocks import AzimuthConv
 from rangeseg.models.cenet import CENet
@@ -42,16 +43,21 @@ def make_task(**changes: object) -> Task:
     return Task(**(values | changes))  # type: ignore[arg-type]
 
 
-def make_batch(seed: int = 0, scans: int = 3, height: int = 16, width: int = 32) -> TrainingBatch:
+def make_batch(
+    seed: int = 0, scans: int = 3, height: int = 16, width: int = 32, layers: int = 1
+) -> TrainingBatch:
     g = generator(seed)
+    size = (height, width) if layers == 1 else (layers, height, width)
 
     def fields() -> dict[str, torch.Tensor]:
-        valid = torch.rand(scans, height, width, generator=g) < 0.8
-        image = torch.randn(scans, len(CHANNELS), height, width, generator=g)
+        valid = torch.rand(scans, *size, generator=g) < 0.8
+        if layers > 1:  # the nearest first: no point is behind none
+            valid = valid.int().cumprod(dim=1) > 0
+        image = torch.randn(scans, len(CHANNELS), *size, generator=g)
         image[:, -1] = 1.0
         return {"image": image * valid[:, None], "valid": valid}
 
-    labels = torch.randint(0, CLASSES, (scans, height, width), generator=g)
+    labels = torch.randint(0, CLASSES, (scans, *size), generator=g)
     labels[torch.rand(labels.shape, generator=g) < 0.1] = 255
     labelled = fields()
     labels[~labelled["valid"]] = 255
@@ -133,7 +139,7 @@ class Oracle(Layers):
 
     def classify(self, embedding: Tensor) -> Tensor:
         y, z = embedding[:, 2:3], embedding[:, 3:4]
-        classes = torch.arange(CLASSES)[:, None, None]
+        classes = per_channel(torch.arange(CLASSES), embedding)
         return -self.scale * y * (z - classes).square()
 
 
