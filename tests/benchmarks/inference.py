@@ -10,8 +10,8 @@ simulated scans. ``backends``: real scans of 64x2048 on one thread, by each back
 --root. ``pipeline``: whole evaluations and exports of 64x2048 without and with the default threads,
 with FIDNet (of width 8 on a CPU, --width on a GPU) and with a stand-in that only waits for 10 ms,
 as one does for a GPU. ``segmenter``: the Python call, cloud by cloud, and ``rangeseg predict``,
-which reads and writes files, against the network alone. ``gpu``: the network at 64x2048, timed by CUDA
-events. By default all that the machine can do. Both sides of a ratio take turns.
+which reads and writes files, against the network alone. ``gpu``: the network at 64x2048, timed by
+CUDA events. By default all that the machine can do. Both sides of a ratio take turns.
 """
 
 from __future__ import annotations
