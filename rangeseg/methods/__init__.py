@@ -10,6 +10,7 @@ from rangeseg.methods.base import Method
 from rangeseg.methods.cps import Cps
 from rangeseg.methods.cutmix_seg import CutMixSeg
 from rangeseg.methods.exchange_mix import ExchangeMix
+from rangeseg.methods.frustummix import FrustumMix
 from rangeseg.methods.lasermix import LaserMix
 from rangeseg.methods.mean_teacher import MeanTeacher
 from rangeseg.methods.pcr import Pcr
@@ -26,6 +27,7 @@ METHODS: dict[str, type[Method[Any]]] = {
     "pcr": Pcr,
     "ael": Ael,
     "lasermix": LaserMix,
+    "frustummix": FrustumMix,
     "unimatch": UniMatch,
     "exchange_mix": ExchangeMix,
 }

@@ -115,7 +115,10 @@ def test_the_unsupervised_loss_trains_the_student_and_its_weight_scales_it(
 
 
 # With labelled pixels in the same term, or without a threshold.
-BEYOND_CONFIDENCE = {"lasermix": {"mix", "consistency"}, "exchange_mix": {"mix"}}
+BEYOND_CONFIDENCE = {
+    "lasermix": {"mix", "consistency"}, "frustummix": {"mix", "consistency"},
+    "exchange_mix": {"mix"},
+}  # fmt: skip
 
 
 def test_unsure_pseudo_labels_teach_nothing(name: str, make: Make) -> None:

@@ -170,7 +170,7 @@ def test_the_average_of_cps_is_the_mean_probability() -> None:
     assert first.predictor() is first.student
 
 
-@pytest.mark.parametrize("name", ["lasermix", "exchange_mix"])
+@pytest.mark.parametrize("name", ["lasermix", "frustummix", "exchange_mix"])
 def test_both_mixes_together_hold_every_pixel_once(name: str) -> None:
     method, batch = make_method(name, pixelwise, UNDISTURBED), make_batch()
     assert batch.unlabelled is not None

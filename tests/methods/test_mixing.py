@@ -7,6 +7,8 @@ from rangeseg.methods.mixing import (
     band_mask,
     box_mask,
     cutmix_mask,
+    frustum_mask,
+    half_view_mask,
     interleave,
     mix,
     partner,
@@ -20,7 +22,8 @@ SHAPES = [(64, 64, 2048), (64, 32, 1024), (64, 32, 128)]
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
-    ("draw", "area"), [(cutmix_mask, 0.5), (three_box_mask, 0.25), (band_mask, 0.5)]
+    ("draw", "area"),
+    [(cutmix_mask, 0.5), (three_box_mask, 0.25), (band_mask, 0.5), (frustum_mask, 0.5)],
 )
 def test_mean_area_is_the_published_one(draw, area: float, shape: tuple[int, int, int]) -> None:
     g = generator()
@@ -43,7 +46,7 @@ def test_every_column_is_covered_alike(draw) -> None:
     assert float(covered.max() - covered.min()) < 0.06
 
 
-@pytest.mark.parametrize("draw", [cutmix_mask, three_box_mask, band_mask])
+@pytest.mark.parametrize("draw", [cutmix_mask, three_box_mask, band_mask, frustum_mask])
 def test_the_generator_decides(draw) -> None:
     assert torch.equal(draw((4, 16, 64), generator(5)), draw((4, 16, 64), generator(5)))
     assert not torch.equal(draw((4, 16, 64), generator(5)), draw((4, 16, 64), generator(6)))
@@ -98,6 +101,25 @@ def test_bands_are_3_to_6_equal_groups_of_rows(height: int) -> None:
         firsts.add(int(rows[0]))
     assert counts == {3, 4, 5, 6}
     assert firsts == {0, 1}
+
+
+def test_half_of_the_view_begins_anywhere_in_the_first_half() -> None:
+    mask = half_view_mask((300, 4, 16), generator())
+    assert torch.equal(mask, mask[:, :1].expand_as(mask))
+    firsts = set()
+    for columns in mask[:, 0]:
+        inside = columns.nonzero()[:, 0].tolist()
+        assert inside == list(range(inside[0], inside[0] + 8))
+        firsts.add(inside[0])
+    assert firsts == set(range(8))
+
+
+def test_a_frustum_mask_is_bands_or_half_of_the_view() -> None:
+    mask = frustum_mask((400, 2, 32, 64), generator())  # of two layers
+    bands = (mask == mask[:, :, :1]).all(dim=(1, 2))
+    halves = (mask == mask[:, :1]).all(dim=(1, 2)) & (mask[:, 0].sum(dim=1) == 32)
+    assert torch.equal(bands, ~halves)
+    assert 0.4 < float(bands.float().mean()) < 0.6
 
 
 def test_interleaving_uses_every_pixel_of_both_exactly_once() -> None:

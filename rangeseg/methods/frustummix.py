@@ -1,0 +1,41 @@
+"""FrustumMix."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rangeseg.methods.lasermix import LaserMix, LaserMixSettings
+from rangeseg.methods.mixing import frustum_mask
+
+
+class FrustumMixSettings(LaserMixSettings):
+    """Those of LaserMix; the values were never published and are ours."""
+
+    consistency: float = Field(default=1.0, ge=0)
+
+
+class FrustumMix(LaserMix):
+    """LaserMix with another mix: scans exchange bands of inclination, or half a turn of azimuth.
+
+    Reference:
+        Xu et al. 2025, "FRNet: Frustum-Range Networks for Scalable LiDAR Segmentation".
+        Departures, beside those of LaserMix:
+
+        1. Losses. Official: unknown; the mix takes the place of LaserMix's, and the code of that
+           setting is unreleased. Ours: LaserMix's teacher and losses, at weights of our own. Why:
+           nothing else is known.
+        2. Mixes. Official: one of each pair, A with parts of B. Ours: also B with parts of A. Why:
+           LaserMix has both, and every pixel is used.
+        3. Place. Official: points are mixed before the projection, by their angles. Ours: pixels
+           of the images. Why: rows may be beams, and the teacher predicts pixels.
+        4. Views. Official: a window of 180 degrees. Ours: of half the image. Why: so a crop, or a
+           sensor that sees less than a turn, exchanges as much.
+    """
+
+    Settings = FrustumMixSettings
+
+    def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """(B,H,W) bool: bands of rows or a window of columns, by a coin for each pair."""
+        return frustum_mask(shape, generator, self.settings.bands)
