@@ -69,7 +69,7 @@ def test_train_evaluate_report(
 
     assert main(["report", str(run), "--split", "tets"]) == 3
     assert "no result_tets.json" in (said := capsys.readouterr().err)
-    assert "there are results of test, val: name one with --split" in said
+    assert "there are results of --split test, --split val: name one of these" in said
     older = tmp_path / "older" / "result_test.json"
     older.parent.mkdir()
     without = {k: v for k, v in result["run"].items() if k != "common"}

@@ -112,6 +112,28 @@ def add_tta(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_corrupt(parser: argparse.ArgumentParser, use: str) -> None:
+    """Add ``--corrupt``.
+
+    Args:
+        parser: of the command.
+        use: what the command does with it.
+    """
+    parser.add_argument(
+        "--corrupt", metavar="WHAT",
+        help=f"{use}: beams:N (each Nth beam is kept), points:P (a share P of the points is lost), "
+        "noise:M (M metres of noise along the ray), intensity (0 everywhere)",
+    )  # fmt: skip
+
+
+def add_picture(parser: argparse.ArgumentParser) -> None:
+    """Add ``--picture``."""
+    parser.add_argument(
+        "--picture", metavar="FILE", type=Path,
+        help="also draw the confusion matrix, the mIoU by distance and the reliability curve (PNG)",
+    )  # fmt: skip
+
+
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Parse, run ``arguments.run(arguments)``, and turn every error into one line on stderr.
 

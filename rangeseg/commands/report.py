@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rangeseg.commands.base import Commands, add_command
+from rangeseg.commands.base import Commands, add_command, add_corrupt
 
 
 def add_report(commands: Commands) -> None:
@@ -18,6 +18,7 @@ def add_report(commands: Commands) -> None:
     )  # fmt: skip
     report.add_argument("folders", metavar="RUNS", type=Path, nargs="+", help="searched for runs")
     report.add_argument("--split", default="val", help="default: %(default)s")
+    add_corrupt(report, "of evaluations on worse scans")
     add_report_files(report)
 
 
@@ -28,13 +29,15 @@ def add_report_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from rangeseg.datasets.corruption import parse_corruption
     from rangeseg.errors import DataError
     from rangeseg.report.tables import check_report_files
-    from rangeseg.runs.folder import result_path
+    from rangeseg.runs.folder import result_path, result_words
     from rangeseg.runs.trained import read_result
 
     check_report_files([arguments.html, arguments.csv])
-    name = result_path(Path(), arguments.split).name
+    corruption = None if arguments.corrupt is None else parse_corruption(arguments.corrupt)
+    name = result_path(Path(), arguments.split, corruption).name
     for folder in arguments.folders:
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder: name those that hold runs")
@@ -42,10 +45,10 @@ def _report(arguments: argparse.Namespace) -> int:
     paths = sorted(path for path in found if path.name == name)
     if not paths:
         places = ", ".join(str(folder) for folder in arguments.folders)
-        others = sorted({p.stem.removeprefix("result").removeprefix("_") or "val" for p in found})
+        others = sorted({result_words(path) or "--split val" for path in found})
         remedy = "train and evaluate runs first"
         if others:
-            remedy = f"there are results of {', '.join(others)}: name one with --split"
+            remedy = f"there are results of {', '.join(others)}: name one of these"
         raise DataError(f"no {name} in {places}: {remedy}")
     print_report([read_result(path) for path in paths], arguments)
     return 0

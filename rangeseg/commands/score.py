@@ -6,7 +6,13 @@ import argparse
 import json
 from pathlib import Path
 
-from rangeseg.commands.base import Commands, add_command, add_config, add_on_bad_scan
+from rangeseg.commands.base import (
+    Commands,
+    add_command,
+    add_config,
+    add_on_bad_scan,
+    add_picture,
+)
 
 
 def add_score(commands: Commands) -> None:
@@ -26,15 +32,18 @@ def add_score(commands: Commands) -> None:
     score.add_argument(
         "--json", action="store_true", help="print the figures as JSON instead of a table"
     )
+    add_picture(score)
     add_on_bad_scan(score)
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from rangeseg.commands.evaluate import print_figures
+    from rangeseg.commands.evaluate import print_figures, save_picture
     from rangeseg.engine.scoring import score
+    from rangeseg.report.tables import check_report_files
     from rangeseg.runs.config import load_config
     from rangeseg.runs.experiment import Experiment
 
+    check_report_files([arguments.picture])
     experiment = Experiment(load_config(arguments.config, arguments.overrides))
     config, source = experiment.config, experiment.source
     source.check_root()
@@ -43,8 +52,10 @@ def _score(arguments: argparse.Namespace) -> int:
     result = score(source, arguments.predictions, split, policy, config.evaluate.threads)
     if arguments.json:
         print(json.dumps(result, indent=2))
-        return 0
-    print_figures(result)
-    if withheld := result["withheld_points"]:
-        print(f"{withheld:,} points have a class but an ignored id as prediction: they are missed")
+    else:
+        print_figures(result)
+        if withheld := result["withheld_points"]:
+            missed = "points have a class but an ignored id as prediction: they are missed"
+            print(f"{withheld:,} {missed}")
+    save_picture(arguments.picture, str(arguments.predictions), result)
     return 0

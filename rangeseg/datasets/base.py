@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,12 +26,22 @@ class Scan:
             where the file holds NaN or no measurement.
         labels: (N,) uint8 train ids with IGNORE, or None where labels were not asked for.
         ring: (N,) int32 beam of each point, 0 the highest, or None where the file has none.
+        beams: (N,) int32 what ``beam_rows`` found before the points were changed; None: it is to
+            look at them.
     """
 
     scan_id: str
     points: np.ndarray
     labels: np.ndarray | None = None
     ring: np.ndarray | None = None
+    beams: np.ndarray | None = None
+
+
+class ScanReader(Protocol):
+    """What reads single scans: a data set, or something around one."""
+
+    def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
+        """See ``ScanSource.read_scan``."""
 
 
 @dataclass(frozen=True)

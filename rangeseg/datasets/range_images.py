@@ -91,7 +91,9 @@ class RangeImages:
         Raises:
             DataError: the scan names a beam that the sensor does not have.
         """
-        beams = beam_rows(scan.points, self.sensor, scan.ring)
+        beams = scan.beams
+        if beams is None:
+            beams = beam_rows(scan.points, self.sensor, scan.ring)
         rule = "inclination" if beams is None else self.sensor.row_rule
         return self._project(scan, scan.points, beams), rule
 

@@ -159,36 +159,28 @@ def pixel_classes(logits: np.ndarray, with_confidence: bool) -> list[PixelClasse
     batch, number, *size = logits.shape
     logits = logits.reshape(batch, number, -1, size[-1])  # layers below each other
     classes = np.empty((batch, *logits.shape[2:]), dtype=np.uint8)
-    confidence = np.empty(classes.shape if with_confidence else (batch, 0, 0), dtype=np.float32)
-    _classify(logits, classes, confidence, with_confidence)
-    return [
-        PixelClasses(
-            classes[i].reshape(size), confidence[i].reshape(size) if with_confidence else None
-        )
-        for i in range(batch)
-    ]
+    largest = np.empty(classes.shape, dtype=np.float32)
+    _classify(logits, classes, largest)
+    classes = classes.reshape(batch, *size)
+    if not with_confidence:
+        return [PixelClasses(of_pixels, None) for of_pixels in classes]
+    behind = logits - largest[:, None]
+    np.maximum(behind, -50.0, out=behind)  # an exponential that underflows is slow
+    confidence = 1.0 / np.exp(behind, out=behind).sum(axis=1).reshape(batch, *size)
+    return [PixelClasses(*pixels) for pixels in zip(classes, confidence, strict=True)]
 
 
 @kernel
-def _classify(
-    logits: np.ndarray, classes: np.ndarray, confidence: np.ndarray, with_confidence: bool
-) -> None:
-    """Fill in the classes, and perhaps the softmax at each, row by row: a row fits the cache."""
+def _classify(logits: np.ndarray, classes: np.ndarray, largest: np.ndarray) -> None:
+    """Fill in the classes and their logits, row by row: a row fits the cache."""
     batch, number, height, width = logits.shape
-    largest = np.empty(width, dtype=np.float32)
     for b in range(batch):
         for row in range(height):
-            largest[:] = logits[b, 0, row]
+            best = largest[b, row]
+            best[:] = logits[b, 0, row]
             classes[b, row] = 0
             for k in range(1, number):
                 for col in range(width):
-                    if logits[b, k, row, col] > largest[col]:
-                        largest[col] = logits[b, k, row, col]
+                    if logits[b, k, row, col] > best[col]:
+                        best[col] = logits[b, k, row, col]
                         classes[b, row, col] = k
-            if with_confidence:
-                confidence[b, row] = 0
-                for k in range(number):
-                    for col in range(width):
-                        confidence[b, row, col] += np.exp(logits[b, k, row, col] - largest[col])
-                for col in range(width):
-                    confidence[b, row, col] = np.float32(1.0) / confidence[b, row, col]

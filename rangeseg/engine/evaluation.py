@@ -1,4 +1,4 @@
-"""Evaluation: the mIoU of a predictor on a split."""
+"""Evaluation: how well a predictor labels a split."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 
 from rangeseg.datasets.bad_scans import BadScans, OnBadScan
-from rangeseg.datasets.base import ScanSource
+from rangeseg.datasets.base import DatasetInfo, ScanReader, ScanSource
+from rangeseg.datasets.corruption import Corrupted, Corruption
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.survey.misnamed_labels import warn_of_misnamed_labels
+from rangeseg.engine.calibration import Calibration
+from rangeseg.engine.distance import ConfusionByDistance
+from rangeseg.engine.figures import point_figures
 from rangeseg.engine.inference import Predictor
 from rangeseg.engine.metrics import ConfusionMatrix
 from rangeseg.errors import DataError
@@ -56,8 +60,33 @@ def scans_per_second(scans: int, started: float) -> float:
     return scans / max(time.monotonic() - started, 1e-9)
 
 
+def protocol_of(
+    predictor: Predictor, info: DatasetInfo, split: str, corruption: Corruption | None = None
+) -> dict[str, Any]:
+    """What is known of an evaluation's protocol before a scan is read; see ``evaluate``."""
+    sensor, settings = predictor.images.sensor, predictor.settings
+    back_projection = settings.model_dump(include={"back_projection", "window"})
+    if settings.back_projection == "knn_vote":
+        back_projection |= settings.model_dump(include={"neighbours", "sigma", "cutoff"})
+    return {
+        "dataset": info.name,
+        "split": split,
+        "policy": info.policy,
+        "image": [sensor.height, sensor.width],
+        "min_range": sensor.min_range,  # m; nearer points are not in the image, but judged
+        **back_projection,
+        **({"tta": settings.tta} if settings.tta > 1 else {}),
+        **({"corruption": str(corruption)} if corruption else {}),
+        "backend": predictor.backend.name,
+    }
+
+
 def evaluate(
-    predictor: Predictor, source: ScanSource, split: str, on_bad_scan: OnBadScan = "fail"
+    predictor: Predictor,
+    source: ScanSource,
+    split: str,
+    on_bad_scan: OnBadScan = "fail",
+    corruption: Corruption | None = None,
 ) -> dict[str, Any]:
     """Evaluate on all scans of a split, with a progress bar; processes share the scans.
 
@@ -67,12 +96,14 @@ def evaluate(
         split: which scans.
         on_bad_scan: whether a scan that cannot be read ends the evaluation, or is left out of the
             figures and named in the result.
+        corruption: what is done to each scan before; lost points are not judged.
 
     Returns:
         What ``result.json`` holds: ``protocol``, ``miou`` (per cent: ``point``, ``point_raw``,
-        ``pixel``), ``iou`` (per cent of each class, per point; null where absent),
-        ``scans`` that were evaluated, ``skipped_scans`` with what is wrong with each,
-        ``seconds``, and ``scans_per_second`` of all processes together.
+        ``pixel``), what ``point_figures`` returns, ``calibration`` (see ``Calibration.result``;
+        points that were not projected have no confidence), ``scans`` that were evaluated,
+        ``skipped_scans`` with what is wrong with each, ``seconds``, and ``scans_per_second`` of all
+        processes together.
 
     Raises:
         DataError: a scan or its labels cannot be read and is not to be skipped, or the split has
@@ -80,55 +111,47 @@ def evaluate(
     """
     info = source.info
     scan_ids = scans_to_evaluate(source, split)
-    kinds = ("point", "point_raw", "pixel")
-    matrices = {kind: ConfusionMatrix(info.label_map.num_classes) for kind in kinds}
+    reader: ScanReader = source
+    if corruption is not None:
+        reader = Corrupted(source, corruption, predictor.images.sensor)
+    classes = info.label_map.num_classes
+    points, calibration = ConfusionByDistance(classes), Calibration()
+    raw, pixels = ConfusionMatrix(classes), ConfusionMatrix(classes)
     rows: Counter[str] = Counter()
     bad_scans = BadScans(on_bad_scan, len(scan_ids))
     own = shard(scan_ids)
     started = time.monotonic()
     with (
         Progress(f"evaluate {split}", len(own), "scan") as progress,
-        closing(predictor.predict(source, own, bad_scans=bad_scans)) as predictions,
+        closing(
+            predictor.predict(reader, own, with_confidence=True, bad_scans=bad_scans)
+        ) as predictions,
     ):
         for prediction in predictions:
             labels = prediction.scan.labels
             assert labels is not None
+            assert prediction.confidence is not None
             rows[prediction.rows] += 1
             truth_image = to_image(labels, prediction.projection.point_index, IGNORE)
-            matrices["point"].update(prediction.points, labels)
-            matrices["point_raw"].update(prediction.raw, labels)
-            matrices["pixel"].update(prediction.pixels, truth_image)
+            points.update(prediction.points, labels, prediction.scan.points)
+            calibration.update(prediction.confidence, prediction.points, labels)
+            raw.update(prediction.raw, labels)
+            pixels.update(prediction.pixels, truth_image)
             rate = scans_per_second(sum(rows.values()), started)
-            miou = 100 * matrices["point"].miou(info.policy)
+            miou = 100 * points.total().miou(info.policy)
             progress.update(note=f"mIoU {miou:.1f}, {rate:.3g} scans/s")
-    for matrix in matrices.values():
-        matrix.counts = np.sum(gather(matrix.counts), axis=0)
+    for counted in (points, calibration, raw, pixels):
+        counted.counts = np.sum(gather(counted.counts), axis=0)
     rows = sum(gather(rows), Counter())
     skipped = skipped_by_all(bad_scans)
-    sensor, settings = predictor.images.sensor, predictor.settings
-    back_projection = settings.model_dump(include={"back_projection", "window"})
-    if settings.back_projection == "knn_vote":
-        back_projection |= settings.model_dump(include={"neighbours", "sigma", "cutoff"})
+    matrices = {"point": points.total(), "point_raw": raw, "pixel": pixels}
+    # Scans that do not allow the sensor's rule fall back, each for itself.
+    rules = [rule if len(rows) == 1 else f"{rule} ({n})" for rule, n in sorted(rows.items())]
     return {
-        "protocol": {
-            "dataset": info.name,
-            "split": split,
-            "policy": info.policy,
-            "image": [sensor.height, sensor.width],
-            "min_range": sensor.min_range,  # m; nearer points are not in the image, but judged
-            # Scans that do not allow the sensor's rule fall back, each for itself.
-            "rows": " + ".join(
-                rule if len(rows) == 1 else f"{rule} ({n})" for rule, n in sorted(rows.items())
-            ),
-            **back_projection,
-            **({"tta": settings.tta} if settings.tta > 1 else {}),
-            "backend": predictor.backend.name,
-        },
+        "protocol": {**protocol_of(predictor, info, split, corruption), "rows": " + ".join(rules)},
         "miou": {kind: 100 * m.miou(info.policy) for kind, m in matrices.items()},
-        "iou": {
-            name: None if np.isnan(value) else 100 * float(value)
-            for name, value in zip(info.label_map.names, matrices["point"].iou(), strict=True)
-        },
+        **point_figures(points, info.label_map),
+        "calibration": calibration.result(),
         "scans": sum(rows.values()),
         "skipped_scans": skipped,
         "seconds": round(time.monotonic() - started, 1),

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from rangeseg.datasets.bad_scans import BadScan, BadScans
-from rangeseg.datasets.base import Scan, ScanSource
+from rangeseg.datasets.base import Scan, ScanReader
 from rangeseg.datasets.range_images import RangeImages
 from rangeseg.errors import DataError
 from rangeseg.geometry.backprojection import nearest_label, nearest_point, own_pixel
@@ -132,7 +132,7 @@ class Backend(Protocol):
 
 def prepare(
     images: RangeImages,
-    source: ScanSource,
+    source: ScanReader,
     with_labels: bool,
     scan_id: str,
     views: Sequence[View] = (View(),),
@@ -174,7 +174,7 @@ class Predictor:
 
     def predict(
         self,
-        source: ScanSource,
+        source: ScanReader,
         scan_ids: list[str],
         with_labels: bool = True,
         with_confidence: bool = False,
@@ -250,26 +250,28 @@ class Predictor:
             return seen
         (scan, projection, rows, image), pixels = seen
         classes, confidences = pixels.arrays()
-        raw = own_pixel(classes, projection)
-        points = self._back_project(classes, projection, scan.points, raw)
-        confidence = None
-        if confidences is not None:
-            own = own_pixel(confidences, projection)
-            confidence = self._back_project(confidences, projection, scan.points, own)
+        # The confidence goes along as the imaginary part: pixels are searched once.
+        seen_pixels = classes if confidences is None else classes + 1j * confidences
+        raw = own_pixel(seen_pixels, projection)
+        points = self._back_project(seen_pixels, projection, scan.points, raw)
+        confidence = None if confidences is None else np.ascontiguousarray(points.imag)
+        raw, points = (values.real.astype(np.uint8, copy=False) for values in (raw, points))
         own_image = image[: len(self.images.settings.channels)]  # the first view's
         return Prediction(scan, projection, rows, own_image, classes, raw, points, confidence)
 
     def _back_project(
         self, pixels: np.ndarray, projection: Projection, points: np.ndarray, raw: np.ndarray
     ) -> np.ndarray:
-        """Classes or confidences of pixels (H,W), and of the points' own ones (N,), to points."""
+        """Classes of pixels (H,W), and of the points' own ones (N,), to points (N,)."""
         s = self.settings
         if s.back_projection == "nearest_point":
             return nearest_point(pixels, projection, points, s.window)
         if s.back_projection == "nearest_label":
             return nearest_label(pixels, projection, s.window)
-        if s.back_projection == "knn_vote" and pixels.dtype == np.uint8:
-            return knn_vote(
-                pixels, projection, self.num_classes, s.neighbours, s.window, s.sigma, s.cutoff
+        if s.back_projection == "knn_vote":
+            classes = pixels.real.astype(np.uint8, copy=False)
+            voted = knn_vote(
+                classes, projection, self.num_classes, s.neighbours, s.window, s.sigma, s.cutoff
             )
+            return voted if pixels is classes else voted + 1j * raw.imag
         return raw

@@ -1,4 +1,4 @@
-"""The confusion matrix and the mean IoU."""
+"""The confusion matrix and the figures that follow from it."""
 
 from __future__ import annotations
 
@@ -61,6 +61,25 @@ class ConfusionMatrix:
         if policy == "semantickitti":
             return float(np.nan_to_num(iou).mean())
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else 0.0
+
+    @property
+    def points(self) -> np.ndarray:
+        """(K,) int64, points of each class in the truth."""
+        points: np.ndarray = self.counts.sum(axis=1) + self.withheld
+        return points
+
+    def miou_of_present(self) -> float | None:
+        """Mean IoU in [0,1] over the classes that the truth holds; None if it holds none."""
+        present = self.points > 0
+        return float(self.iou()[present].mean()) if present.any() else None
+
+    def frequency_weighted_iou(self) -> float:
+        """Mean IoU in [0,1], each class weighted with its points in the truth."""
+        return float(np.nan_to_num(self.iou()) @ self.points / max(self.points.sum(), 1))
+
+    def accuracy(self) -> float:
+        """The share [0,1] of right points."""
+        return float(np.trace(self.counts) / max(self.points.sum(), 1))
 
 
 @kernel

@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rangeseg.datasets.bad_scans import BadScan, BadScans, OnBadScan
 from rangeseg.datasets.base import ScanSource
-from rangeseg.datasets.prediction_files import read_prediction
+from rangeseg.datasets.prediction_files import read_confidence, read_prediction
+from rangeseg.engine.calibration import Calibration
+from rangeseg.engine.distance import ConfusionByDistance
 from rangeseg.engine.evaluation import scans_to_evaluate
-from rangeseg.engine.metrics import ConfusionMatrix
+from rangeseg.engine.figures import point_figures
 from rangeseg.engine.prediction_files import STAMP
 from rangeseg.errors import DataError
 from rangeseg.system.prefetch import map_ahead, threads
@@ -57,8 +59,9 @@ def score(
 
     Returns:
         What ``evaluate`` returns, as far as it is known of files: ``protocol``, ``miou`` (per cent:
-        ``point``), ``iou`` (per cent of each class; null where absent), ``scans``,
-        ``skipped_scans``, and ``withheld_points``, those with a class but no prediction.
+        ``point``), what ``point_figures`` returns, ``scans``, ``skipped_scans``, and the points
+        with a class but no prediction: ``withheld`` of each class, ``withheld_points`` of all. And
+        ``calibration``, where every prediction has a confidence beside it.
 
     Raises:
         DataError: a prediction is missing, has another number of points than its scan, or holds an
@@ -68,16 +71,23 @@ def score(
     files = find_predictions(source, folder, split, scan_ids)
     if on_bad_scan == "fail":  # else a scan that is skipped may well have none
         _check_complete(files, split)
-    matrix = ConfusionMatrix(info.label_map.num_classes)
+    points = ConfusionByDistance(info.label_map.num_classes)
+    calibration: Calibration | None = Calibration()
     bad_scans, scans = BadScans(on_bad_scan, len(scan_ids)), 0
+    read_one = partial(_read, source, folder, files)
     with Progress(f"score {split}", len(scan_ids), "scan") as progress, threads(reading) as pool:
-        for read in map_ahead(pool, partial(_read, source, files), scan_ids, ahead=2 * reading):
+        for read in map_ahead(pool, read_one, scan_ids, ahead=2 * reading):
             if isinstance(read, BadScan):
                 bad_scans.add(read.scan_id, read.error)
                 continue
-            matrix.update(*read)
+            points.update(read.classes, read.labels, read.points)
+            if read.confidence is None:
+                calibration = None
+            if calibration is not None and read.confidence is not None:
+                calibration.update(read.confidence, read.classes, read.labels)
             scans += 1
-            progress.update(note=f"mIoU {100 * matrix.miou(info.policy):.1f}")
+            progress.update(note=f"mIoU {100 * points.total().miou(info.policy):.1f}")
+    matrix = points.total()
     return {
         "protocol": {
             "dataset": info.name,
@@ -86,12 +96,11 @@ def score(
             "predictions": str(folder),
         },
         "miou": {"point": 100 * matrix.miou(info.policy)},
-        "iou": {
-            name: None if np.isnan(value) else 100 * float(value)
-            for name, value in zip(info.label_map.names, matrix.iou(), strict=True)
-        },
+        **point_figures(points, info.label_map),
+        **({"calibration": calibration.result()} if calibration else {}),
         "scans": scans,
         "skipped_scans": bad_scans.report(),
+        "withheld": matrix.withheld.tolist(),
         "withheld_points": int(matrix.withheld.sum()),
     }
 
@@ -165,14 +174,25 @@ def _check_complete(files: PredictionFiles, split: str) -> None:
         )
 
 
+class _Predicted(NamedTuple):
+    """A scan (N points) with the classes of a file and, if it has one, their confidence."""
+
+    classes: np.ndarray
+    labels: np.ndarray
+    points: np.ndarray
+    confidence: np.ndarray | None
+
+
 def _read(
-    source: ScanSource, files: PredictionFiles, scan_id: str
-) -> tuple[np.ndarray, np.ndarray] | BadScan:
-    """Prediction and labels (N,) of a scan, or what is wrong with the scan."""
+    source: ScanSource, folder: Path, files: PredictionFiles, scan_id: str
+) -> _Predicted | BadScan:
+    """A scan with its prediction, or what is wrong with the scan."""
     try:
         scan = source.read_scan(scan_id)
     except DataError as error:
         return BadScan(scan_id, error)
     assert scan.labels is not None
     path = files.paths[scan_id]
-    return read_prediction(source, path, len(scan.points), files.as_labels), scan.labels
+    classes = read_prediction(source, path, len(scan.points), files.as_labels)
+    confidence = read_confidence(folder, path, len(scan.points))
+    return _Predicted(classes, scan.labels, scan.points, confidence)

@@ -50,7 +50,11 @@ class TorchBackend:
         logits = self.network(batch)
         confidences: list[np.ndarray | None] = [None] * len(images)
         if with_confidence:
-            confidence, classes = logits.softmax(dim=1).max(dim=1)
+            # The classes are those of the logits: rounded probabilities tie more often.
+            largest, classes = logits.max(dim=1)
+            # What adds less than 1e-21 is raised to that: an exponential that underflows is slow.
+            behind = (logits - largest.unsqueeze(1)).clamp_(min=-50.0)
+            confidence = behind.exp_().sum(dim=1).reciprocal_()
             confidences = list(confidence.to("cpu", non_blocking=True).numpy())  # (B, H, W)
         else:
             classes = logits.argmax(dim=1)

@@ -49,6 +49,29 @@ def beam_rows(
     return found
 
 
+def beams_of_points(
+    points: np.ndarray, sensor: Sensor, ring: np.ndarray | None = None
+) -> np.ndarray:
+    """The beam of each point (N,) int32, whatever the scan allows.
+
+    By the sensor's row rule; where that finds none, one of as many equal bands of inclination as
+    the sensor has beams.
+
+    Args:
+        points: (N,4) float32 in the order of the file.
+        sensor: the device.
+        ring: (N,) integer beam of each point from the file; for rule ``ring``.
+    """
+    beams = beam_rows(points, sensor, ring)
+    if beams is not None:
+        return beams
+    x, y, z = points[:, :3].astype(np.float64).T
+    inclination = np.degrees(np.arctan2(z, np.hypot(x, y)))
+    band = (sensor.fov_up_deg - inclination) / (sensor.fov_up_deg - sensor.fov_down_deg)
+    band = np.clip(np.nan_to_num(band) * sensor.beams, 0, sensor.beams - 1).astype(np.int32)
+    return np.asarray(band)
+
+
 def _find_beams(points: np.ndarray, sensor: Sensor, ring: np.ndarray | None) -> np.ndarray | str:
     """The beam of each point (N,) int32, or what the scan lacks."""
     if sensor.row_rule == "ring":

@@ -157,6 +157,7 @@ class Comparison:
             "rows": str(protocol["rows"]),
             "back-projection": back_projection,
             **({"test-time augmentation": f"{views} views"} if views > 1 else {}),
+            **({"corruption": protocol["corruption"]} if "corruption" in protocol else {}),
             "backend": str(protocol["backend"]),
             "absent classes": f"{absent.get(policy, '')} ({policy} policy)".strip(),
             **({"propagation": propagation} if propagation else {}),

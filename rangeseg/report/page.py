@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rangeseg import __version__
 from rangeseg.report.comparison import Budget, Comparison, Result, comparisons
+from rangeseg.report.details import NOTE, details_table, reliability
 from rangeseg.report.gains import Gain
 from rangeseg.report.plots import DARK, LIGHT, NARROW, WIDE, Shape, Theme, miou_plot
 from rangeseg.report.published import RATIOS
@@ -97,10 +98,14 @@ def _budget(comparison: Comparison, budget: Budget) -> dict[str, Any]:
         title = f"Gain of each method over each other one, {name}"
         gains_between = between(budget)
         heat_maps.append(_heat_map(title, BETWEEN, [CORNER, *gains_between], gains_between))
+    more_header, more = details_table(budget)
+    curves = [reliability(budget.runs[row].values()) for row in budget.rows]
     return {
         "name": name, "header": header, "rows": rows, "reach": reach,
         "notes": notes_of(comparison, budget),
-        "classes": class_table(budget), "heat_maps": heat_maps,
+        "more_header": [*more_header, "reliability"],
+        "more": [[*line, curve] for line, curve in zip(more, curves, strict=True)],
+        "more_note": NOTE, "classes": class_table(budget), "heat_maps": heat_maps,
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from rangeseg.report.comparison import (
     comparisons,
     row_of,
 )
+from rangeseg.report.details import NOTE, details, details_table
 from rangeseg.report.gains import Gain, mean_std
 from rangeseg.report.published import (
     RATIOS,
@@ -80,6 +81,8 @@ def _part(comparison: Comparison) -> str:
             gains = between(budget)
             rows = [[name, *map(difference, line)] for name, line in gains.items()]
             parts.append(markdown_table([CORNER, *gains], rows))
+        parts.append(f"{NOTE}:")
+        parts.append(markdown_table(*details_table(budget)))
         parts.append("IoU of each class in per cent, per point, mean over seeds:")
         parts.append(markdown_table(*class_table(budget)))
     if published := published_lines(comparison):
@@ -176,16 +179,18 @@ def class_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
 def results_csv(results: Sequence[Result]) -> str:
     """All results as CSV (RFC 4180), one row per run; the IoU of absent classes is empty."""
     names = dict.fromkeys(name for result in results for name in result["iou"])
+    more = dict.fromkeys(name for result in results for name in details(result))
     run_keys = ("labels", "labelled_scans", "seed", "steps", "train_seconds", "precision")
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     header = ["dataset", "split", "scans", *Row._fields, *run_keys]
-    header += [*[f"miou_{kind}" for kind in KINDS], *[f"iou_{name}" for name in names]]
+    header += [*[f"miou_{kind}" for kind in KINDS], *more, *[f"iou_{name}" for name in names]]
     writer.writerow([*header, "fingerprint"])
     for result in results:
         run, protocol = result["run"], result["protocol"]
         cells = [protocol["dataset"], protocol["split"], result["scans"], *row_of(result)]
         cells += [*[run[key] for key in run_keys], *[result["miou"][kind] for kind in KINDS]]
+        cells += [details(result).get(name) for name in more]
         cells += [*[result["iou"].get(name) for name in names], run["fingerprint"]]
         writer.writerow(cells)
     return text.getvalue()

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from rangeseg.datasets.corruption import Corruption
 from rangeseg.datasets.split_files import read_split, write_split
 from rangeseg.datasets.splits import Labels
 from rangeseg.engine.checkpoint import Identity, check_owner
@@ -40,9 +41,22 @@ def run_folder(config: RunConfig) -> Path:
     return Path("runs") / config.dataset.name / method / run.labels.folder / seed
 
 
-def result_path(folder: Path, split: str) -> Path:
-    """``result.json`` holds the validation result; other splits are named in the file."""
+def result_path(folder: Path, split: str, corruption: Corruption | None = None) -> Path:
+    """``result.json`` holds the validation result; other splits are named in the file.
+
+    Corrupted scans too: ``result_val_beams_2.json``.
+    """
+    if corruption is not None:
+        named = f"{split}_{corruption}".replace(":", "_")
+        return folder / f"result_{named}.json"
     return folder / ("result.json" if split == "val" else f"result_{split}.json")
+
+
+def result_words(path: Path) -> str:
+    """The options of ``rangeseg evaluate`` that write a result file, of its name."""
+    _, *named = path.stem.split("_", maxsplit=2)
+    options = zip(("--split", "--corrupt"), named, strict=False)
+    return " ".join(f"{option} {value.replace('_', ':')}" for option, value in options)
 
 
 def read_run_config(folder: Path) -> RunConfig:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from rangeseg.datasets.bad_scans import RECORD, BadScans, OnBadScan
+from rangeseg.datasets.corruption import Corruption
 from rangeseg.datasets.split_files import fingerprint, read_split
 from rangeseg.deploy.backends import BackendName
 from rangeseg.deploy.convert import resolve_backend
@@ -34,6 +35,7 @@ from rangeseg.runs.folder import (
     read_propagation,
     read_run_config,
     result_path,
+    result_words,
 )
 from rangeseg.system.device import choose_device
 from rangeseg.system.distributed import on_rank_zero
@@ -47,6 +49,7 @@ def evaluate_run(
     on_bad_scan: OnBadScan | None = None,
     tta: int | None = None,
     backend: BackendName = "torch",
+    corruption: Corruption | None = None,
 ) -> dict[str, Any]:
     """Evaluate a trained run.
 
@@ -57,6 +60,7 @@ def evaluate_run(
         on_bad_scan: None takes that of its configuration.
         tta: views of each scan; None takes those of its configuration.
         backend: what runs the network; ``auto`` takes the fastest at hand.
+        corruption: what is done to each scan before.
 
     Returns:
         The result; it is also written into the folder.
@@ -66,11 +70,23 @@ def evaluate_run(
         CheckpointError: its checkpoint is missing, damaged or not trained to the end.
         DataError: scans cannot be read.
     """
+    opened = open_for_evaluation(folder, split, device, on_bad_scan, tta, backend)
+    return evaluate_trained(*opened, corruption)
+
+
+def open_for_evaluation(
+    folder: Path,
+    split: str | None,
+    device: torch.device,
+    on_bad_scan: OnBadScan | None,
+    tta: int | None,
+    backend: BackendName,
+) -> tuple[Experiment[RunConfig], Predictor, Path, str]:
+    """The first arguments of ``evaluate_trained``; see ``evaluate_run``."""
     experiment, network = load_network(folder, device, on_bad_scan, tta)
     split = split or experiment.config.evaluate.split
     backend = resolve_backend(backend, device, len(experiment.source.labelled_ids(split)))
-    predictor = experiment.predictor(network, device, backend)
-    return evaluate_trained(experiment, predictor, folder, split)
+    return experiment, experiment.predictor(network, device, backend), folder, split
 
 
 def load_run(
@@ -180,15 +196,16 @@ def read_result(path: Path) -> dict[str, Any]:
         protocol, run = result["protocol"], result["run"]
         protocol["dataset"], int(result["scans"]), [run[key] for key in _OF_A_RUN]
         known = [iou for iou in result["iou"].values() if iou is not None]
-        [float(figure) for figure in [*(result["miou"][kind] for kind in KINDS), *known]]
+        figures = [result["fwiou"], result["accuracy"], result["calibration"]["ece"]]
+        [float(f) for f in [*(result["miou"][kind] for kind in KINDS), *known, *figures]]
+        [interval["miou"] for interval in result["distance"].values()]
         protocol["split"], protocol["backend"]
         list(result["skipped_scans"]), len(run["skipped_scans"])
         if (propagation := protocol.get("propagation")) is not None:
             propagation_text(propagation), int(propagation["scans"])
         init_text(protocol.get("init"))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        named = path.stem.partition("_")[2]
-        again = f"rangeseg evaluate {path.parent}" + (f" --split {named}" if named else "")
+        again = f"rangeseg evaluate {path.parent} {result_words(path)}".rstrip()
         raise DataError(f"{path} is not a result ({error!r}): `{again}` makes it anew") from None
     return {**result, "file": str(path)}
 
@@ -200,7 +217,11 @@ _OF_A_RUN = (
 
 
 def evaluate_trained(
-    experiment: Experiment[RunConfig], predictor: Predictor, folder: Path, split: str
+    experiment: Experiment[RunConfig],
+    predictor: Predictor,
+    folder: Path,
+    split: str,
+    corruption: Corruption | None = None,
 ) -> dict[str, Any]:
     """Evaluate the network of a run and write the result into its folder.
 
@@ -209,6 +230,7 @@ def evaluate_trained(
         predictor: around its network.
         folder: of the run.
         split: which scans.
+        corruption: what is done to each scan before.
 
     Returns:
         The result.
@@ -217,10 +239,11 @@ def evaluate_trained(
         ConfigError: the result cannot be written.
         DataError: scans cannot be read, or how labels were propagated is not known.
     """
-    config, path = experiment.config, result_path(folder, split)
+    config, path = experiment.config, result_path(folder, split, corruption)
     on_rank_zero(lambda: _check_writable(path))  # not only when all scans are done
     propagation, init = read_propagation(config, folder), read_init(config, folder)
-    result = evaluate(predictor, experiment.source, split, config.dataset.on_bad_scan)
+    on_bad_scan = config.dataset.on_bad_scan
+    result = evaluate(predictor, experiment.source, split, on_bad_scan, corruption)
     trained = BadScans(config.dataset.on_bad_scan, 0)
     trained.keep_in(folder / RECORD)
     labelled = read_split(folder / LABELLED)

@@ -93,7 +93,7 @@ def test_published_figures_are_of_the_whole_split() -> None:
 
 
 def test_gains_are_over_the_strong_control_and_over_each_other_method(text: str) -> None:
-    heat, between = Page(text).tables[2:4]
+    heat, between = Page(text).tables[3:5]
     assert heat[0] == ["class", "supervised, plain", "cps", "pcr"]
     # Those of one seed have no interval, so no star.
     # Seeds 0, 1, 2 of the control 31, 31.3, 31.6; of plain 30; of cps 32, 32.6, 33.2; of pcr 33.
@@ -142,7 +142,7 @@ def test_pages_of_odd_results() -> None:
     """One run, no control; a single method; results of two data sets; nothing to gain."""
     one = Page(report_page([r for r in results() if r["run"]["method"] != "pcr"])).tables
     assert "row less column" not in [table[0][0] for table in one]
-    assert len(Page(report_page([result("cps", "strong", 0, 30)])).tables) == 2
+    assert len(Page(report_page([result("cps", "strong", 0, 30)])).tables) == 3
     both = Page(report_page([*results(), *results("simulated")]))
     assert sum(tag == "section" for tag, _ in both.tags) == 2
     same = [result(*row, 0, 30) for row in ROWS]

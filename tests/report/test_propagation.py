@@ -51,7 +51,7 @@ def test_names_say_what_is_not_usual() -> None:
 
 def test_gains_are_over_the_controls_without_and_with_the_same_propagation() -> None:
     text = report(results())
-    main_, between, classes = tables(text)
+    main_, between, _, classes = tables(text)
     assert main_[0][5:9] == [
         f"gain over {name} [95 %]"
         for name in (
@@ -101,7 +101,7 @@ def test_csv_names_propagation() -> None:
 
 def test_the_page_draws_gains_over_both_strong_controls() -> None:
     page = Page(report_page(results()))
-    table, _, without, with_it, between = page.tables
+    table, _, _, without, with_it, between = page.tables
     assert [name for name in table[0] if name.startswith("drawn")] == ["drawn, ±7.0"] * 2
     assert without[0][1:] == [row[0] for row in table[1:] if row[0] != "supervised, strong"]
     assert with_it[:2] == [
@@ -145,7 +145,7 @@ def test_a_training_with_propagation_is_named_from_its_folder_to_the_report(
     capsys.readouterr()
     assert main(["report", str(far), str(off)]) == 0
     text = capsys.readouterr().out
-    (header, without, with_it), _ = tables(text)
+    (header, without, with_it), *_ = tables(text)
     assert header[5:7] == [f"gain over {n} [95 %]" for n in ("supervised, strong", NAME)]
     assert [without[0], *without[5:7]] == ["supervised, strong", "–", "–"]
     gain = float(with_it[2]) - float(without[2])

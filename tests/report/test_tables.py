@@ -34,6 +34,11 @@ def result(
         "protocol": {**PROTOCOL, **more.pop("protocol", {})},
         "miou": {"point": point, "point_raw": point - 1, "pixel": point + 1},
         "iou": more.pop("iou", {"car": point, "road": point + 20}),
+        "fwiou": point + 30, "accuracy": point + 40,
+        "distance": {"0-10 m": {"miou": point + 5, "classes": 2, "points": 900},
+                     "50+ m": {"miou": more.pop("far", None), "classes": 0, "points": 0}},
+        "calibration": {"ece": 3.0 + seed, "points": [0, 100], "confidence": [None, 90.0],
+                        "accuracy": [None, 80.0 + seed]},
         "scans": more.pop("evaluated", 100),
         "file": f"{method}/{seed}",
         "skipped_scans": more.pop("not_evaluated", {}),
@@ -93,7 +98,7 @@ def test_the_controls_come_first_and_every_method_is_compared_with_them() -> Non
         for (method, labelled), point in points.items()
         for seed in (0, 1)
     )
-    main, between, classes = tables(text)
+    main, between, _, classes = tables(text)
     assert main[0] == [
         "method", "seeds", "point", "raw point", "pixel", "gain over supervised, plain [95 %]",
         "gain over supervised, strong [95 %]", "train s",
@@ -127,7 +132,7 @@ def test_a_class_is_averaged_over_the_seeds_that_have_it() -> None:
     ious = [{"car": 10.0, "truck": None}, {"car": 20.0, "truck": 4.0}, {"car": 60.0}]
     results = [result(*STRONG, seed, 30, iou=iou) for seed, iou in enumerate(ious)]
     results.append(result("cps", "strong", 0, 30, iou={"car": 1.0, "truck": None}))
-    assert tables(report(results))[1][1:] == [["car", "30.0", "1.0"], ["truck", "4.0", "–"]]
+    assert tables(report(results))[2][1:] == [["car", "30.0", "1.0"], ["truck", "4.0", "–"]]
 
 
 def test_too_few_seeds_are_said() -> None:
@@ -155,7 +160,7 @@ def test_tables_go_by_protocol_and_by_the_number_of_labels() -> None:
     assert sorted(found) == [
         ("test", 600, ["1%", "10%"]), ("test", 1200, ["1%"]), ("val", 600, ["1%"]),
     ]  # fmt: skip
-    assert report(results).count("| method") == 4
+    assert report(results).count("| method") == 2 * 4  # figures, then distances and calibration
 
 
 def test_runs_that_differ_in_more_than_the_seed_do_not_share_a_row() -> None:

@@ -324,7 +324,7 @@ def test_several_processes_train_evaluate_and_predict(
     shared = json.loads((run / "result.json").read_text())
     assert main(["evaluate", str(run)]) == 0
     alone = json.loads((run / "result.json").read_text())
-    for key in ("protocol", "miou", "iou", "scans"):
+    for key in ("protocol", "miou", "iou", "distance", "calibration", "scans"):
         assert shared[key] == alone[key]
 
     first, second = pair.command(

@@ -1,0 +1,55 @@
+"""What evaluators ask beside the mIoU: distances, calibration, frequency-weighted figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+
+from rangeseg.report.comparison import Budget, Result
+from rangeseg.report.rows import Row, row_name
+
+NOTE = (
+    "All points, in per cent, mean over seeds. fwIoU: IoU weighted with the points of each class. "
+    "ECE: expected calibration error. Distances: mIoU over the classes that are there"
+)
+
+
+def details(result: Result) -> dict[str, float | None]:
+    """Name of a figure -> its value in per cent; None where it is not defined."""
+    return {
+        "fwIoU": result["fwiou"],
+        "accuracy": result["accuracy"],
+        "ECE": result["calibration"]["ece"],
+        **{name: interval["miou"] for name, interval in result["distance"].items()},
+    }
+
+
+def details_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a budget: means over the seeds that have a figure."""
+    found = {row: [details(r) for r in runs.values()] for row, runs in budget.runs.items()}
+    names = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run))
+
+    def cell(row: Row, name: str) -> str:
+        values = [value for run in found[row] if (value := run.get(name)) is not None]
+        return f"{statistics.mean(values):.1f}" if values else "–"
+
+    rows = [[row_name(row), *[cell(row, name) for name in names]] for row in budget.rows]
+    return ["method", *names], rows
+
+
+def reliability(results: Iterable[Result]) -> list[tuple[float, float]]:
+    """The reliability curve of runs together: (confidence, accuracy) in per cent of each bin.
+
+    Args:
+        results: of the runs; bins without points are left out.
+    """
+    bins: dict[int, list[float]] = {}
+    for result in results:
+        found = result["calibration"]
+        columns = zip(found["points"], found["confidence"], found["accuracy"], strict=True)
+        for number, (points, confidence, accuracy) in enumerate(columns):
+            if points:
+                total = bins.setdefault(number, [0.0, 0.0, 0.0])
+                for k, value in enumerate((1.0, confidence, accuracy)):
+                    total[k] += points * value
+    return [(c / n, a / n) for _, (n, c, a) in sorted(bins.items())]
