@@ -17,6 +17,8 @@ _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _PI, _TURN, _QUARTER_TURN = (np.float32(math.pi * turns) for turns in (1.0, 2.0, 0.5))
 _INFINITY = np.float32(np.inf)
 _NOBODY, _INDEX = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0xFFFFFFFF)  # its index reads -1
+_FARTHEST = np.uint64(0x7FEFFFFFFFFFFFFF)  # likewise; as float64 the largest number
+_TILE = 64  # pixels
 
 
 @dataclass(frozen=True)
@@ -328,24 +330,33 @@ def _find_nearest(
 def _find_layers(
     depths: np.ndarray, rows: np.ndarray, cols: np.ndarray, point_index: np.ndarray
 ) -> None:
-    """Fill in the k nearest points of each pixel (k,H,W); see ``_find_nearest``."""
-    layers, height, width = point_index.shape
-    nearest = np.full((height * width, layers), _NOBODY, dtype=np.uint64)  # ascending
-    depth_bits = depths.view(np.uint32)
+    """Fill in the k nearest points of each pixel (k,H,W); see ``_find_nearest``.
+
+    Whole numbers are compared by their bits as float64, which order alike: processors have a
+    minimum of those. A point goes down the row of its pixel and pushes out what is farther.
+    """
+    layers, width = np.uint32(point_index.shape[0]), np.uint32(point_index.shape[2])
+    pixels = np.uint32(point_index.shape[1]) * width
+    nearest = np.full(point_index.size, _FARTHEST, dtype=np.uint64)  # a row for each pixel
+    held, bits = nearest.view(np.float64), np.empty(1, dtype=np.uint64)
+    number, depth_bits = bits.view(np.float64), depths.view(np.uint32)
     for i in range(depths.shape[0]):
         if depth_bits[i] == 0:
             rows[i], cols[i] = -1, -1
             continue
-        held = nearest[np.uint32(rows[i]) * np.uint32(width) + np.uint32(cols[i])]
-        key = np.uint64(depth_bits[i]) << np.uint64(32) | np.uint64(i)
-        place = layers - 1
-        if key >= held[place]:
-            continue
-        while place > 0 and held[place - 1] > key:
-            held[place] = held[place - 1]
-            place -= 1
-        held[place] = key
-    owners = point_index.reshape(layers, height * width)
-    for layer in range(layers):
-        for pixel in range(height * width):
-            owners[layer, pixel] = np.int32(nearest[pixel, layer] & _INDEX)
+        place = (np.uint32(rows[i]) * width + np.uint32(cols[i])) * layers
+        bits[0] = np.uint64(depth_bits[i]) << np.uint64(32) | np.uint64(i)
+        pushed = number[0]
+        for _ in range(layers):
+            own = held[place]
+            held[place] = own if own < pushed else pushed
+            pushed = pushed if own < pushed else own
+            place = np.uint32(place + np.uint32(1))
+    owners = point_index.ravel()
+    for start in range(np.uint32(0), pixels, np.uint32(_TILE)):  # stays in the cache
+        count = min(np.uint32(_TILE), np.uint32(pixels - start))
+        for layer in range(layers):
+            place, owner = np.uint32(start * layers + layer), np.uint32(layer * pixels + start)
+            for _ in range(count):
+                owners[owner] = np.int32(nearest[place] & _INDEX)
+                place, owner = np.uint32(place + layers), np.uint32(owner + np.uint32(1))
