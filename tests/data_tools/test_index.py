@@ -266,7 +266,7 @@ def test_without_the_devkit(root: Path, capsys: Capture, monkeypatch: pytest.Mon
     code, _, err = call(capsys, root)
     assert code == 2
     assert "nuscenes-devkit, which cannot be imported" in err
-    assert "pip install nuscenes-devkit" in err
+    assert "pip install 'rangeseg[nuscenes]'" in err
 
 
 def test_check_reads_by_the_index(root: Path, capsys: Capture) -> None:
