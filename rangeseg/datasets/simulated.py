@@ -15,6 +15,7 @@ from rangeseg.errors import DataError
 from rangeseg.geometry.sensor import SIMULATED_32
 from rangeseg.simulation.generate import (
     SimulationSettings,
+    Stamp,
     generate_dataset,
     read_stamp,
 )
@@ -50,7 +51,7 @@ class Simulated(SemanticKitti):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         with suppress(DataError):  # is raised where the data are needed
-            stamp = read_stamp(self.root)
+            stamp = _stamp(self.root)
             if stamp is not None and (beams := stamp.settings.beams) != SIMULATED_32.beams:
                 name = f"simulated-{beams}"
                 sensor = replace(SIMULATED_32, name=name, beams=beams, height=beams)
@@ -72,7 +73,7 @@ class Simulated(SemanticKitti):
             DataError: it is missing or partly generated (the message gives the command), or the
                 folder holds another version or something else.
         """
-        stamp = read_stamp(self.root)
+        stamp = _stamp(self.root)
         if stamp is None or not stamp.complete:
             found = "does not exist" if stamp is None else "is only partly generated"
             remedy = f"rangeseg-data simulate {shlex.quote(str(self.root))}"
@@ -82,6 +83,17 @@ class Simulated(SemanticKitti):
                 kind="missing",
             )
         super().check_root()
+
+
+def _stamp(root: Path) -> Stamp | None:
+    """What a folder holds of a simulation in SemanticKITTI's layout; None if nothing."""
+    stamp = read_stamp(root)
+    if stamp is not None and stamp.settings.format != "kitti":
+        raise DataError(
+            f"{root} is simulated in nuScenes' format: give the data set nuscenes "
+            "(configs/nuscenes.yaml) instead of simulated"
+        )
+    return stamp
 
 
 def ensure_simulated(source: ScanSource, workers: int | None = None) -> None:
@@ -97,7 +109,7 @@ def ensure_simulated(source: ScanSource, workers: int | None = None) -> None:
         DataError: the folder holds another version or something else, or cannot be written.
     """
     if isinstance(source, Simulated):
-        stamp = read_stamp(source.root)
+        stamp = _stamp(source.root)
         if stamp is None or not stamp.complete:
             settings = stamp.settings if stamp else SimulationSettings()
             generate_dataset(source.root, settings, workers)

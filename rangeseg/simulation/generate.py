@@ -1,24 +1,29 @@
-"""Writes the simulated street as sequences in SemanticKITTI's layout."""
+"""Writes the simulated street: as SemanticKITTI's sequences, or in nuScenes' format."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from rangeseg.errors import DataError, RangesegError
+from rangeseg.errors import DataError
 from rangeseg.settings import Settings
-from rangeseg.simulation.poses import pose_files
-from rangeseg.simulation.sensor_model import Reading, scan_scene
+from rangeseg.simulation import kitti, nuscenes
+from rangeseg.simulation.processes import share
+from rangeseg.simulation.sensor_model import (
+    Reading,
+    beam_inclinations,
+    hdl_32e_inclinations,
+    scan_scene,
+)
 from rangeseg.simulation.styles import SPLITS, stream
 from rangeseg.simulation.world import World
 from rangeseg.system.files import on_disk, writable
@@ -34,20 +39,25 @@ STAMP = "simulation.json"
 _BLOCK = 8  # scans in a row that one worker makes, so that it can keep their segments
 _ATTEMPTS = 5
 
+_DEFAULTS: dict[str, dict[str, Any]] = {"kitti": {}, "nuscenes": {"columns": 1084, "spacing": 5.0}}
+
 
 class SimulationSettings(Settings):
     """What is simulated.
 
     Attributes:
+        format: of the files: SemanticKITTI's layout, or nuScenes' with an HDL-32E's beams.
         seed: of everything.
         train_scans: shared evenly by the training sequences, the first ones get the rest.
         val_scans: all in sequence 08.
         test_scans: shared evenly by the test sequences.
-        beams: lasers, taken evenly from an HDL-64E's.
-        columns: firings per turn.
-        spacing: metres driven between scans; None: 9 to 14, as each sequence draws.
+        beams: lasers, taken evenly from an HDL-64E's; the HDL-32E has 32.
+        columns: firings per turn; with nuScenes' format 1,084 by default.
+        spacing: metres driven between scans; None: 9 to 14, as each sequence draws. With nuScenes'
+            format, of two scans a second, 5 by default.
     """
 
+    format: Literal["kitti", "nuscenes"] = "kitti"
     seed: int = Field(default=0, ge=0)
     train_scans: int = Field(default=400, ge=len(SPLITS["train"]))
     val_scans: int = Field(default=100, ge=len(SPLITS["val"]))
@@ -56,6 +66,22 @@ class SimulationSettings(Settings):
     columns: int = Field(default=1024, ge=64)
     spacing: float | None = Field(default=None, gt=0.1, le=20)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_format(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _DEFAULTS.get(values.get("format", "kitti"), {}) | values
+
+    @field_validator("beams")
+    @classmethod
+    def _beams_of_the_device(cls, beams: int, info: ValidationInfo) -> int:
+        if info.data.get("format") == "nuscenes" and beams != 32:
+            raise ValueError("nuScenes' HDL-32E has 32")
+        return beams
+
+    def world(self, sequence: str) -> World:
+        """The street of a sequence."""
+        return World(self.seed, sequence, self.spacing)
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -63,6 +89,24 @@ class _Job:
 
     sequence: str
     frame: int
+
+
+class _Format(Protocol):
+    """What the files of a data set are called and hold: ``kitti`` or ``nuscenes``."""
+
+    def scan_files(self, sequence: str, frame: int) -> tuple[str, str]:
+        """The files of a scan's points and of its labels, relative to the root."""
+
+    def encode(self, reading: Reading, columns: int) -> tuple[bytes, bytes]:
+        """The content of the two files."""
+
+    def missing_files(
+        self, root: Path, world_of: Callable[[str], World], frames: Mapping[str, int]
+    ) -> dict[str, bytes]:
+        """File -> content of the poses or tables that a folder lacks."""
+
+
+_FORMATS: dict[str, _Format] = {"kitti": kitti, "nuscenes": nuscenes}
 
 
 def generate_dataset(root: Path, settings: SimulationSettings, workers: int | None = None) -> None:
@@ -79,30 +123,31 @@ def generate_dataset(root: Path, settings: SimulationSettings, workers: int | No
     Raises:
         DataError: the folder holds something else, or another simulation, or a file cannot be
             written.
+        ConfigError: nuScenes' format lacks its devkit, or names for so many scenes.
         RangesegError: a worker was ended.
     """
     root = Path(root)
     stamp = read_stamp(root)
-    if stamp is None:
-        _write_stamp(root, settings, complete=False)
-    elif stamp.settings != settings:
+    if stamp is not None and stamp.settings != settings:
         raise DataError(
             f"{root} holds a simulation with other settings "
             f"({_differences(stamp.settings, settings)}): choose another root, or these settings"
         )
-    todo = [job for job in _all_jobs(settings) if not _is_complete(root, job)]
+    jobs = _all_jobs(settings)
+    layout = _FORMATS[settings.format]
+    frames = Counter(job.sequence for job in jobs)
+    missing = layout.missing_files(root, settings.world, frames)
+    if stamp is None:
+        _write_stamp(root, settings, complete=False)
+    for name, content in missing.items():
+        _write(root / name, content)
+    todo = [job for job in jobs if not _is_complete(root, layout, job)]
     with Progress("simulate", len(todo), unit="scans") as progress:
         if todo:
             # One scan in this process: the kernels are compiled and cached before others need them.
             _make(root, settings, todo[:1], progress.update)
-            _share(root, settings, todo[1:], workers or cores(), progress)
-    frames = Counter(job.sequence for job in _all_jobs(settings))
-    for sequence, count in frames.items():
-        folder = root / "sequences" / sequence
-        if not (folder / "poses.txt").is_file():
-            world = World(settings.seed, sequence, settings.spacing)
-            for name, text in pose_files(world, count).items():
-                _write(folder / name, text.encode())
+            blocks = [todo[start : start + _BLOCK] for start in range(1, len(todo), _BLOCK)]
+            share(partial(_make, root, settings), blocks, workers or cores(), progress.update)
     _write_stamp(root, settings, complete=True)
 
 
@@ -176,81 +221,23 @@ def _all_jobs(settings: SimulationSettings) -> list[_Job]:
     return jobs
 
 
-def _paths(root: Path, job: _Job) -> tuple[Path, Path]:
-    folder = root / "sequences" / job.sequence
-    name = f"{job.frame:06d}"
-    return folder / "velodyne" / f"{name}.bin", folder / "labels" / f"{name}.label"
-
-
-def _is_complete(root: Path, job: _Job) -> bool:
-    return all(path.is_file() for path in _paths(root, job))
-
-
-def _share(
-    root: Path, settings: SimulationSettings, todo: list[_Job], workers: int, progress: Progress
-) -> None:
-    """Deal blocks of scans to processes, which report every scan through a pipe."""
-    blocks = [todo[start : start + _BLOCK] for start in range(0, len(todo), _BLOCK)]
-    workers = min(workers, len(blocks))
-    if workers <= 1:
-        _make(root, settings, todo, progress.update)
-        return
-    context = multiprocessing.get_context("spawn")
-    running: dict[Connection, Any] = {}
-    try:
-        for worker in range(workers):
-            share = [job for block in blocks[worker::workers] for job in block]
-            receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(
-                target=_work, args=(root, settings, share, sender), daemon=True
-            )
-            process.start()
-            sender.close()
-            running[receiver] = process
-        while running:
-            for ready in wait(list(running)):
-                assert isinstance(ready, Connection)
-                try:
-                    message = ready.recv()
-                except EOFError:
-                    process = running.pop(ready)
-                    process.join()
-                    if process.exitcode:
-                        raise RangesegError(
-                            f"a process that simulates ended with code {process.exitcode}: free "
-                            "memory, or go on with fewer: rangeseg-data simulate with the same "
-                            "options and --workers 1; what is there is kept"
-                        ) from None
-                    continue
-                if isinstance(message, BaseException):
-                    raise message
-                progress.update(message)
-    finally:
-        for process in running.values():
-            process.terminate()
-
-
-def _work(root: Path, settings: SimulationSettings, jobs: list[_Job], sender: Connection) -> None:
-    """A worker process; it ends by itself when its parent is gone, for the pipe breaks."""
-    try:
-        _make(root, settings, jobs, sender.send)
-    except (BrokenPipeError, KeyboardInterrupt):
-        return
-    except Exception as error:
-        sender.send(error)
+def _is_complete(root: Path, layout: _Format, job: _Job) -> bool:
+    return all((root / name).is_file() for name in layout.scan_files(job.sequence, job.frame))
 
 
 def _make(
     root: Path, settings: SimulationSettings, jobs: list[_Job], report: Callable[[int], None]
 ) -> None:
     world: World | None = None
+    layout = _FORMATS[settings.format]
     for job in jobs:
         if world is None or world.sequence != job.sequence:
-            world = World(settings.seed, job.sequence, settings.spacing)
+            world = settings.world(job.sequence)
         reading = simulate_scan(world, job.frame, settings)
-        points, labels = _paths(root, job)
-        _write(labels, reading.labels.astype("<u4").tobytes())
-        _write(points, reading.points.astype("<f4").tobytes())
+        files = layout.scan_files(job.sequence, job.frame)
+        contents = layout.encode(reading, settings.columns)
+        for name, content in zip(files, contents, strict=True):
+            _write(root / name, content)
         report(1)
 
 
@@ -273,21 +260,23 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def simulate_scan(world: World, frame: int, settings: SimulationSettings) -> Reading:
-    """One scan in which every beam has returns all around.
+    """One scan; in KITTI's layout, which names no beams, every beam has returns all around.
 
     Args:
         world: of the scan's sequence.
         frame: number of the scan.
-        settings: beams and columns are used.
+        settings: format, beams and columns are used.
 
     Raises:
         RuntimeError: a beam looks into nothing however often the noise is drawn.
     """
     scene = world.scene(frame)
+    has_rings = settings.format == "nuscenes"
+    nominal = hdl_32e_inclinations() if has_rings else beam_inclinations(settings.beams)
     for attempt in range(_ATTEMPTS):
         rng = stream(world.seed, world.sequence, purpose=20 + attempt, number=frame)
-        reading = scan_scene(scene, world.style, settings.beams, settings.columns, rng)
-        if rows_are_separable(reading, settings.beams):
+        reading = scan_scene(scene, world.style, nominal, settings.columns, rng)
+        if has_rings or rows_are_separable(reading, settings.beams):
             return reading
     raise RuntimeError(
         f"sequence {world.sequence}, scan {frame}: a beam has no return in some quarter of the turn"

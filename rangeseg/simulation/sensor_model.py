@@ -32,11 +32,13 @@ class Reading:
             highest first, azimuth rising from straight ahead.
         labels: (N,) uint32 raw id in the low 16 bits, instance in the high ones.
         beam: (N,) int32.
+        column: (N,) int32 firing of the turn, counted like the azimuth.
     """
 
     points: np.ndarray
     labels: np.ndarray
     beam: np.ndarray
+    column: np.ndarray
 
 
 def beam_inclinations(beams: int) -> np.ndarray:
@@ -51,25 +53,35 @@ def beam_inclinations(beams: int) -> np.ndarray:
     return inclinations
 
 
+def hdl_32e_inclinations() -> np.ndarray:
+    """Inclinations of an HDL-32E's beams in radians, falling: 1.33 degrees apart from +10.67."""
+    inclinations: np.ndarray = np.radians(np.linspace(10.67, -30.67, 32))
+    return inclinations
+
+
 def _chosen(beams: int) -> np.ndarray:
     """Which of the 64 lasers a device with fewer beams has."""
     return np.arange(beams) * 64 // beams
 
 
 def scan_scene(
-    scene: Scene, style: SequenceStyle, beams: int, columns: int, rng: np.random.Generator
+    scene: Scene,
+    style: SequenceStyle,
+    nominal: np.ndarray,
+    columns: int,
+    rng: np.random.Generator,
 ) -> Reading:
     """Take one turn.
 
     Args:
         scene: what can be seen.
         style: of the sequence: reflectances and gain.
-        beams: number of lasers.
+        nominal: (H,) inclinations of the lasers in radians, falling.
         columns: firings per turn.
         rng: of all noise.
     """
+    beams = len(nominal)
     size = (beams, columns)
-    nominal = beam_inclinations(beams)
     # Kept within its own column, so azimuths rise strictly and the seam stays straight ahead.
     jitter = np.clip(rng.normal(0.0, _AZIMUTH_NOISE, columns), -0.45, 0.45)
     azimuth = (np.arange(columns) + 0.5 + jitter) * (2 * np.pi / columns)
@@ -118,5 +130,8 @@ def scan_scene(
         axis=1,
     ).astype(np.float32)
     return Reading(
-        points[returned], labels[returned].astype(np.uint32), row[returned].astype(np.int32)
+        points[returned],
+        labels[returned].astype(np.uint32),
+        row[returned].astype(np.int32),
+        column[returned].astype(np.int32),
     )

@@ -6,13 +6,13 @@ lowest to the highest, and every fifth point or so within 1 m, where a beam met 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+
+from rangeseg.simulation.nuscenes_tables import KEY_FRAME, Drive, Table, make_tables, token
 
 BEAMS = 32
 SENSOR_HEIGHT = 1.84
@@ -22,8 +22,6 @@ STEP = 5.0  # metres between two key frames
 # Raw ids. Things stand beside the road; there is no trailer (22), so that one class is absent.
 NOISE, ROAD, OTHER_FLAT, SIDEWALK, TERRAIN, MANMADE, VEGETATION, EGO = 0, 24, 25, 26, 27, 28, 30, 31
 THINGS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23, 29)
-
-Table = list[dict[str, Any]]
 
 
 def write_nuscenes(
@@ -47,24 +45,20 @@ def write_nuscenes(
     Returns:
         The root.
     """
-    tables = _fixed_tables(version)
-    for scene in scenes if scenes is not None else official_scenes(version):
-        _add_scene(tables, scene, samples)
-    for record in tables["sample_data"]:
-        if record["is_key_frame"] and record["filename"].startswith("samples/LIDAR_TOP"):
-            # A scan that two versions share is the same in both.
-            scan_rng = np.random.default_rng((seed, int(record["token"], 16)))
-            points, labels = turn(scan_rng, firings)
-            _make(root / record["filename"]).write_bytes(points.tobytes())
-            if version != "v1.0-test":
-                name = f"lidarseg/{version}/{record['token']}_lidarseg.bin"
-                tables["lidarseg"].append(
-                    {"token": record["token"], "sample_data_token": record["token"]}
-                    | {"filename": name}
-                )
-                _make(root / name).write_bytes(labels.tobytes())
+    scenes = scenes if scenes is not None else official_scenes(version)
+    tables = make_tables(version, [_drive(scene, samples) for scene in scenes])
+    published = tables["lidarseg"]
+    for record, labelled in zip(tables["sample_data"], published, strict=True):
+        # A scan that two versions share is the same in both.
+        points, labels = turn(np.random.default_rng((seed, int(record["token"], 16))), firings)
+        _make(root / record["filename"]).write_bytes(points.tobytes())
+        if version != "v1.0-test":
+            _make(root / labelled["filename"]).write_bytes(labels.tobytes())
+    if version == "v1.0-test":
+        published.clear()
+    _add_other_records(tables)
     (root / "lidarseg" / version).mkdir(parents=True, exist_ok=True)
-    _make(root / "maps" / "city.png").touch()
+    _make(root / tables["map"][0]["filename"]).touch()
     rng = np.random.default_rng(seed)
     for name, table in tables.items():
         rng.shuffle(table)  # nothing may rest on the order of records
@@ -134,84 +128,33 @@ def _first_echoes(
     return depth, labels.astype(np.uint8)
 
 
-def _fixed_tables(version: str) -> dict[str, Table]:
-    """All tables; those that say nothing of a scene are filled."""
-    from nuscenes.utils.color_map import get_colormap
-
-    sensors = ("LIDAR_TOP", "lidar"), ("CAM_FRONT", "camera")
-    empty = (
-        "attribute", "visibility", "instance", "sample_annotation", "ego_pose", "log", "scene",
-        "sample", "sample_data", "lidarseg",
-    )  # fmt: skip
-    return {name: [] for name in empty} | {
-        "category": [
-            {"token": _token("category", name), "name": name, "description": "", "index": index}
-            for index, name in enumerate(get_colormap())
-        ],
-        "sensor": [
-            {"token": _token("sensor", channel), "channel": channel, "modality": modality}
-            for channel, modality in sensors
-        ],
-        "calibrated_sensor": [
-            {"token": _token("calibrated", c), "sensor_token": _token("sensor", c)}
-            # On the roof, y ahead: the car's frame has x ahead.
-            | {"translation": [0.9, 0.0, SENSOR_HEIGHT], "rotation": [0.5**0.5, 0, 0, -(0.5**0.5)]}
-            for c, _ in sensors
-        ],
-        "map": [
-            {"token": _token("map", version), "log_tokens": [], "filename": "maps/city.png"},
-        ],
-    }
-
-
-def _add_scene(tables: dict[str, Table], scene: str, samples: int) -> None:
-    """A scene with its key frames, a camera image of each, and a sweep between two of them."""
-    tokens = [_token("sample", scene, str(i)) for i in range(samples)]
+def _drive(scene: str, samples: int) -> Drive:
+    """A straight drive; the LiDAR is on the roof."""
+    poses = np.tile(np.eye(4), (samples, 1, 1))
+    poses[:, :3, 3] = [400.0, 900.0, 0.0]
+    poses[:, 0, 3] += STEP * np.arange(samples)
     start = 1_530_000_000_000_000 + int(scene.removeprefix("scene-")) * 60_000_000
-    tables["scene"].append(
-        {"token": _token("scene", scene), "name": scene, "nbr_samples": samples}
-        | {"first_sample_token": tokens[0], "last_sample_token": tokens[-1]}
+    return Drive(scene, scene, start, (0.9, 0.0, SENSOR_HEIGHT), poses)
+
+
+def _add_other_records(tables: dict[str, Table]) -> None:
+    """A camera's image of each key frame, and a sweep of the LiDAR after it: records, no files."""
+    tables["sensor"].append(
+        {"token": token("sensor", "CAM_FRONT"), "channel": "CAM_FRONT", "modality": "camera"}
     )
-    for i, token in enumerate(tokens):
-        timestamp = start + i * 500_000
-        tables["sample"].append(
-            {
-                "token": token,
-                "timestamp": timestamp,
-                "scene_token": _token("scene", scene),
-                "prev": tokens[i - 1] if i else "",
-                "next": tokens[i + 1] if i + 1 < samples else "",
-            }
-        )
-        for channel, suffix, key_frame in (
-            ("LIDAR_TOP", "pcd.bin", True),
-            ("CAM_FRONT", "jpg", True),
-            ("LIDAR_TOP", "pcd.bin", False),
-        ):
-            taken = timestamp if key_frame else timestamp + 250_000
-            folder = "samples" if key_frame else "sweeps"
-            ego_pose = _token("ego_pose", scene, channel, str(taken))
-            way = STEP * (taken - start) / 500_000
-            tables["ego_pose"].append(
-                {"token": ego_pose, "timestamp": taken, "rotation": [1.0, 0.0, 0.0, 0.0]}
-                | {"translation": [400.0 + way, 900.0, 0.0]}
-            )
-            tables["sample_data"].append(
-                {
-                    "token": _token("sample_data", scene, channel, str(taken)),
-                    "sample_token": token,
-                    "ego_pose_token": ego_pose,
-                    "calibrated_sensor_token": _token("calibrated", channel),
-                    "timestamp": taken,
-                    "is_key_frame": key_frame,
-                    "filename": f"{folder}/{channel}/{scene}__{channel}__{taken}.{suffix}",
-                }
-            )
-
-
-def _token(*words: str) -> str:
-    """32 hexadecimal digits that say nothing of their order."""
-    return hashlib.sha256("/".join(words).encode()).hexdigest()[:32]
+    lidar = tables["calibrated_sensor"][0]
+    camera = {"token": token("camera"), "sensor_token": token("sensor", "CAM_FRONT")}
+    tables["calibrated_sensor"].append(lidar | camera)
+    for record in tuple(tables["sample_data"]):
+        name = record["filename"]
+        image = name.replace("LIDAR_TOP", "CAM_FRONT").replace("pcd.bin", "jpg")
+        sweep = name.replace("samples", "sweeps")
+        tables["sample_data"] += [
+            record | {"token": token(image), "filename": image}
+            | {"calibrated_sensor_token": camera["token"]},
+            record | {"token": token(sweep), "filename": sweep, "is_key_frame": False}
+            | {"timestamp": record["timestamp"] + KEY_FRAME // 2},
+        ]  # fmt: skip
 
 
 def _make(path: Path) -> Path:

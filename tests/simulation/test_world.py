@@ -62,7 +62,7 @@ def test_every_beam_has_returns_all_around(world: World, beams: int) -> None:
 
 def test_a_beam_without_returns_on_one_side_is_noticed(reading: Reading) -> None:
     keep = (reading.beam != 5) | (reading.points[:, 1] > 0.0)
-    lacking = Reading(reading.points[keep], reading.labels[keep], reading.beam[keep])
+    lacking = Reading(*(values[keep] for values in vars(reading).values()))
     assert rows_are_separable(reading, SETTINGS.beams)
     assert not rows_are_separable(lacking, SETTINGS.beams)
 

@@ -13,16 +13,26 @@ from pydantic import Field, StringConstraints, ValidationError
 from rangeseg.datasets.formats.files import reason
 from rangeseg.errors import DataError
 from rangeseg.settings import Below, Settings
+from rangeseg.simulation.nuscenes import VERSION
 from rangeseg.system.files import writable, write_file
 
 FORMAT: Literal[1] = 1
 
-VERSIONS: Mapping[str, Mapping[str, str]] = {
+SIMULATED = VERSION
+"""The version that ``rangeseg-data simulate --format nuscenes`` writes."""
+
+PUBLISHED: Mapping[str, Mapping[str, str]] = {
     "v1.0-trainval": {"train": "train", "val": "val"},
     "v1.0-mini": {"train": "mini_train", "val": "mini_val"},
     "v1.0-test": {"test": "test"},
 }
 """Each version with its splits: our name -> the devkit's. The larger one comes first."""
+
+VERSIONS: Mapping[str, Mapping[str, str]] = {
+    **PUBLISHED,
+    SIMULATED: {"train": "train", "val": "val", "test": "test"},
+}
+"""The same, and the simulated one."""
 
 
 # Predictions are written under the token, so it must not hold a path.
@@ -133,13 +143,14 @@ def write_index(index: Index, folder: Path) -> Path:
 
 def missing_index(folder: Path, versions: Sequence[str]) -> DataError:
     """The error for a folder without the index of any of these versions, the best one first."""
-    names = " or ".join(index_path(folder, version).name for version in versions)
+    published = [version for version in versions if version in PUBLISHED]
+    names = " or ".join(index_path(folder, version).name for version in published)
     present = [version for version in present_versions(folder) if version in versions]
     if present:
         return DataError(f"{folder} has no {names}: {_advice(folder, present[0])}", kind="missing")
     return DataError(
         f"{folder} has no {names}, and no tables to build it from: {expected_tables(folder)}: "
-        f"download {' or '.join(versions)} there and run {_command(folder, versions[0])}",
+        f"download {' or '.join(published)} there and run {_command(folder, published[0])}",
         kind="missing",
     )
 
@@ -161,7 +172,7 @@ def expected_tables(root: Path) -> str:
     near = [root.resolve().parent, *(root / name for name in found)]
     meant = [str(p) for p in near if any(_has_tables(p, version) for version in VERSIONS)]
     hint = f", did you mean {meant[0]}?" if meant else ""
-    return f"expected {', '.join(VERSIONS)} (found: {', '.join(found[:5]) or 'nothing'}{hint})"
+    return f"expected {', '.join(PUBLISHED)} (found: {', '.join(found[:5]) or 'nothing'}{hint})"
 
 
 def _has_tables(root: Path, version: str) -> bool:

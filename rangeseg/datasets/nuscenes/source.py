@@ -7,6 +7,7 @@ Fong et al., Panoptic nuScenes, RA-L 2022. Ids, classes and colours are those of
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rangeseg.datasets.file_source import FileSource
 from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.nuscenes.index import (
+    SIMULATED,
     VERSIONS,
     Index,
     IndexedScan,
@@ -104,7 +106,9 @@ class NuScenes(FileSource):
     """nuScenes lidarseg; a scan is a key frame and its id the sample token.
 
     Needs an index, made once by ``rangeseg-data index nuscenes ROOT``. The splits train and val
-    are those of v1.0-trainval or, where that is not indexed, the mini ones of v1.0-mini.
+    are those of v1.0-trainval or, where that is not indexed, the mini ones of v1.0-mini. The
+    simulated street in this format has the name ``nuscenes_simulated``, so that results on it are
+    not taken for results on nuScenes.
 
     Args:
         root: the folder that holds the index, usually that of nuScenes itself.
@@ -137,6 +141,11 @@ class NuScenes(FileSource):
         columns=5, intensity_max=255, ring_column=4, ring_zero="lowest", label_type="uint8"
     )
 
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        if self._versions == [SIMULATED]:
+            self.info = replace(type(self).info, name="nuscenes_simulated")
+
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits."""
@@ -153,7 +162,7 @@ class NuScenes(FileSource):
         """How many scenes and key frames the whole set has; see ``ScanSource``."""
         if split not in self.splits:
             raise unknown_name("split", split, self.splits)
-        return _OFFICIAL[split]
+        return None if self._versions == [SIMULATED] else _OFFICIAL[split]
 
     def sequence_ids(self, sequence: str) -> list[str]:
         """Sample tokens of all scans of a scene, in the order of time."""
@@ -244,5 +253,9 @@ class NuScenes(FileSource):
     @cached_property
     def _indices(self) -> list[Index]:
         """The indices that are there, read at their first use."""
-        there = [version for version in VERSIONS if index_path(self.root, version).exists()]
-        return [read_index(self.root, version) for version in there]
+        return [read_index(self.root, version) for version in self._versions]
+
+    @property
+    def _versions(self) -> list[str]:
+        """The versions whose index is there."""
+        return [version for version in VERSIONS if index_path(self.root, version).exists()]

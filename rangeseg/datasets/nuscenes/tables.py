@@ -6,6 +6,7 @@ The devkit loads every table whole, of which training needs a few columns.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from rangeseg.datasets.formats.files import file_size
 from rangeseg.datasets.nuscenes.index import (
     FORMAT,
+    SIMULATED,
     VERSIONS,
     Index,
     IndexedScan,
@@ -47,6 +49,7 @@ _ARCHIVES = {
     "v1.0-test": _Archives(
         "v1.0-test_meta.tgz", "v1.0-test_blobs.tgz", "nuScenes-lidarseg-all-v1.0.tar.bz2"
     ),
+    SIMULATED: _Archives("", "", ""),
 }
 
 
@@ -93,6 +96,7 @@ def build_index(root: Path, version: str) -> Index:
 def _check_lidarseg(root: Path, version: str) -> None:
     """Look for the labels' table and folder, of which the devkit says nothing or little."""
     archive = _ARCHIVES[version].labels
+    remedy = f"download {archive} from nuscenes.org and unpack it into {root}"
     table, folder = root / version / "lidarseg.json", root / "lidarseg" / version
     if version == "v1.0-test":
         if table.exists() and not folder.is_dir():
@@ -100,9 +104,14 @@ def _check_lidarseg(root: Path, version: str) -> None:
         return
     for path in (table, folder):
         if not path.exists():
-            raise DataError(
-                f"{path} is missing: download {archive} from nuscenes.org and unpack it into {root}"
-            )
+            raise DataError(f"{path} is missing: {_remedy(root, version, remedy)}")
+
+
+def _remedy(root: Path, version: str, download: str) -> str:
+    """What to do where something is missing: download it, or complete the simulation."""
+    if version != SIMULATED:
+        return download
+    return f"complete it with `rangeseg-data simulate {shlex.quote(str(root))}`"
 
 
 def _load_tables(root: Path, version: str) -> Any:
@@ -112,7 +121,8 @@ def _load_tables(root: Path, version: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"the index is built with nuscenes-devkit, which cannot be imported ({error}): "
-            "pip install nuscenes-devkit, or copy an index built elsewhere"
+            "pip install 'rangeseg[nuscenes]' (simplest up to Python 3.12: it needs numpy 1), or "
+            "copy an index built elsewhere"
         ) from None
     log.info("reading the tables of %s (of the whole data set, this takes a while)", version)
     return NuScenes(version, str(root), verbose=False)
@@ -129,7 +139,7 @@ def _explained(root: Path, version: str) -> Iterator[None]:
         what = f"{type(error).__name__}: {one_line(error)}"
         raise DataError(
             f"the tables and files of {version} in {root} are incomplete or damaged ({what}): "
-            f"{again}"
+            f"{_remedy(root, version, again)}"
         ) from None
 
 
@@ -191,9 +201,9 @@ def _check_files(index: Index, root: Path) -> None:
             progress.update()
     if missing:
         more = ", ..." if len(missing) > 3 else ""
+        download = f"download {' and '.join(sorted(needed))} from nuscenes.org and unpack there"
         raise DataError(
             f"{len(missing)} files of {len(index.scans)} scans are missing in {root} "
-            f"({', '.join(missing[:3])}{more}): download {' and '.join(sorted(needed))} from "
-            "nuscenes.org and unpack there",
+            f"({', '.join(missing[:3])}{more}): {_remedy(root, index.version, download)}",
             kind="missing",
         )
