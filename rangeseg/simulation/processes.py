@@ -1,0 +1,73 @@
+"""Work that several processes share, in which a dead one is noticed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+from rangeseg.errors import RangesegError
+
+Job = TypeVar("Job")
+Report = Callable[[int], None]
+Make = Callable[[list[Job], Report], None]
+
+
+def share(make: Make[Job], blocks: Sequence[list[Job]], workers: int, report: Report) -> None:
+    """Deal blocks of jobs to processes, which report every job through a pipe.
+
+    Args:
+        make: does jobs and reports how many are done; it is pickled.
+        blocks: jobs that one process should do in a row.
+        workers: processes at most; 1 does everything in this process.
+        report: called with the number of jobs that were done.
+
+    Raises:
+        RangesegError: a process was ended. What a job raises is raised too.
+    """
+    workers = min(workers, len(blocks))
+    if workers <= 1:
+        make([job for block in blocks for job in block], report)
+        return
+    context = multiprocessing.get_context("spawn")
+    running: dict[Connection, Any] = {}
+    try:
+        for worker in range(workers):
+            jobs = [job for block in blocks[worker::workers] for job in block]
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(make, jobs, sender), daemon=True)
+            process.start()
+            sender.close()
+            running[receiver] = process
+        while running:
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)
+                try:
+                    message = ready.recv()
+                except EOFError:
+                    process = running.pop(ready)
+                    process.join()
+                    if process.exitcode:
+                        raise RangesegError(
+                            f"a process that simulates ended with code {process.exitcode}: free "
+                            "memory, or go on with fewer: rangeseg-data simulate with the same "
+                            "options and --workers 1; what is there is kept"
+                        ) from None
+                    continue
+                if isinstance(message, BaseException):
+                    raise message
+                report(message)
+    finally:
+        for process in running.values():
+            process.terminate()
+
+
+def _work(make: Make[Job], jobs: list[Job], sender: Connection) -> None:
+    """A worker process; it ends by itself when its parent is gone, for the pipe breaks."""
+    try:
+        make(jobs, sender.send)
+    except (BrokenPipeError, KeyboardInterrupt):
+        return
+    except Exception as error:
+        sender.send(error)
