@@ -16,7 +16,9 @@ def add_report(commands: Commands) -> None:
         "compare runs: mean ± std over seeds, gain over the supervised runs",
         "rangeseg report runs/simulated --split test --html report.html",
     )  # fmt: skip
-    report.add_argument("folders", metavar="RUNS", type=Path, nargs="+", help="searched for runs")
+    report.add_argument(
+        "folders", metavar="RUNS", type=Path, nargs="+", help="searched for runs; or a CSV of --csv"
+    )
     report.add_argument("--split", default="val", help="default: %(default)s")
     add_corrupt(report, "of evaluations on worse scans")
     add_report_files(report)
@@ -31,6 +33,7 @@ def add_report_files(parser: argparse.ArgumentParser) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     from rangeseg.datasets.corruption import parse_corruption
     from rangeseg.errors import DataError
+    from rangeseg.report.from_csv import read_results_csv
     from rangeseg.report.tables import check_report_files
     from rangeseg.runs.folder import result_path, result_words
     from rangeseg.runs.trained import read_result
@@ -38,19 +41,21 @@ def _report(arguments: argparse.Namespace) -> int:
     check_report_files([arguments.html, arguments.csv])
     corruption = None if arguments.corrupt is None else parse_corruption(arguments.corrupt)
     name = result_path(Path(), arguments.split, corruption).name
+    files = [path for path in arguments.folders if path.is_file()]
+    results = [result for path in files for result in read_results_csv(path)]
     for folder in arguments.folders:
-        if not folder.is_dir():
+        if folder not in files and not folder.is_dir():
             raise DataError(f"{folder} is not a folder: name those that hold runs")
     found = {path.resolve() for f in arguments.folders for path in f.rglob("result*.json")}
     paths = sorted(path for path in found if path.name == name)
-    if not paths:
+    if not paths and not results:
         places = ", ".join(str(folder) for folder in arguments.folders)
         others = sorted({result_words(path) or "--split val" for path in found})
         remedy = "train and evaluate runs first"
         if others:
             remedy = f"there are results of {', '.join(others)}: name one of these"
         raise DataError(f"no {name} in {places}: {remedy}")
-    print_report([read_result(path) for path in paths], arguments)
+    print_report(results + [read_result(path) for path in paths], arguments)
     return 0
 
 

@@ -13,7 +13,7 @@ from rangeseg.report.gains import Gain, paired_gain
 from rangeseg.report.rows import STRONG, Row, in_order, init_text, propagation_text, row_name
 
 Result = Mapping[str, Any]
-"""What ``read_result`` returned."""
+"""What ``read_result`` or ``read_results_csv`` returned; the latter holds less."""
 
 KINDS = {"point": "point", "point_raw": "raw point", "pixel": "pixel"}
 """The three kinds of mIoU -> their names in tables."""
@@ -122,7 +122,7 @@ class Comparison:
         scans: number of evaluated scans.
         skipped: ids of scans that could not be read.
         steps: of each training.
-        common: hash of the settings besides the methods' own.
+        common: hash of the settings besides the methods' own; empty for results of a CSV.
         budgets: by number of labelled scans.
     """
 
@@ -135,6 +135,24 @@ class Comparison:
 
     def facts(self) -> dict[str, str]:
         """The protocol in words: name -> value."""
+        rows = [item for budget in self.budgets for item in budget.runs.items()]
+        runs = [result["run"] for _, results in rows for result in results.values()]
+        propagation = _all_of((row.propagation for row, _ in rows), " and ")
+        init = _all_of((row.init for row, _ in rows), " and ")
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return {
+            "data set": str(self.protocol["dataset"]),
+            "split": f"{self.protocol['split']} ({self.scans} scans{skipped})",
+            **(self._judgement() if "backend" in self.protocol else {}),
+            **({"propagation": propagation} if propagation else {}),
+            **({"begun from": init} if init else {}),
+            "steps": str(self.steps),
+            "precision": _all_of(run["precision"] for run in runs),
+            **self._settings(runs),
+        }
+
+    def _judgement(self) -> dict[str, str]:
+        """How predictions were made and judged."""
         protocol = self.protocol
         back_projection = str(protocol["back_projection"])
         if back_projection != "none":
@@ -144,15 +162,7 @@ class Comparison:
                 back_projection += f", {name} {protocol[name]}"
         absent = {"semantickitti": "count as 0", "nuscenes": "left out of the mean"}
         policy, views = str(protocol["policy"]), int(protocol.get("tta", 1))
-        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
-        rows = [item for budget in self.budgets for item in budget.runs.items()]
-        runs = [result["run"] for _, results in rows for result in results.values()]
-        propagation = _all_of((row.propagation for row, _ in rows), " and ")
-        init = _all_of((row.init for row, _ in rows), " and ")
-        changed = _all_of(_call(run["method"], run["settings"]) for run in runs)
         return {
-            "data set": str(protocol["dataset"]),
-            "split": f"{protocol['split']} ({self.scans} scans{skipped})",
             "image": f"{protocol['image'][0]}x{protocol['image'][1]}",
             "rows": str(protocol["rows"]),
             "back-projection": back_projection,
@@ -160,10 +170,14 @@ class Comparison:
             **({"corruption": protocol["corruption"]} if "corruption" in protocol else {}),
             "backend": str(protocol["backend"]),
             "absent classes": f"{absent.get(policy, '')} ({policy} policy)".strip(),
-            **({"propagation": propagation} if propagation else {}),
-            **({"begun from": init} if init else {}),
-            "steps": str(self.steps),
-            "precision": _all_of(run["precision"] for run in runs),
+        }
+
+    def _settings(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """How the networks were trained."""
+        if any("common" not in run for run in runs):
+            return {"source": "a CSV, which holds neither the protocol nor the settings"}
+        changed = _all_of(_call(run["method"], run["settings"]) for run in runs)
+        return {
             "labelled crops a step": _all_of(str(run["batch_size"]) for run in runs),
             "device": _all_of(run["device"] for run in runs),
             "methods' settings": changed or "their defaults",
@@ -204,8 +218,9 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
         protocol = {k: v for k, v in result["protocol"].items() if k not in own}
         skipped = sorted(result["skipped_scans"])
         judged = protocol["dataset"], protocol, scans, skipped
-        key = json.dumps([*judged, run["steps"], run["common"]], sort_keys=True)
-        new = Comparison(protocol, scans, skipped, run["steps"], run["common"], [])
+        common = run.get("common", "")
+        key = json.dumps([*judged, run["steps"], common], sort_keys=True)
+        new = Comparison(protocol, scans, skipped, run["steps"], common, [])
         comparison = found.setdefault(key, new)
         _add(_budget(comparison, run["labels"], run["labelled_scans"]), result)
     for comparison in found.values():
@@ -215,6 +230,9 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
 
 def row_of(result: Result) -> Row:
     """The row that a result belongs to."""
+    if "row" in result:
+        row: Row = result["row"]
+        return row
     run, protocol = result["run"], result["protocol"]
     propagation = propagation_text(protocol.get("propagation"))
     return Row(run["method"], run["labelled"], propagation, init_text(protocol.get("init")))
@@ -237,7 +255,7 @@ def _add(budget: Budget, result: Result) -> None:
         if other["run"]["fingerprint"] != run["fingerprint"]:
             raise _unlike(result, other, "differ in their settings")
     for same in [row[run["seed"]] for row in budget.runs.values() if run["seed"] in row]:
-        if same["run"]["labelled_list"] != run["labelled_list"]:
+        if same["run"].get("labelled_list") != run.get("labelled_list"):
             raise _unlike(result, same, "learnt from different labelled scans")
     runs[run["seed"]] = result
 

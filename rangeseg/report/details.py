@@ -15,7 +15,12 @@ NOTE = (
 
 
 def details(result: Result) -> dict[str, float | None]:
-    """Name of a figure -> its value in per cent; None where it is not defined."""
+    """Name of a figure -> its value in per cent; None where it is not defined.
+
+    An older CSV has none of them.
+    """
+    if "fwiou" not in result:
+        return {}
     return {
         "fwIoU": result["fwiou"],
         "accuracy": result["accuracy"],
@@ -45,7 +50,8 @@ def reliability(results: Iterable[Result]) -> list[tuple[float, float]]:
     """
     bins: dict[int, list[float]] = {}
     for result in results:
-        found = result["calibration"]
+        if (found := result.get("calibration")) is None:
+            continue
         columns = zip(found["points"], found["confidence"], found["accuracy"], strict=True)
         for number, (points, confidence, accuracy) in enumerate(columns):
             if points:

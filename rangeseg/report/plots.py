@@ -13,15 +13,17 @@ from rangeseg.report.rows import Row, in_order, row_name
 
 PALETTE = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#2ca6a4", "#c9a227", "#d37295",
-    "#9c755f",
+    "#9c755f", "#6a4c93", "#86bcb6",
 )  # fmt: skip
-MARKERS = "osD^vP*Xd"
+MARKERS = "osD^vP*Xd<>"
 LINES = {
     ("strong", False): "-", ("plain", False): "--", ("strong", True): ":", ("plain", True): "-.",
 }  # fmt: skip
 """Labelled branch, and whether labels are propagated or weights taken -> style of the line."""
 
 PIXELS_PER_INCH = 180
+LEAST_SPAN = 2.0
+"""Points of mIoU that the axis spans at least: smaller differences are a run's noise."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
     names = [f"{Path(budget.labels).name}\n{budget.labelled_scans} scans" for budget in budgets]
     axes.set_xticks(range(len(budgets)), names, parse_math=False)
     axes.set_xlim(-0.5, len(budgets) - 0.5)
+    low, high = axes.get_ylim()
+    if high - low < LEAST_SPAN:
+        axes.set_ylim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
     axes.set_ylabel("point mIoU, %", color=theme.ink)
     axes.tick_params(colors=theme.ink, labelsize=10)
     axes.grid(axis="y", color=theme.faint, alpha=0.3, linewidth=0.8)

@@ -81,8 +81,9 @@ def _part(comparison: Comparison) -> str:
             gains = between(budget)
             rows = [[name, *map(difference, line)] for name, line in gains.items()]
             parts.append(markdown_table([CORNER, *gains], rows))
-        parts.append(f"{NOTE}:")
-        parts.append(markdown_table(*details_table(budget)))
+        header, rows = details_table(budget)
+        if len(header) > 1:
+            parts += [f"{NOTE}:", markdown_table(header, rows)]
         parts.append("IoU of each class in per cent, per point, mean over seeds:")
         parts.append(markdown_table(*class_table(budget)))
     if published := published_lines(comparison):
@@ -145,7 +146,7 @@ def _judged(comparison: Comparison, budget: Budget) -> tuple[str, str, int, int]
 
 def _differs(budget: Budget, row: Row) -> list[str] | None:
     """The settings of a row that are not the published ones; they are those of all its runs."""
-    differs: list[str] | None = next(iter(budget.runs[row].values()))["run"]["published"]
+    differs: list[str] | None = next(iter(budget.runs[row].values()))["run"].get("published")
     return differs
 
 

@@ -1,0 +1,72 @@
+"""A report of the CSV of a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from rangeseg.cli import main
+from rangeseg.errors import DataError
+from rangeseg.report.comparison import comparisons
+from rangeseg.report.from_csv import read_results_csv
+from rangeseg.report.page import report_page
+from rangeseg.report.plots import LIGHT, WIDE, miou_plot
+from rangeseg.report.tables import report, results_csv
+from tests.report.test_tables import result, tables
+
+ROWS = [("supervised", "strong"), ("supervised", "plain"), ("cps", "strong"), ("ael", "strong")]
+
+
+def runs() -> list[dict]:
+    return [
+        result(method, labelled, seed, 40.0 + 3 * number + seed, iou={"car": 50.0, "bus": None})
+        for number, (method, labelled) in enumerate(ROWS)
+        for seed in range(3)
+    ]
+
+
+def test_the_tables_are_those_of_the_runs(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text(results_csv(runs()), newline="")
+    again = read_results_csv(file)
+    assert tables(report(again)) == tables(report(runs()))
+    assert "source: a CSV" in report(again)
+    assert "cps" in report_page(again)
+    assert results_csv(again) == results_csv(runs())
+
+
+def test_the_command_reads_the_committed_results(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are of before distances and calibration were judged."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    for name in ("simulated_test.csv", "simulated_test_float32.csv", "propagation_near_test.csv"):
+        assert main(["report", str(folder / name)]) == 0
+        assert "± " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read as CSV"),
+        ("", "holds no runs: give a file of `rangeseg report --csv`"),
+        ("a,b\n1,2\n", "line 2 is no run of `rangeseg report --csv`"),
+    ],
+)
+def test_what_is_no_such_file(content: str | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_results_csv(file)
+
+
+@pytest.mark.parametrize("apart", [0.1, 5.0])
+def test_an_axis_spans_two_points_at_least(apart: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    pair = [result("cps", "strong", seed, 40 + apart * seed) for seed in range(2)]
+    miou_plot(comparisons(pair)[0], LIGHT, WIDE)
+    low, high = drawn[0].axes[0].get_ylim()
+    assert high - low == pytest.approx(2.0) if apart < 1 else high - low > 5
+    assert low < 40 < 40 + apart < high
