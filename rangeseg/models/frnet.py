@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rangeseg.models.blocks import (
     AzimuthConv,
@@ -22,8 +21,10 @@ from rangeseg.models.points import (
     PointLayer,
     add_pixels,
     by_layer,
+    count_batch,
+    counting,
     largest_of_frustums,
-    normalise,
+    moments_of,
 )
 
 FRUSTUM_CHANNELS = 16
@@ -115,8 +116,10 @@ class FRNet(Network):
             pixels (B,channels,H/s,W/s): see ``feature_channels``.
         """
         height = image.shape[-2]
-        image = image.flatten(2, -2)  # layers below each other
-        presence = (image != 0).any(dim=1, keepdim=True).float()
+        there = (image != 0).any(dim=1, keepdim=True)
+        if self.layers > 1:  # a copy of the nearest point where there is none
+            image = torch.where(there, image, image[:, :, :1])
+        image, presence = image.flatten(2, -2), there.flatten(2, -2).float()
         lifted = [self.run_part(self.first, _with_offsets(image, presence, height), presence)]
         for layer in self.encoder:
             lifted.append(self.run_part(layer, lifted[-1], presence))
@@ -171,10 +174,8 @@ class FRNet(Network):
 
 def _with_offsets(points: Tensor, presence: Tensor, height: int) -> Tensor:
     """Channels of points (B,C,kH,W), and how far each is from its frustum's mean: (B,2C,kH,W)."""
-    weights = by_layer(presence, height)
-    total = (by_layer(points, height) * weights).sum(dim=2)
-    mean = total / weights.sum(dim=2).clamp(min=1.0)
-    return torch.cat([points, add_pixels(points, -mean) * presence], dim=1)
+    total, count = (by_layer(x, height).sum(dim=2) for x in (points * presence, presence))
+    return torch.cat([points, add_pixels(points, -total / count.clamp(min=1.0))], dim=1)
 
 
 class _First(nn.Module):
@@ -188,14 +189,20 @@ class _First(nn.Module):
     def forward(self, points: Tensor, presence: Tensor) -> Tensor:
         """Points (B,Cin,kH,W) float32 -> (B,Cout,kH,W)."""
         norm = self.norm
-        if norm.weight.dtype == points.dtype:
-            points = normalise(norm, points, presence)
-        else:  # a network in less precision: offsets of points would be lost in it
-            state = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-            mean, var, weight, bias = (None if s is None else s.float() for s in state)
-            points = F.batch_norm(points, mean, var, weight, bias, eps=norm.eps)
-            points = points.to(norm.weight.dtype)
-        out: Tensor = self.layer(points, presence)
+        if counting(norm):
+            with torch.autocast(points.device.type, enabled=False):
+                moments = moments_of(points, presence)
+                mean, var = moments.mean, moments.covariance.diagonal()
+                count_batch(norm, mean, var, moments.total)
+        else:
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            mean, var = norm.running_mean, norm.running_var
+        # In float32 whatever the weights are: the offsets of points would be lost in less.
+        scale = norm.weight.float() * torch.rsqrt(var.float() + norm.eps)
+        shift = norm.bias.float() - mean.float() * scale
+        normalised = points * scale[:, None, None] + shift[:, None, None]
+        out: Tensor = self.layer(normalised.to(norm.weight.dtype), presence)
         return out
 
 

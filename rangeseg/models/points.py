@@ -1,7 +1,8 @@
 """Layers for the points of an image of layers.
 
 Points are (B,C,kH,W), the k layers below each other, so that 1x1 convolutions and their folding
-work as for pixels. Beside them goes their presence (B,1,kH,W): 1 where a point is, 0 elsewhere.
+work as for pixels. Beside them goes their presence (B,1,kH,W): 1 where a point is. Elsewhere stands
+a copy of its pixel's nearest point, which no maximum notices and no statistics count.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rangeseg.system.distributed import all_reduce_sum
+from rangeseg.system.distributed import all_reduce_sum, world_size
 
 
 class PointLayer(nn.Module):
@@ -24,15 +25,20 @@ class PointLayer(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
-    def forward(self, points: Tensor, presence: Tensor) -> Tensor:
+    def forward(self, points: Tensor, counts: Tensor) -> Tensor:
         """Points (B,Cin,h,w), and how often each counts (B,1,h,w) -> (B,Cout,h,w)."""
-        return F.relu(normalise(self.norm, self.conv(points), presence))
+        if not counting(self.norm):
+            return F.relu(self.norm(self.conv(points)))
+        with torch.autocast(points.device.type, enabled=False):
+            weight = self.conv.weight.flatten(1)
+            weight, bias = fold_norm(self.norm, weight, moments_of(points, counts))
+        return F.relu(linear(points, weight, bias))
 
 
 class PointFusion(nn.Module):
     """A ``PointLayer`` of each point's feature beside that of its pixel.
 
-    The convolution of the pixels' part runs once per pixel, not once per point.
+    What concerns pixels is computed once per pixel, not once per point.
     """
 
     def __init__(self, of_pixels: int, of_points: int, out_channels: int) -> None:
@@ -42,10 +48,128 @@ class PointFusion(nn.Module):
 
     def forward(self, pixels: Tensor, points: Tensor, presence: Tensor) -> Tensor:
         """Pixels (B,P,H/s,W/s), points (B,Q,kH,W) and presence -> (B,Cout,kH,W)."""
-        weight, split = self.conv.weight, pixels.shape[1]
-        own = F.conv2d(points, weight[:, split:], self.conv.bias)
-        fused = add_pixels(own, F.conv2d(pixels, weight[:, :split]))
-        return F.relu(normalise(self.norm, fused, presence))
+        split, weight = pixels.shape[1], self.conv.weight
+        if not counting(self.norm):
+            own = F.conv2d(points, weight[:, split:])
+            fused = add_pixels(own, F.conv2d(pixels, weight[:, :split], self.conv.bias))
+            return F.relu(self.norm(fused))
+        with torch.autocast(points.device.type, enabled=False):
+            moments = _moments_of_pairs(_exact(pixels), _exact(points), presence)
+            weight, bias = fold_norm(self.norm, weight.flatten(1), moments)
+        own = linear(points, weight[:, split:])
+        return F.relu(add_pixels(own, linear(pixels, weight[:, :split], bias)))
+
+
+class Moments:
+    """What the batch norm of a linear map needs to know of the map's input.
+
+    So its output is normalised by other weights of the map: no further look at large tensors.
+
+    Attributes:
+        total: how many points count.
+        mean: (C,).
+        covariance: (C,C), the biased one.
+    """
+
+    def __init__(self, total: Tensor, sums: Tensor, products: Tensor) -> None:
+        self.total = total.clamp(min=1.0)
+        self.mean = sums / self.total
+        self.covariance = products / self.total - torch.outer(self.mean, self.mean)
+
+    @classmethod
+    def of_all(cls, total: Tensor, sums: Tensor, products: Tensor) -> Moments:
+        """Those of the points of all processes.
+
+        Args:
+            total: number of points of this process.
+            sums: (C,) of their channels.
+            products: (C,C) sums of products of two channels.
+        """
+        if world_size() == 1:
+            return cls(total, sums, products)
+        packed = torch.cat([total[None], sums, products.flatten()])
+        total, sums, products = _SumOverProcesses.apply(packed).split(  # type: ignore[no-untyped-call]
+            [1, len(sums), products.numel()]
+        )
+        return cls(total[0], sums, products.view(len(sums), len(sums)))
+
+
+def counting(norm: nn.Module) -> bool:
+    """Whether a norm takes statistics of a batch; one that was folded does not."""
+    return isinstance(norm, _BatchNorm) and norm.training
+
+
+def fold_norm(norm: nn.Module, weight: Tensor, moments: Moments) -> tuple[Tensor, Tensor]:
+    """Weight (O,C) and bias (O,) of a linear map followed by a batch norm in training mode.
+
+    Args:
+        norm: counts the batch in its running statistics.
+        weight: (O,C) of the map.
+        moments: of its input.
+    """
+    assert isinstance(norm, _BatchNorm)
+    mean = weight @ moments.mean
+    variance = ((weight @ moments.covariance) * weight).sum(dim=1).clamp(min=0.0)
+    count_batch(norm, mean, variance, moments.total)
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    return weight * scale[:, None], norm.bias - mean * scale
+
+
+@torch.no_grad()
+def count_batch(norm: _BatchNorm, mean: Tensor, variance: Tensor, total: Tensor) -> None:
+    """Take mean and biased variance (C,) of a batch into a norm's running statistics."""
+    assert norm.num_batches_tracked is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.num_batches_tracked += 1
+    share = norm.momentum
+    if share is None:  # the plain average
+        share = 1.0 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean, share)
+    norm.running_var.lerp_(variance * total / (total - 1.0).clamp(min=1.0), share)
+
+
+def moments_of(points: Tensor, counts: Tensor) -> Moments:
+    """Moments of points (B,C,h,w), each of which counts so often (B,1,h,w)."""
+    rows = as_rows(_exact(points))
+    weighted = rows * as_rows(counts)
+    return Moments.of_all(counts.sum(), weighted.sum(dim=0), weighted.T @ rows)
+
+
+def _moments_of_pairs(pixels: Tensor, points: Tensor, presence: Tensor) -> Moments:
+    """Moments of each point's channels behind those of its pixel."""
+    weighted = points * presence
+    stride = points.shape[3] // pixels.shape[3]
+    height = stride * pixels.shape[2]
+    sums, counts = (by_layer(each, height).sum(dim=2) for each in (weighted, presence))
+    if stride > 1:
+        sums, counts = (F.avg_pool2d(x, stride, divisor_override=1) for x in (sums, counts))
+    ours, theirs, number = as_rows(pixels), as_rows(sums), as_rows(counts)
+    counted = ours * number
+    across = ours.T @ theirs
+    products = torch.cat(
+        [
+            torch.cat([counted.T @ ours, across], dim=1),
+            torch.cat([across.T, as_rows(weighted).T @ as_rows(points)], dim=1),
+        ]
+    )
+    first = torch.cat([counted.sum(dim=0), theirs.sum(dim=0)])
+    return Moments.of_all(number.sum(), first, products)
+
+
+def _exact(x: Tensor) -> Tensor:
+    """At least float32: sums over many points need it."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def linear(points: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A 1x1 convolution of (B,C,h,w) by a weight (O,C): of channels_last nothing is copied."""
+    return F.linear(points.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """(B,C,h,w) -> (B·h·w,C); of channels_last it is a view."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def by_layer(points: Tensor, height: int) -> Tensor:
@@ -74,84 +198,41 @@ def largest_of_frustums(points: Tensor, presence: Tensor, height: int, stride: i
     Returns:
         (B,C,H/stride,W/stride).
     """
-    there = by_layer(presence, height) > 0
-    lowest = torch.finfo(points.dtype).min
-    largest = by_layer(points, height).masked_fill(~there, lowest).amax(dim=2)
-    largest = largest.masked_fill(~there.any(dim=2), 0.0)
+    layers = by_layer(points, height)
+    largest: Tensor = _Largest.apply(layers) if layers.requires_grad else layers.amax(dim=2)  # type: ignore[no-untyped-call]
+    occupied = by_layer(presence, height)[:, :, 0]  # the first layer fills first
+    largest = largest * occupied.to(largest.dtype)
     return largest if stride == 1 else F.max_pool2d(largest, stride)
 
 
-def normalise(norm: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
-    """A batch norm whose statistics are of the entries that count.
-
-    In training mode they are weighted means, over all processes. In eval mode, and where the norm
-    was folded into its convolution, it is the module itself.
-
-    Args:
-        norm: its module, an ``nn.BatchNorm2d`` or what took its place.
-        x: (B,C,h,w).
-        weights: (B,1,h,w) how often each entry counts.
-    """
-    if not (isinstance(norm, _BatchNorm) and norm.training):
-        out: Tensor = norm(x)
-        return out
-    with torch.autocast(x.device.type, enabled=False):  # the products are sums
-        normalised, mean, variance = _Normalise.apply(x, weights, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        assert norm.num_batches_tracked is not None
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.num_batches_tracked += 1
-        share = norm.momentum
-        if share is None:  # the plain average
-            share = 1.0 / float(norm.num_batches_tracked)
-        norm.running_mean.lerp_(mean, share)
-        norm.running_var.lerp_(variance, share)
-    result: Tensor = normalised
-    return result
-
-
-class _Normalise(torch.autograd.Function):
-    """(x - mean) / deviation · weight + bias, with weighted mean and deviation.
-
-    The losses of all processes depend on every process's points, so backward sums over them too.
-    """
+class _Largest(torch.autograd.Function):
+    """The largest of the layers (B,C,k,H,W); autograd's own would take three times as long."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weights: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        values, counts = _rows(x).to(weight.dtype), weights.flatten().to(weight.dtype)
-        total = all_reduce_sum(counts.sum()).clamp(min=1.0)
-        mean = all_reduce_sum(counts @ values) / total
-        variance = all_reduce_sum(counts @ (values - mean).square_()) / total
-        inverse = torch.rsqrt(variance + eps)
-        ctx.save_for_backward(x, weights, weight, mean, inverse, total)
-        scale = weight * inverse
-        out = _image(torch.addcmul(bias - mean * scale, values, scale), x)
-        unbiased = variance * total / (total - 1.0).clamp(min=1.0)
-        ctx.mark_non_differentiable(mean, unbiased)
-        return out, mean, unbiased
+    def forward(ctx: Any, layers: Tensor) -> Tensor:
+        largest = layers[:, :, 0]
+        chosen = torch.zeros_like(largest, dtype=torch.uint8)
+        for number in range(1, layers.shape[2]):
+            larger = layers[:, :, number] > largest
+            chosen.masked_fill_(larger, number)
+            largest = torch.maximum(largest, layers[:, :, number])
+        ctx.save_for_backward(chosen)
+        ctx.count = layers.shape[2]
+        return largest.clone() if ctx.count == 1 else largest
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
-        x, weights, weight, mean, inverse, total = ctx.saved_tensors
-        gradient, counts = _rows(gradients[0]).to(weight.dtype), weights.flatten().to(weight.dtype)
-        standard = (_rows(x).to(weight.dtype) - mean).mul_(inverse)
-        bias_gradient = gradient.sum(dim=0)
-        weight_gradient = (gradient * standard).sum(dim=0)
-        sums = all_reduce_sum(torch.stack([bias_gradient, weight_gradient])) / total
-        shared = standard.mul_(sums[1]).add_(sums[0]).mul_(counts[:, None])
-        x_gradient = _image(shared.neg_().add_(gradient).mul_(weight * inverse), x)
-        return x_gradient, None, weight_gradient, bias_gradient, None
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (chosen,) = ctx.saved_tensors
+        return torch.stack([gradients[0] * (chosen == k) for k in range(ctx.count)], dim=2)
 
 
-def _rows(x: Tensor) -> Tensor:
-    """(B,C,h,w) -> (B·h·w,C); of channels_last it is a view."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum over all processes, each of whose losses depends on it."""
 
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return all_reduce_sum(x.clone())
 
-def _image(rows: Tensor, x: Tensor) -> Tensor:
-    """The way back, with the size and the type of ``x``."""
-    batch, channels, height, width = x.shape
-    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2).to(x.dtype)
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return all_reduce_sum(gradients[0].clone())
