@@ -190,6 +190,9 @@ def follow(
             *arguments, _, target = arguments
         if arguments[0] == "train":
             arguments += [word for setting in small for word in ("--set", setting)]
+        if arguments[0] == "simulate":
+            arguments += ["--train-scans", "10", "--val-scans", "1", "--test-scans", "2"]
+            arguments += ["--columns", "256"]
         if "--zip" in arguments:
             arguments.append("--anyway")  # small data are no whole split
         capsys.readouterr()
@@ -228,6 +231,21 @@ def test_the_section_on_published_settings(
     small_data(tmp_path, simulated_root)
     monkeypatch.chdir(tmp_path)
     follow(capsys, "As published", "configs/README.md")
+
+
+@pytest.mark.slow
+def test_the_sections_on_the_simulated_street(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    for title in ("In nuScenes' format", "With drawn scribbles"):
+        follow(capsys, title, "rangeseg/simulation/README.md", SMALL[1:])
+    for run, name in (
+        ("nuscenes", "nuscenes_simulated"), ("scribble_kitti", "scribble_kitti_drawn"),
+    ):  # fmt: skip
+        result = json.loads(Path(f"runs/{run}/cutmix_seg/10pct/seed0/result.json").read_text())
+        assert result["protocol"]["dataset"] == name
 
 
 @pytest.mark.real_data

@@ -73,8 +73,9 @@ _CATEGORY_OF: dict[Raw, str] = {
 }
 
 _RAW_ID = np.zeros(max(Raw) + 1, dtype=np.uint8)
-for _raw, _name in _CATEGORY_OF.items():
-    _RAW_ID[[_raw, MOVING.get(_raw, _raw)]] = CATEGORIES.index(_name)
+_STANDING = {moving: raw for raw, moving in MOVING.items()}
+for _raw in Raw:
+    _RAW_ID[_raw] = CATEGORIES.index(_CATEGORY_OF[_STANDING.get(_raw, _raw)])
 
 
 def scan_files(sequence: str, frame: int) -> tuple[str, str]:
@@ -113,7 +114,7 @@ def encode(reading: Reading, columns: int) -> tuple[bytes, bytes]:
 def missing_files(
     root: Path, world_of: Callable[[str], World], frames: Mapping[str, int]
 ) -> dict[str, bytes]:
-    """All tables, and the map that the devkit asks for, if one of them is missing.
+    """Those tables that are missing, and the map that the devkit asks for.
 
     Args:
         root: the folder of the data set.
@@ -126,13 +127,12 @@ def missing_files(
     Raises:
         ConfigError: the devkit is missing, or there are more scenes than official names.
     """
-    names = [f"{VERSION}/{table}.json" for table in make_tables(VERSION, ())]
-    if all((root / name).is_file() for name in (*names, MAP_FILE)):
-        return {}
-    tables = make_tables(VERSION, _drives(world_of, frames))
-    texts = {name: json.dumps(table, indent=0) for name, table in tables.items()}
-    files = {f"{VERSION}/{name}.json": text.encode() for name, text in texts.items()}
-    return files | {MAP_FILE: _empty_map()}
+    missing = {MAP_FILE: _empty_map()} if not (root / MAP_FILE).is_file() else {}
+    names = {name: f"{VERSION}/{name}.json" for name in make_tables(VERSION, ())}
+    names = {name: path for name, path in names.items() if not (root / path).is_file()}
+    tables = make_tables(VERSION, _drives(world_of, frames)) if names else {}
+    texts = {path: json.dumps(tables[name], indent=0) for name, path in names.items()}
+    return missing | {path: text.encode() for path, text in texts.items()}
 
 
 def _drives(world_of: Callable[[str], World], frames: Mapping[str, int]) -> list[Drive]:

@@ -23,7 +23,7 @@ from rangeseg.simulation.terrain import ACROSS, CELL_X
 from rangeseg.simulation.world import World
 
 CONFIG = Path(__file__).parents[2] / "configs" / "nuscenes.yaml"
-COLUMNS = 256
+COLUMNS = 128
 OPTIONS = {"seed": 3, "train_scans": 30, "val_scans": 42, "test_scans": 2, "columns": COLUMNS}
 Capture = pytest.CaptureFixture[str]
 
@@ -179,7 +179,7 @@ def test_every_command_takes_it(root: Path, tmp_path: Path, capsys: Capture) -> 
     assert rangeseg_data([*words, "--out", str(tmp_path / "propagated"), "--verify"]) == 0
     assert "poses: data set" in capsys.readouterr().out
     settings = [
-        f"dataset.root={root}", "range_image.width=256", "range_image.crop_width=64",
+        f"dataset.root={root}", "range_image.width=128", "range_image.crop_width=32",
         "model.width=4", "train.steps=2", "train.workers=0", "train.lovasz_weight=0",
     ]  # fmt: skip
     run = tmp_path / "run"
