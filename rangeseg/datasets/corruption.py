@@ -35,8 +35,8 @@ class Corruption:
 
     Attributes:
         kind: ``beams``, ``points``, ``noise`` or ``intensity``.
-        severity: keep each so-manieth beam; lose this share of the points; standard deviation of
-            the noise in metres; 0 for the intensity.
+        severity: N where each Nth beam is kept; the share of lost points; the standard deviation
+            of the noise in metres; 0 for the intensity.
     """
 
     kind: str
