@@ -59,8 +59,8 @@ def _core(openvino: Any) -> Any:
     """OpenVINO's core, one for the life of the process.
 
     On a processor with AMX its plugin gives the calling thread a stack for signals, and unmaps that
-    stack when it is destroyed. Python handles all signals there, and PyTorch's loaders handle the end of a
-    child: the next child that ended would end this process by SIGSEGV.
+    stack when it is destroyed. Python handles all signals there, and PyTorch's loaders handle the
+    end of a child: the next child that ended would end this process by SIGSEGV.
     """
     return openvino.Core()
 

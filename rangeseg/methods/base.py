@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -52,7 +52,7 @@ class Task:
     boundary_weight: float
     perturbation: PerturbationSettings
     full_turn: bool = True
-    cross_entropy: CrossEntropySettings = CrossEntropySettings()
+    cross_entropy: CrossEntropySettings = field(default_factory=CrossEntropySettings)
 
 
 @dataclass(frozen=True)

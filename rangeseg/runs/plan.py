@@ -62,8 +62,8 @@ def plan_comparison(
 
     Methods are trained on the labelled branch of the configuration (``train.labelled``). The two
     supervised controls, plain and strong, are always among the runs, with propagation also those
-    without; where no scan is left unlabelled, they are all there is. A simulated data set is generated here, once
-    for all runs.
+    without; where no scan is left unlabelled, they are all there is. A simulated data set is
+    generated here, once for all runs.
 
     Args:
         path: the configuration of the data set.
