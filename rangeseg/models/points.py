@@ -29,8 +29,10 @@ class PointLayer(nn.Module):
         """Points (B,Cin,h,w), and how often each counts (B,1,h,w) -> (B,Cout,h,w)."""
         if not counting(self.norm):
             return F.relu(self.norm(self.conv(points)))
+        weight = self.conv.weight.flatten(1)
+        if len(weight) < weight.shape[1]:  # fewer moments, of what the convolution gives
+            points, weight = linear(points, weight), torch.eye(len(weight)).to(weight)
         with torch.autocast(points.device.type, enabled=False):
-            weight = self.conv.weight.flatten(1)
             weight, bias = fold_norm(self.norm, weight, moments_of(points, counts))
         return F.relu(linear(points, weight, bias))
 
