@@ -393,13 +393,13 @@ def test_the_demo_does_its_work_once(simulated_root: Path, tmp_path: Path) -> No
     first = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert first.returncode == 0, first.stderr
     assert "| supervised " in first.stdout
-    assert "| cutmix_seg " in first.stdout
+    assert "| cutmix_seg + propagation " in first.stdout
     picture = out / "overview.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     second = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert second.stdout == first.stdout
-    assert second.stderr.count("is already") == 3
+    assert second.stderr.count("is already") == 4
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
 
 

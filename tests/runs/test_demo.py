@@ -17,8 +17,8 @@ from tests.report.test_tables import result
 
 def finished(out: Path, steps: int) -> None:
     """As if both methods had been trained and evaluated."""
-    for method in demo.METHODS:
-        path = result_path(out / "runs" / method, demo.SPLIT)
+    for name, (method, _) in demo.RUNS.items():
+        path = result_path(out / "runs" / name, demo.SPLIT)
         path.parent.mkdir(parents=True, exist_ok=True)
         made = result(method, "strong", 0, 30.0, evaluated=40, steps=steps)
         path.write_text(json.dumps(made | {"seconds": 2.0}))
@@ -69,7 +69,7 @@ def test_results_of_another_length_are_not_shown(
 def test_the_table_says_how_long_was_trained(was: int, steps: int | None, tmp_path: Path) -> None:
     finished(tmp_path, was)
     heading, *_ = demo.run_demo(tmp_path, steps).splitlines()
-    assert heading.startswith(f"simulated street, 40 test scans, {was} steps, mIoU in per cent")
+    assert heading.startswith(f"simulated street, 4 labelled scans, 40 test scans, {was} steps, ")
 
 
 @pytest.mark.usefixtures("asked")
@@ -111,7 +111,7 @@ def test_trainings_that_fail_are_named(
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     monkeypatch.setattr(demo, "train_missing", train_missing)
-    message = r"2 of 2 runs failed; the same command .*\n  supervised: no room \(see .*sed\.log\)"
+    message = r"3 of 3 runs failed; the same command .*\n  supervised: no room \(see .*sed\.log\)"
     with pytest.raises(DataError, match=message):
         demo.run_demo(tmp_path / "demo")
     assert "--method cutmix_seg" in (tmp_path / "demo/runs/cutmix_seg.log").read_text()
