@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,15 @@ from rangeseg.engine.metrics_log import read_metrics
 from rangeseg.engine.optimiser import Optimiser
 from rangeseg.methods import METHODS
 from rangeseg.methods.base import Method, StepContext, TrainingBatch
+from rangeseg.models.frnet import FRNet
 from rangeseg.runs.trained import load_run
 from rangeseg.system.device import to_device
 from rangeseg.system.distributed import all_reduce_max, gather, on_rank_zero, rank, shard, wrap_ddp
 from tests.runs.pair import Pair
 
 from ..methods.conftest import (
+    CHANNELS,
+    CLASSES,
     NO_PERTURBATION,
     make_batch,
     make_task,
@@ -45,6 +49,7 @@ STEPS = 4
 # Without random draws, so that it does not matter which process draws: method and settings.
 DRAWLESS: dict[str, tuple[str, dict[str, Any]]] = {
     "supervised": ("supervised", {}),
+    "points of layers": ("supervised", {"layers": 2}),
     "squared error": ("mean_teacher", {"weight": 50.0, "confidence": 0.3}),
     "pseudo-labels": (
         "mean_teacher",
@@ -54,13 +59,15 @@ DRAWLESS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def make(name: str, drawless: bool, **settings: Any) -> Method[Any]:
+def make(name: str, drawless: bool, layers: int = 1, **settings: Any) -> Method[Any]:
     """The same method in every process."""
     torch.manual_seed(0)
     task = make_task()
     if drawless:
         task = make_task(labelled="plain", perturbation=NO_PERTURBATION, lovasz_weight=0.0)
     network = small_cenet if name == "supervised" else small_fidnet
+    if layers > 1:
+        network = partial(FRNet, len(CHANNELS), CLASSES, width=4, layers=layers)
     method = METHODS[name](network, task, METHODS[name].Settings(**settings))
     for module in method.modules():  # else the teacher says the same everywhere
         if isinstance(module, nn.BatchNorm2d):
@@ -76,12 +83,12 @@ def part_of(batch: TrainingBatch, number: int, parts: int) -> TrainingBatch:
     return TrainingBatch(cut(batch.labelled), cut(batch.unlabelled))
 
 
-def uneven_batch() -> TrainingBatch:
+def uneven_batch(layers: int) -> TrainingBatch:
     """Four scans of each kind; the first two have far fewer valid pixels."""
-    batch = make_batch(scans=4)
+    batch = make_batch(scans=4, layers=layers)
     assert batch.unlabelled is not None
     for fields in (batch.labelled, batch.unlabelled):
-        fields["valid"][:2, 5:] = False
+        fields["valid"][:2, ..., 5:, :] = False
         fields["image"] = fields["image"] * fields["valid"][:, None]
     batch.labelled["labels"][~batch.labelled["valid"]] = 255
     return batch
@@ -96,7 +103,7 @@ def one_step(case: str) -> dict[str, Tensor]:
     else:
         number, parts = 0, 1
     synchronise_batch_norms(method, CPU)
-    batch = part_of(uneven_batch(), number, parts)
+    batch = part_of(uneven_batch(settings.get("layers", 1)), number, parts)
     assert batch.unlabelled is not None
     if name != "pseudoseg":  # which computes in float32 inside, as all losses do
         method.double()
