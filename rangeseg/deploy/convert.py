@@ -10,7 +10,7 @@ from rangeseg.deploy.write import Shape, onnx_model, openvino_model
 from rangeseg.engine.inference import Backend
 from rangeseg.engine.torch_backend import TorchBackend
 from rangeseg.errors import ConfigError
-from rangeseg.models.prediction import folded
+from rangeseg.models.prediction import folded, needs_float32
 from rangeseg.system.device import Precision
 
 WORTH_CONVERTING = 20
@@ -55,6 +55,7 @@ def make_backend(
         )
     copy, threads = folded(network).cpu(), torch.get_num_threads()
     if name == "openvino":
-        return OpenVino(openvino_model(copy, shape), precision != "float32", threads)
+        less = precision != "float32" and not needs_float32(network)  # it would cast the image too
+        return OpenVino(openvino_model(copy, shape), less, threads)
     content: bytes = onnx_model(copy, shape).SerializeToString()
     return OnnxRuntime(content, threads)

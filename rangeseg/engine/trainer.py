@@ -36,7 +36,7 @@ from rangeseg.engine.optimiser import Optimiser
 from rangeseg.engine.validation import Validation
 from rangeseg.geometry.augmentation import AugmentationSettings
 from rangeseg.methods.base import Labelled, Method, StepContext, TrainingBatch
-from rangeseg.methods.losses import ClassWeights, CrossEntropySettings
+from rangeseg.methods.losses import ClassWeights, CrossEntropySettings, TermsOn
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.perturbation import PerturbationSettings
 from rangeseg.models.network import Network
@@ -80,6 +80,8 @@ class TrainSettings(Settings):
     cross_entropy: CrossEntropySettings = CrossEntropySettings()  # of the labelled scans
     lovasz_weight: float = Field(default=0.0, ge=0)
     boundary_weight: float = Field(default=0.0, ge=0)
+    # Which heads have these two terms, if the network has auxiliary ones: FRNet's alone have them.
+    terms_on: TermsOn = "all_heads"
     precision: Precision = "auto"
     compile: CompileMode = "none"  # of torch.compile; slow to start, and no gain on a CPU
     activation_checkpointing: bool = False  # less GPU memory for more time

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rangeseg.errors import ConfigError
 from rangeseg.methods.layers import front
-from rangeseg.methods.losses import CrossEntropySettings, SupervisedLoss, ramp_up
+from rangeseg.methods.losses import CrossEntropySettings, SupervisedLoss, TermsOn, ramp_up
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 from rangeseg.methods.perturbation import PerturbationSettings, StrongPerturbation
 from rangeseg.models import NetworkFactory
@@ -41,6 +41,7 @@ class Task:
         perturbation: strength of the strong views.
         full_turn: whether the first and the last column of an image are neighbours.
         cross_entropy: how the cross-entropy of the supervised loss is reduced.
+        terms_on: the heads of a network that have the Lovász-softmax and the boundary term.
     """
 
     num_classes: int
@@ -53,6 +54,7 @@ class Task:
     perturbation: PerturbationSettings
     full_turn: bool = True
     cross_entropy: CrossEntropySettings = field(default_factory=CrossEntropySettings)
+    terms_on: TermsOn = "all_heads"
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
             task.class_weights, task.lovasz_weight, task.boundary_weight, task.full_turn,
             task.cross_entropy,
         )  # fmt: skip
+        self._terms_on = task.terms_on
         self._range_statistics: tuple[int, float, float] | None = None
         if task.cross_entropy.range_weighting:
             self._range_statistics = _range_channel(task)
@@ -236,7 +239,8 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         heads = network.auxiliary([feature[: len(logits)] for feature in features])
         labels, valid = labelled["labels"], labelled["valid"]
         ranges = self.ranges(labelled["image"])
-        losses = [self.supervised_loss(logits, labels, valid, ranges)]
+        all_terms = self._terms_on == "all_heads" or not heads
+        losses = [self.supervised_loss(logits, labels, valid, ranges, all_terms)]
         for head in heads:
             if head.dim() < labels.dim() + 1:
                 labels, valid = front(labels), front(valid)

@@ -24,6 +24,7 @@ from rangeseg.settings import Settings
 from rangeseg.system.distributed import shared_divisor
 
 ClassWeights = Literal["sqrt_inverse_frequency", "inverse_frequency", "none"]
+TermsOn = Literal["all_heads", "auxiliary_heads"]
 FULL_WEIGHT_M = 100.0
 """The range at which a pixel counts once with ``range_weighting``."""
 
@@ -212,7 +213,12 @@ class SupervisedLoss(nn.Module):
         self.full_turn = full_turn
 
     def forward(
-        self, logits: Tensor, labels: Tensor, valid: Tensor, ranges: Tensor | None = None
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        ranges: Tensor | None = None,
+        all_terms: bool = True,
     ) -> Tensor:
         """The weighted sum of the terms, a scalar.
 
@@ -221,8 +227,11 @@ class SupervisedLoss(nn.Module):
             labels: (B,H,W) train ids; IGNORE counts nowhere.
             valid: (B,H,W) bool.
             ranges: (B,H,W) of the pixels' points in metres, for ``range_weighting``.
+            all_terms: Lovász-softmax and boundary, too.
         """
         loss = self._cross_entropy(logits, labels, valid, ranges)
+        if not all_terms:
+            return loss
         if self.lovasz_weight > 0:
             loss = loss + self.lovasz_weight * lovasz_softmax(logits, labels, valid)
         if self.boundary_weight > 0:

@@ -58,7 +58,11 @@ class FRNet(Network):
         3. Auxiliary heads. Official: of the fused map and stages 2 to 4, with the majority's label
            of a frustum. Ours: of stages 1 to 4, with the nearest point's. Why: heads read what
            the encoder returns, and the labels are there.
-        4. Edges. Official: zeros, aligned corners. Ours: see CENet; ``model.padding`` and
+        4. Losses. Official: cross-entropy of points; Lovász-softmax (1.5) and boundary terms on
+           the auxiliary heads alone. Ours: the settings of the training, by default neither, else
+           on all heads. ``train.lovasz_weight``, ``boundary_weight`` and ``terms_on`` give theirs.
+           Why: one supervised loss for every network.
+        5. Edges. Official: zeros, aligned corners. Ours: see CENet; ``model.padding`` and
            ``model.align_corners`` are the official ones.
     """
 

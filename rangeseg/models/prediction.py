@@ -43,11 +43,15 @@ def lower_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         dtype: of the weights and activations.
     """
     network.to(dtype)
-    networks = [module for module in network.modules() if isinstance(module, Network)]
-    for each in networks:
-        each.classifier = _InFloat32(each.classifier)
-    itself = any(each.casts_input for each in networks)
-    return _Lowered(network, torch.float32 if itself else dtype)
+    for module in list(network.modules()):
+        if isinstance(module, Network):
+            module.classifier = _InFloat32(module.classifier)
+    return _Lowered(network, torch.float32 if needs_float32(network) else dtype)
+
+
+def needs_float32(network: nn.Module) -> bool:
+    """Whether a network, or one of those that it averages, needs its image in float32."""
+    return any(m.casts_input for m in network.modules() if isinstance(m, Network))
 
 
 class _InFloat32(nn.Module):

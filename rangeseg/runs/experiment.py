@@ -160,6 +160,7 @@ class Experiment(Generic[AnyConfig]):
             labelled=config.train.labelled,
             lovasz_weight=config.train.lovasz_weight,
             boundary_weight=config.train.boundary_weight,
+            terms_on=config.train.terms_on,
             cross_entropy=config.train.cross_entropy,
             perturbation=config.train.perturbation,
             full_turn=self.images.sensor.full_turn,

@@ -17,6 +17,7 @@ from rangeseg.engine.checkpoint import CHECKPOINT
 from rangeseg.engine.inference import Prepared, prepare
 from rangeseg.engine.prediction_files import file_hash
 from rangeseg.errors import ConfigError
+from rangeseg.models.prediction import needs_float32
 from rangeseg.runs.config import RunConfig
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.trained import load_network
@@ -52,7 +53,8 @@ def export_run(folder: Path, out: Path, half: bool) -> Agreement:
     config = experiment.config
     metadata = describe(
         experiment.source, experiment.images, config.evaluate, half=half,
-        bfloat16=experiment.precision != "float32", run=_protocol(config, folder),
+        bfloat16=experiment.precision != "float32" and not needs_float32(network),
+        run=_protocol(config, folder),
     )  # fmt: skip
     content = to_onnx(network, metadata)
     agreement = compare(content, network, scans)

@@ -28,14 +28,14 @@ from tests.models.test_prediction import pair, trained
 Capture = pytest.CaptureFixture[str]
 
 
-def images_of(source: Simulated) -> RangeImages:
+def images_of(source: Simulated, layers: int = 1) -> RangeImages:
     """Of as many channels as the small networks have."""
-    values = {"height": 32, "width": 64, "channels": ("range", "z", "valid")}
+    values = {"height": 32, "width": 64, "channels": ("range", "z", "valid"), "layers": layers}
     return RangeImages(source.info, RangeImageSettings.model_validate(values))
 
 
-def scans_of(source: Simulated) -> list[Prepared]:
-    images = images_of(source)
+def scans_of(source: Simulated, layers: int = 1) -> list[Prepared]:
+    images = images_of(source, layers)
     scans = [prepare(images, source, False, scan_id) for scan_id in source.scan_ids("val")]
     return [scan for scan in scans if isinstance(scan, Prepared)]
 
@@ -48,16 +48,18 @@ def scans_of(source: Simulated) -> list[Prepared]:
         lambda: pair("fidnet", True),
         lambda: trained("fidnet", False),
         lambda: trained("cenet", False, align_corners=True),
+        lambda: trained("frnet", layers=3),
     ],
-    ids=["cenet", "a pair", "not all around", "as published"],
+    ids=["cenet", "a pair", "not all around", "as published", "layers"],
 )
 def test_every_network_passes_its_check(
     make: Callable[[], nn.Module], simulated_root: Path
 ) -> None:
     source, network = Simulated(simulated_root), make().eval()
-    scans = scans_of(source)
+    layers = getattr(network, "layers", 1)
+    scans, images = scans_of(source, layers), images_of(source, layers)
     for half in (False, True):
-        metadata = describe(source, images_of(source), EvaluateSettings(tta=2), half=half)
+        metadata = describe(source, images, EvaluateSettings(tta=2), half=half)
         assert metadata.evaluate.tta == 1
         content = to_onnx(network, metadata)
         agreement = compare(content, network, scans)
@@ -66,7 +68,8 @@ def test_every_network_passes_its_check(
             require(agreement, half)
         assert agreement.labels > 0.95  # an untrained network's labels are nearly ties
         assert agreement.logits < (0.1 if half else 1e-4)
-        assert OpenVino(content).logits(scans[0].image[None]).shape == (1, 5, 32, 64)
+        logits = OpenVino(content).logits(scans[0].image[None])
+        assert logits.shape == (1, 5, *scans[0].image.shape[1:])
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -22,6 +22,7 @@ from .conftest import (
     make_context,
     make_method,
     readable,
+    small_fidnet,
     step,
 )
 
@@ -83,6 +84,22 @@ def test_a_perturbation_drops_whole_pixels_and_moves_each_point() -> None:
     factor = (strong["image"] / fields["image"])[:, 0, :2].movedim(1, -1)[both]
     assert (factor[:, 0] != factor[:, 1]).float().mean() > 0.9
     assert not strong["image"].movedim(1, -1)[~strong["valid"]].any()
+
+
+@pytest.mark.parametrize("terms_on", ["all_heads", "auxiliary_heads"])
+def test_heads_of_pixels_learn_the_nearest_points(terms_on: str) -> None:
+    method = make_method("supervised", small_frnet, {"terms_on": terms_on})
+    labelled, network = make_batch(layers=LAYERS).labelled, method.student
+    loss, (logits,) = method.supervise(network, labelled)
+    heads = network.auxiliary(network.encode(labelled["image"]))
+    labels, valid = labelled["labels"], labelled["valid"]
+    own = method.supervised_loss(logits, labels, valid, all_terms=terms_on == "all_heads")
+    theirs = [method.supervised_loss(head, labels[:, 0], valid[:, 0]) for head in heads]
+    torch.testing.assert_close(loss, own + sum(theirs))
+    alone = make_method("supervised", small_fidnet, {"terms_on": terms_on})
+    batch = make_batch().labelled
+    loss, (logits,) = alone.supervise(alone.student, batch)
+    assert torch.equal(loss, alone.supervised_loss(logits, batch["labels"], batch["valid"]))
 
 
 def test_losses_of_points() -> None:

@@ -16,19 +16,19 @@ CLASSES = 5
 
 
 def trained(
-    name: str, full_turn: bool = True, seed: int = 0, align_corners: bool = False
+    name: str, full_turn: bool = True, seed: int = 0, align_corners: bool = False, layers: int = 1
 ) -> nn.Module:
     """A network whose batch norms do something, and even out what they get."""
     torch.manual_seed(seed)
     settings = ModelSettings(name=name, width=8, align_corners=align_corners)
-    network = build_network(settings, 3, CLASSES, full_turn)
+    network = build_network(settings, 3, CLASSES, full_turn, layers)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         nn.init.uniform_(norm.bias, -0.5, 0.5)
         nn.init.uniform_(norm.weight, 0.5, 2.0)
         norm.momentum = 1.0
     with torch.no_grad():
-        network.train()(images())
+        network.train()(images() if layers == 1 else torch.randn(2, 3, layers, 16, 64))
     return network
 
 

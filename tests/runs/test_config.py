@@ -144,6 +144,22 @@ def changed(**groups: object) -> dict:
             changed(range_image={"height": 32, "width": 512, "channels": ["x", "x"]}),
             r"channels must name each channel once",
         ),
+        (
+            changed(range_image={"height": 32, "width": 512, "layers": 0}),
+            r"range_image.layers: .*greater than or equal to 1 \(found 0\)",
+        ),
+        (
+            changed(range_image={"height": 32, "width": 512, "layers": 17}),
+            r"range_image.layers: .*less than or equal to 16 \(found 17\)",
+        ),
+        (
+            changed(range_image={"height": 32, "width": 512, "layers": 3}),
+            r"layers=3, but fidnet classifies pixels, .* a network of points \(frnet\)",
+        ),
+        (
+            changed(model={"name": "frnet"}, evaluate={"back_projection": "knn_vote"}),
+            r"knn_vote is of pixels, but range_image.layers=5: take nearest_point",
+        ),
     ],
 )
 def test_wrong_settings_are_named(values: dict, message: str) -> None:
@@ -259,6 +275,15 @@ def test_what_is_not_set_is_shown_too(tmp_path: Path) -> None:
     assert "crop_width: null" in shown
     path.write_text(shown)
     assert load_config(path).resolved() == shown
+
+
+def test_a_network_of_points_has_layers_unless_they_are_set() -> None:
+    def layers(name: str, **image: int) -> int:
+        values = {**MINIMAL, "model": {"name": name}}
+        values["range_image"] = {**MINIMAL["range_image"], **image}
+        return check_config(Config, values, "here").range_image.layers
+
+    assert [layers("fidnet"), layers("frnet"), layers("frnet", layers=2)] == [1, 5, 2]
 
 
 def test_a_missing_file_is_named() -> None:
