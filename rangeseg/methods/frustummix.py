@@ -11,7 +11,11 @@ from rangeseg.methods.mixing import frustum_mask
 
 
 class FrustumMixSettings(LaserMixSettings):
-    """Those of LaserMix; the values were never published and are ours."""
+    """Those of LaserMix; the values were never published and are ours.
+
+    Tried on the validation sequence of the simulated street, 1 % of the labels, one seed: a weight
+    of the squared error of 1 and of 0 are level (32.6 and 32.8 mIoU). So it stays LaserMix's there.
+    """
 
     consistency: float = Field(default=1.0, ge=0)
 
