@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
         ),
     )  # fmt: skip
     add_source(stats)
-    stats.add_argument("--split", metavar="NAME", help="of which scans (default: train)")
+    stats.add_argument("--split", metavar="NAME", help="split of the scans (default: train)")
     stats.add_argument(
         "--scans", type=int, default=100, metavar="N",
         help="how many of them are read, evenly spaced (default: 100)",
@@ -100,7 +100,7 @@ def _described(arguments: argparse.Namespace) -> int:
 
 
 def _without_description(arguments: argparse.Namespace) -> int:
-    """Measure a folder of which nothing is known, and print a configuration for it."""
+    """Measure an unknown folder, and print a configuration for it."""
     from rangeseg.datasets.custom import Custom
     from rangeseg.datasets.survey.describe import survey_folder
     from rangeseg.datasets.survey.misnamed_labels import misnamed_label_lines

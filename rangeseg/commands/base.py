@@ -112,17 +112,18 @@ def add_tta(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_corrupt(parser: argparse.ArgumentParser, use: str) -> None:
+def add_corrupt(parser: argparse.ArgumentParser, use: str, more: str = "") -> None:
     """Add ``--corrupt``.
 
     Args:
         parser: of the command.
         use: what the command does with it.
+        more: what it takes besides the corruptions.
     """
     parser.add_argument(
         "--corrupt", metavar="WHAT",
         help=f"{use}: beams:N (each Nth beam is kept), points:P (a share P of the points is lost), "
-        "noise:M (M metres of noise along the ray), intensity (0 everywhere)",
+        f"noise:M (M metres of noise along the ray), intensity (0 everywhere){more}",
     )  # fmt: skip
 
 

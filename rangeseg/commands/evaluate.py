@@ -32,7 +32,8 @@ def add_evaluate(commands: Commands) -> None:
     evaluate.add_argument("--split", help="default: evaluate.split of the run")
     add_corrupt(
         evaluate,
-        "evaluate on worse scans; all: a table of several, only what is missing is evaluated",
+        "evaluate on worse scans",
+        "; all: a table of seven of these, of which only the missing ones are evaluated",
     )
     add_picture(evaluate)
     add_tta(evaluate)

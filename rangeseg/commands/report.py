@@ -20,7 +20,7 @@ def add_report(commands: Commands) -> None:
         "folders", metavar="RUNS", type=Path, nargs="+", help="searched for runs; or a CSV of --csv"
     )
     report.add_argument("--split", default="val", help="default: %(default)s")
-    add_corrupt(report, "of evaluations on worse scans")
+    add_corrupt(report, "results on worse scans")
     add_report_files(report)
 
 

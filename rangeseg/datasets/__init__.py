@@ -27,7 +27,7 @@ def open_dataset(name: str, root: Path, description: Description | None = None) 
 
     Args:
         name: a key of DATASETS.
-        root: its folder, or the file that it was packed into.
+        root: its folder, or its packed file.
         description: of the data set ``custom``, and of no other.
 
     Raises:

@@ -129,7 +129,7 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
 def read_training_scan(
     source: ScanSource, propagated: Mapping[str, np.ndarray], scan_id: str, labelled: bool
 ) -> Scan:
-    """A scan with its own labels, with those that it was given, or without any.
+    """A scan with its own labels, with propagated ones, or without any.
 
     Args:
         source: where the scans are.

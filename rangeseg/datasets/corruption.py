@@ -1,9 +1,9 @@
 """Scans made worse on purpose: fewer beams, lost points, noisy ranges, no intensity.
 
 Reference:
-    Kong et al., Robo3D: Towards Robust and Reliable 3D Perception against Corruptions, ICCV 2023:
-    its families beam missing, incomplete echo and (as noise along the ray) motion blur. The
-    severities, and the missing intensity, are ours.
+    Kong et al., Robo3D: Towards Robust and Reliable 3D Perception against Corruptions, ICCV 2023,
+    has beam missing, incomplete echo (of vehicles; here of any point) and motion blur (jitter;
+    here along the ray). The severities, and the missing intensity, are ours.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from rangeseg.geometry.sensor import RowRule, Sensor
 from rangeseg.settings import Settings
 
 MOST_CLASSES = 253
-"""Train ids are bytes, of which 254 and 255 have other meanings."""
+"""Train ids are bytes; 254 and 255 have other meanings."""
 
 Problem = tuple[tuple[int | str, ...], str, object]
 """One thing wrong with a field: its place in the field, what is wrong, what was found there."""
@@ -164,7 +164,7 @@ def _id_limits(info: ValidationInfo) -> tuple[int, int]:
     if layout.label_type.startswith("float"):
         highest = 1 << (24 if layout.label_type == "float32" else 53)  # the whole numbers end there
         return -highest, highest
-    if "label" in layout.fields:  # of which the file knows the type
+    if "label" in layout.fields:  # the file knows its type
         return -(1 << 63), (1 << 63) - 1
     limits = np.iinfo(layout.label_type)
     return int(limits.min), min(int(limits.max), (1 << 63) - 1)

@@ -1,4 +1,4 @@
-"""Scans of which each has a file of points and perhaps one of labels."""
+"""Scans with a file of points each, and perhaps one of labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rangeseg.errors import DataError
 
 
 class FileSource(ScanSource):
-    """Scans of which each has a file of points and perhaps one of labels.
+    """Scans with a file of points each, and perhaps one of labels.
 
     A subclass says where they are, and by its ``layout`` what they hold.
     """

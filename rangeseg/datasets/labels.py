@@ -94,7 +94,7 @@ class LabelMap:
         return labels
 
     def _search(self, raw_labels: np.ndarray) -> np.ndarray:
-        """Train ids (N,) uint8 of labels (N,) of which the whole value is the class."""
+        """Train ids (N,) uint8 of labels (N,) whose whole value is the class."""
         raw_labels = raw_labels.astype(np.int64, copy=False)
         place = np.searchsorted(self._ids, raw_labels)
         place[place == len(self._ids)] = 0

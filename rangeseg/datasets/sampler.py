@@ -46,7 +46,7 @@ _LABELLED, _UNLABELLED, _PROPAGATED = 0, 1, 2
 class StepSampler(Sampler[list[SampleKey]]):
     """The keys of each step: ``batch_size`` labelled scans and as many unlabelled ones.
 
-    Both lists are shuffled anew each time they are through, and cycle. What a step gets depends
+    Both lists cycle, and each pass is shuffled differently. What a step gets depends
     on the seed and the step alone, so a resumed training goes on where it stopped.
 
     Args:

@@ -125,7 +125,7 @@ class SemanticKitti(SequenceFolder):
 
 
 class ScribbleKitti(SemanticKitti):
-    """ScribbleKITTI: SemanticKITTI's scans, of which training sees scribbles only.
+    """ScribbleKITTI: SemanticKITTI's scans; training sees scribbles only.
 
     ``root`` is SemanticKITTI's, with ``sequences/SS/scribbles/FFFFFF.label`` beside ``labels/`` in
     the training sequences. Validation and test read the full labels; the labelled lists are

@@ -49,7 +49,7 @@ def compare(content: bytes, network: nn.Module, scans: Sequence[Prepared]) -> Ag
 
     Args:
         content: of the ONNX file.
-        network: that it was written from, in float32, on the CPU, in eval mode.
+        network: the PyTorch network of the file, in float32, on the CPU, in eval mode.
         scans: at least one with a point in its image.
     """
     backend = OnnxRuntime(content)

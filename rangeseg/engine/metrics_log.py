@@ -144,7 +144,7 @@ class Throughput:
 
 
 class _Mark:
-    """A moment: of the host's clock, or when a GPU has done all that it was given before."""
+    """A moment: the host's clock, or the end of all work that a GPU has in its queue."""
 
     def __init__(self, device: torch.device) -> None:
         self._event: torch.cuda.Event | None = None

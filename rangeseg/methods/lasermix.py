@@ -20,8 +20,9 @@ from rangeseg.methods.mixing import BANDS, Fields, band_mask, interleave
 
 
 class LaserMixSettings(TeacherSettings):
-    """The official values of its voxel configurations; there is none for FIDNet.
+    """The official values of its voxel configurations, but for ``mix_loss`` and ``perturb``.
 
+    There is no configuration for FIDNet.
     ``weight`` scales both unsupervised terms, ``consistency`` the squared error: 250 on KITTI and
     500 on nuScenes, as means over 20 channels.
     ``bands``: the smallest and the largest number of bands. Official: 4 and 8 for Cylinder3D on
@@ -63,9 +64,10 @@ class LaserMix(TeacherMethod[LaserMixSettings]):
            for every method.
         3. Perturbation. Official: none (``perturb: false``). Ours: the student's unlabelled scans.
            Why: a strong view in every method.
-        4. Squared error. Official: mean over all channels and pixels, the empty ones too. Ours:
-           summed over classes, mean over the valid pixels. Why: no weight should depend on the
-           number of classes or of echoes. So the official 250 is 12.5 here, and 500 is 25.
+        4. Squared error. Official: mean over channels and voxels, in its range-view branch over
+           all pixels, the empty ones too. Ours: summed over classes, mean over the valid pixels.
+           Why: no weight should depend on the number of classes or of echoes. So the official 250,
+           for 20 channels, is 12.5 here, and 500 is 25.
         5. Loss of the mixes. Official: the supervised loss, unweighted cross-entropy and 3 Lovász,
            over all pixels (``mix_loss: supervised``). Ours: the cross-entropy, over the pixels
            that are not ignored. Why: cheaper; and few sure pixels count as much as many.

@@ -39,7 +39,7 @@ class NetworkFactory(Protocol):
 
 
 def check_layers(name: str, layers: int) -> None:
-    """Check that a network takes images of so many layers.
+    """Check that a network takes images of this many layers.
 
     Raises:
         ConfigError: it does not.

@@ -44,7 +44,7 @@ class OfficialNetwork:
 
     Attributes:
         title: its name in messages.
-        widths: columns of the range images that it was published for.
+        widths: columns of its published range images.
         statistics: channel -> (mean, standard deviation), in the order of its inputs.
         empty: the value of every channel in an empty pixel, before the normalisation; None where
             it is 0 after it.

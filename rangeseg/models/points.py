@@ -132,7 +132,7 @@ def count_batch(norm: _BatchNorm, mean: Tensor, variance: Tensor, total: Tensor)
 
 
 def moments_of(points: Tensor, counts: Tensor) -> Moments:
-    """Moments of points (B,C,h,w), each of which counts so often (B,1,h,w)."""
+    """Moments of points (B,C,h,w), weighted by counts (B,1,h,w)."""
     rows = as_rows(_exact(points))
     weighted = rows * as_rows(counts)
     return Moments.of_all(counts.sum(), weighted.sum(dim=0), weighted.T @ rows)

@@ -59,7 +59,7 @@ class Odometry:
         return overlap
 
     def _move(self, points: np.ndarray, gap: int) -> float:
-        """Find the pose of points that were seen so many frames later; returns their overlap."""
+        """Find the pose of points that were seen some frames later; returns their overlap."""
         from scipy.linalg import fractional_matrix_power
 
         threshold = self._kiss.adaptive_threshold

@@ -16,7 +16,7 @@ from rangeseg.motion.poses import SequencePoses
 _REACH = re.compile(r"(\d+\.?\d*|\.\d+)\s*(m|s|frames|)")
 
 MOST_SOURCES = 4
-"""A scan takes labels from at most so many labelled scans, the nearest ones."""
+"""The number of labelled scans, the nearest ones, that a scan takes labels from."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ _NEIGHBOURS = 8
 """Labelled points of one scan that vote on a point."""
 
 _UPRIGHT = 2.0
-"""A vertical metre counts as so many: kerbs are low, and beams are far apart along the ground."""
+"""The weight of a vertical metre: kerbs are low, and beams are far apart along the ground."""
 
 _BLUR_M = 0.1
 """A vote is 1 / (d² + this²): nearer points differ by noise only."""

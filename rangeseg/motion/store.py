@@ -115,7 +115,7 @@ def plan_propagation(
 
 
 class PropagatedLabels(Mapping[str, np.ndarray]):
-    """Scan id -> the labels (N,) uint8 that it was given, IGNORE where they are not sure enough.
+    """Scan id -> its propagated labels (N,) uint8, IGNORE where they are not sure enough.
 
     They are kept in a folder that is named by all that they depend on.
 

@@ -92,7 +92,7 @@ class Budget:
         for propagation, init in sorted(kinds):
             strong = STRONG._replace(propagation=propagation, init=init)
             if strong not in self.runs:
-                notes.append(f"Without {row_name(strong)} nobody can say what a method gained.")
+                notes.append(f"Without {row_name(strong)} the gain of a method is unknown.")
         for row in self.rows:
             for seed, result in sorted(self.runs[row].items()):
                 if skipped := len(result["run"]["skipped_scans"]):

@@ -117,7 +117,7 @@ def _published(comparison: Comparison, budget: Budget) -> list[str | None]:
     """The published figure of each row; None where there is none of such a run."""
     judged = _judged(comparison, budget)
     return [
-        published_figure(*judged, (row.method, row.labelled), _differs(budget, row))
+        published_figure(*judged, (row.method, row.labelled), _differs(comparison, budget, row))
         if row.is_usual
         else None
         for row in budget.rows
@@ -134,7 +134,7 @@ def published_lines(comparison: Comparison) -> list[list[str]]:
 
 def notes_of(comparison: Comparison, budget: Budget) -> list[str]:
     """Caveats for a reader of a budget's table, and how far its rows are from published ones."""
-    rows = {(row_name(row), row.method): _differs(budget, row) for row in budget.rows}
+    rows = {(row_name(row), row.method): _differs(comparison, budget, row) for row in budget.rows}
     note = distance_note(*_judged(comparison, budget), rows)
     return [*budget.notes(), *([note] if note else [])]
 
@@ -144,10 +144,13 @@ def _judged(comparison: Comparison, budget: Budget) -> tuple[str, str, int, int]
     return protocol["dataset"], protocol["split"], comparison.scans, budget.labelled_scans
 
 
-def _differs(budget: Budget, row: Row) -> list[str] | None:
+def _differs(comparison: Comparison, budget: Budget, row: Row) -> list[str] | None:
     """The settings of a row that are not the published ones; they are those of all its runs."""
     differs: list[str] | None = next(iter(budget.runs[row].values()))["run"].get("published")
-    return differs
+    corruption = comparison.protocol.get("corruption")
+    if differs is None or corruption is None:
+        return differs
+    return [*differs, f"corruption {corruption} (published: none)"]
 
 
 def gain_header(control: Row) -> str:

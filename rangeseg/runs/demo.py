@@ -80,7 +80,7 @@ def run_demo(out: Path, steps: int | None = None) -> str:
     if (out / "data" / "simulation.json").is_file():
         _log.info("1 of 3: %s is already there", out / "data")
     else:
-        _log.info("1 of 3: simulate 600 scans of a street, of which 4 of 400 keep their labels")
+        _log.info("1 of 3: simulate a street of 600 scans, 400 to train on")
     ensure_simulated(Experiment(config).source)
     for run in finished:
         _log.info("%s: %s is already trained and evaluated", run.title, run.folder)

@@ -14,6 +14,7 @@ from rangeseg.engine.evaluation import scans_to_evaluate
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
 from rangeseg.report.rows import CONTROLS, Row, row_name
+from rangeseg.runs.as_published import warn_of_our_branch
 from rangeseg.runs.config import Config, RunConfig, RunSettings, load_config, load_run_config
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import CONFIG, check_labelled, run_folder
@@ -84,6 +85,7 @@ def plan_comparison(
             raise ConfigError(f"--set {override}: say with --split what is evaluated")
     judged = [] if split is None else [f"evaluate.split={split}"]
     common = load_config(path, [*overrides, *judged])
+    warn_of_our_branch(path, common)
     chosen = list(METHODS) if "all" in methods else list(methods)
     rows = dict.fromkeys([*CONTROLS, *(Row(m, common.train.labelled) for m in chosen)])
     learns = {row.method: find_method(row.method).uses_unlabelled for row in rows}

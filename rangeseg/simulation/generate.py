@@ -123,7 +123,7 @@ def generate_dataset(root: Path, settings: SimulationSettings, workers: int | No
     Raises:
         DataError: the folder holds something else, or another simulation, or a file cannot be
             written.
-        ConfigError: nuScenes' format lacks its devkit, or names for so many scenes.
+        ConfigError: nuScenes' format lacks its devkit, or has fewer names than there are scenes.
         RangesegError: a worker was ended.
     """
     root = Path(root)

@@ -210,7 +210,7 @@ def describe(mode: str, view: ScanView) -> str:
 
 
 def judgement(view: ScanView) -> str:
-    """The mIoU of a scan that has one, and of which of its points."""
+    """The mIoU of a scan that has one, and which points it counts."""
     assert view.miou is not None
     part = "this scan" if view.judged == 1 else f"the {100 * view.judged:.0f} % with a prediction"
     return f"mIoU {view.miou:.1f} of {part}"

@@ -127,7 +127,7 @@ def view_batch(
     """Write a picture of a training batch as the student of a method gets it.
 
     Args:
-        request: of which the target (a run or a configuration), the device and ``save`` count.
+        request: its target (a run or a configuration), device and ``save`` are used.
         method: with a configuration.
         labels: as for ``train``, with a configuration; None for 10 %.
         seed: of the training, with a configuration; None for 0.

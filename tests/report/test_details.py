@@ -12,7 +12,7 @@ from rangeseg.report.page import report_page
 from rangeseg.report.robustness import robustness_table
 from rangeseg.report.tables import report, results_csv
 from tests.report.test_page import Page
-from tests.report.test_tables import STRONG, result, tables
+from tests.report.test_tables import KITTI, STRONG, result, tables
 
 
 def runs() -> list[dict]:
@@ -74,3 +74,13 @@ def test_corrupted_scans_make_a_table_of_their_own() -> None:
     text = report([result(*STRONG, 0, 40), *corrupted])
     assert text.count("data set: simulated") == 3
     assert "corruption: beams:2" in text
+
+
+def test_no_published_figure_stands_beside_corrupted_scans() -> None:
+    protocol = {**KITTI["protocol"], "corruption": "beams:2"}
+    clean = result("cps", "plain", 0, 36, published=[], **KITTI)
+    worse = result("cps", "plain", 0, 30, published=[], **{**KITTI, "protocol": protocol})
+    assert "published (FIDNet, pixel metric)" in report([clean])
+    text = report([worse])
+    assert "As published" not in text
+    assert "semantic_kitti.yaml: corruption beams:2 (published: none)." in text

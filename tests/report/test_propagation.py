@@ -78,12 +78,12 @@ def test_gains_are_over_the_controls_without_and_with_the_same_propagation() -> 
 def test_other_propagation_is_another_row_and_wants_controls_of_its_own() -> None:
     far = carried("cps", "strong", 0, 40, changed={"reach": "15m"})
     text = report([*results(), far])
-    assert "Without supervised, strong + propagation (reach 15m) nobody can say" in text
+    assert "Without supervised, strong + propagation (reach 15m) the gain of a method" in text
     rows = {row[0]: row for row in tables(text)[0]}
     assert rows["cps + propagation (reach 15m)"][5:9] == ["+10.00", "+9.00", "–", "–"]
     assert "reach 15m, data set poses and reach 2, data set poses" in text
     alone = report(results()[6:])
-    assert "Without supervised, strong nobody can say" in alone
+    assert "Without supervised, strong the gain of a method" in alone
     assert "Without supervised, strong + propagation" not in alone
 
 

@@ -34,7 +34,7 @@ def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
 
 
 def open_array(path: Path) -> np.ndarray:
-    """The array of a file, of which no value is read yet.
+    """The array of a file; its values are not read yet.
 
     Raises:
         DataError: the file is damaged, or holds Python's objects.

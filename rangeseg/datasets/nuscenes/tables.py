@@ -1,6 +1,6 @@
 """The tables of nuScenes, read once with its devkit to build the index.
 
-The devkit loads every table whole, of which training needs a few columns.
+The devkit loads every table whole; training needs a few columns.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def build_index(root: Path, version: str) -> Index:
 
 
 def _check_lidarseg(root: Path, version: str) -> None:
-    """Look for the labels' table and folder, of which the devkit says nothing or little."""
+    """Look for the labels' table and folder: the devkit's own message says little."""
     archive = _ARCHIVES[version].labels
     remedy = f"download {archive} from nuscenes.org and unpack it into {root}"
     table, folder = root / version / "lidarseg.json", root / "lidarseg" / version

@@ -59,7 +59,7 @@ class Step(NamedTuple):
 
 
 def find_directions(xyz: np.ndarray, up: int = 2) -> Directions:
-    """Directions of points (N,3), of which one axis (0, 1 or 2) points up."""
+    """Directions of points (N,3) where one axis (0, 1 or 2) points up."""
     xyz = xyz.astype(np.float64)
     depth = np.sqrt(np.square(xyz).sum(axis=1))
     seen = np.isfinite(depth) & (depth >= NEAR_M)

@@ -147,7 +147,7 @@ def origin_line(labelled: Sequence[str]) -> str:
 
 
 def nesting_lines(lists: Mapping[Path, Sequence[str]]) -> list[str]:
-    """Which list is part of which, a line for every two; the shorter one comes first."""
+    """Which list is part of another, a line for every two; the shorter one comes first."""
     by_length = sorted(lists, key=lambda path: len(lists[path]))
     lines = []
     for few, many in combinations(by_length, 2):

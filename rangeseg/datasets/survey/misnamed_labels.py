@@ -97,7 +97,7 @@ def _elsewhere(source: SequenceFolder, sequence: str, scan_ids: Sequence[str]) -
 
 
 def _of_no_scan(source: SequenceFolder, sequence: str, scan_id: str) -> str | None:
-    """Label files in their place, of which none has the name of a scan."""
+    """Label files in their place, none with the name of a scan."""
     strays = source.labels_without_scan(sequence)
     if not strays:
         return None

@@ -16,7 +16,7 @@ from rangeseg.geometry.sensor import Sensor
 _OUTSIDE = 0.02
 """Share of points that may be outside the view, half a beam's spacing apart from it. Real scans in
 their own sensor's view: .006 at most; in that of one with other beams .2 and more. A Pandar64's in
-an HDL-64E's, .02 of which are outside, may pass."""
+an HDL-64E's may pass: .02 of its points lie outside."""
 
 _FEWER, _MORE = 0.5, 1.6
 """Clusters of inclinations for each beam of the sensor. Real scans: .63 to 1.25."""
