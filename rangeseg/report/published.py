@@ -181,10 +181,10 @@ def distance_note(
     if not far:
         return None
     shared = [d for d in next(iter(far.values())) if all(d in own for own in far.values())]
-    parts = [f"in all of these {', '.join(shared)}"] if shared and len(far) > 1 else []
+    parts = [("in all of these: " if len(far) > 1 else "") + ", ".join(shared)] if shared else []
     for name, own in far.items():
-        rest = [d for d in own if d not in shared or len(far) == 1]
-        parts += [f"in {name} {', '.join(rest)}"] if rest else []
+        rest = [d for d in own if d not in shared]
+        parts += [f"in {name}: {', '.join(rest)}"] if rest else []
     return (
         f"No published figure stands beside {'; '.join(far)}. Settings that are not those of "
         f"configs/published/{dataset}.yaml: {'; '.join(parts)}."

@@ -168,7 +168,7 @@ def _official_scenes() -> dict[str, list[str]]:
     except ImportError as error:
         raise ConfigError(
             f"nuScenes' format needs nuscenes-devkit, which cannot be imported ({error}): "
-            "pip install nuscenes-devkit"
+            "pip install 'rangeseg[nuscenes]' (simplest up to Python 3.12: it needs numpy 1)"
         ) from None
     official: dict[str, list[str]] = create_splits_scenes()
     return official

@@ -274,8 +274,8 @@ def test_published_figures_stand_beside_such_runs() -> None:
     assert found[-1][-1] == record
     assert (
         "Note: No published figure stands beside supervised, strong; cps, plain. Settings that are "
-        "not those of configs/published/semantic_kitti.yaml: in supervised, strong train.labelled "
-        "strong (published: plain); in cps, plain train.steps 6 (published: 45000)."
+        "not those of configs/published/semantic_kitti.yaml: in supervised, strong: train.labelled "
+        "strong (published: plain); in cps, plain: train.steps 6 (published: 45000)."
     ) in text
 
 
@@ -303,7 +303,7 @@ def test_how_far_rows_are_from_what_was_published() -> None:
     }
     assert distance_note("nuscenes", "val", 6019, 281, rows) == (
         "No published figure stands beside cps; lasermix. Settings that are not those of "
-        "configs/published/nuscenes.yaml: in all of these a 1 (published: 2); in cps b 3 "
+        "configs/published/nuscenes.yaml: in all of these: a 1 (published: 2); in cps: b 3 "
         "(published: 4)."
     )
     assert distance_note("nuscenes", "val", 6019, 5, rows) is None
