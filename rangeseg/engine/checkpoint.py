@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 FORMAT = 3
 CHECKPOINT = "last.pt"
 PREVIOUS = "previous.pt"
+SAVE_AGAIN = "if you trust it, load it and save its state_dict with torch.save"
+"""What to do about a file that holds more than tensors."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def read_archive(path: Path, device: torch.device) -> Any:
     except pickle.UnpicklingError:  # PyTorch's message tells how to run what is in it
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint (it holds more than tensors; none of it was "
-            "run)"
+            f"run): {SAVE_AGAIN}"
         ) from None
     except Exception as error:  # PyTorch and zipfile raise nearly anything on hostile bytes
         raise CheckpointError(

@@ -118,8 +118,6 @@ def _published(comparison: Comparison, budget: Budget) -> list[str | None]:
     judged = _judged(comparison, budget)
     return [
         published_figure(*judged, (row.method, row.labelled), _differs(comparison, budget, row))
-        if row.is_usual
-        else None
         for row in budget.rows
     ]
 
@@ -145,12 +143,12 @@ def _judged(comparison: Comparison, budget: Budget) -> tuple[str, str, int, int]
 
 
 def _differs(comparison: Comparison, budget: Budget, row: Row) -> list[str] | None:
-    """The settings of a row that are not the published ones; they are those of all its runs."""
-    differs: list[str] | None = next(iter(budget.runs[row].values()))["run"].get("published")
-    corruption = comparison.protocol.get("corruption")
-    if differs is None or corruption is None:
-        return differs
-    return [*differs, f"corruption {corruption} (published: none)"]
+    """What a row has that is not as published, the same for all its runs; None if not known."""
+    settings = next(iter(budget.runs[row].values()))["run"].get("published")
+    if settings is None:
+        return None
+    more = {"begun from": row.init, "corruption": comparison.protocol.get("corruption")}
+    return [*settings, *[f"{name} {what} (published: none)" for name, what in more.items() if what]]
 
 
 def gain_header(control: Row) -> str:

@@ -38,10 +38,11 @@ def differences(config: RunConfig) -> list[str] | None:
         return None
     values = load_config(path).model_dump() | {"run": config.run}
     own, theirs = (c.of_the_figures() for c in (config, RunConfig.model_validate(values)))
+    # Only the run may have more keys: how labels are propagated, beside that they are.
     return [
-        f"{key} {own.get(key)} (published: {theirs.get(key)})"
-        for key in sorted(own.keys() | theirs.keys())
-        if own.get(key) != theirs.get(key) and not key.startswith(_NO_MATTER)
+        f"{key} {own[key]} (published: {published})"
+        for key, published in sorted(theirs.items())
+        if own[key] != published and not key.startswith(_NO_MATTER)
     ]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rangeseg.datasets.range_images import STRIDE
-from rangeseg.engine.checkpoint import CHECKPOINT, read_archive, save_checkpoint
+from rangeseg.engine.checkpoint import CHECKPOINT, SAVE_AGAIN, read_archive, save_checkpoint
 from rangeseg.engine.initial_weights import InitialWeights
 from rangeseg.engine.prediction_files import file_hash
 from rangeseg.errors import CheckpointError, ConfigError
@@ -127,7 +127,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     if not zipfile.is_zipfile(file):
         raise CheckpointError(
             f"{file} is damaged, no checkpoint, or older than PyTorch 1.6; none of it was run: "
-            "if you trust it, load it and save its state_dict with torch.save"
+            f"{SAVE_AGAIN}"
         )
     content = read_archive(file, torch.device("cpu"))
     for key in ("state_dict", "model_state_dict"):

@@ -76,7 +76,7 @@ def test_corrupted_scans_make_a_table_of_their_own() -> None:
     assert "corruption: beams:2" in text
 
 
-def test_no_published_figure_stands_beside_corrupted_scans() -> None:
+def test_no_published_figure_stands_beside_corrupted_scans_or_other_first_weights() -> None:
     protocol = {**KITTI["protocol"], "corruption": "beams:2"}
     clean = result("cps", "plain", 0, 36, published=[], **KITTI)
     worse = result("cps", "plain", 0, 30, published=[], **{**KITTI, "protocol": protocol})
@@ -84,3 +84,6 @@ def test_no_published_figure_stands_beside_corrupted_scans() -> None:
     text = report([worse])
     assert "As published" not in text
     assert "semantic_kitti.yaml: corruption beams:2 (published: none)." in text
+    init = {"origin": "official FIDNet", "weights": "1a2b"}
+    begun = {**clean, "protocol": {**clean["protocol"], "init": init}}
+    assert "begun from official FIDNet (1a2b) (published: none)." in report([begun])

@@ -71,6 +71,8 @@ def test_a_run_is_as_far_from_the_published_one_as_its_settings() -> None:
         "methods.cps.weight 1.5 (published: 1.0)",
         "train.labelled strong (published: plain)",
     ]
+    propagated = differs(kitti, "cps", "train.propagation.reach=2")
+    assert propagated == ["train.propagation.reach 2 (published: 0)"]
     ours = differs(configs / "semantic_kitti.yaml", "cps")
     assert ours is not None
     assert "model.padding circular (published: zeros)" in ours
