@@ -120,9 +120,10 @@ def evaluate(
     rows: Counter[str] = Counter()
     bad_scans = BadScans(on_bad_scan, len(scan_ids))
     own = shard(scan_ids)
+    stage = f"evaluate {split}" if corruption is None else f"evaluate {split}, {corruption}"
     started = time.monotonic()
     with (
-        Progress(f"evaluate {split}", len(own), "scan") as progress,
+        Progress(stage, len(own), "scan") as progress,
         closing(
             predictor.predict(reader, own, with_confidence=True, bad_scans=bad_scans)
         ) as predictions,

@@ -13,7 +13,7 @@ from rangeseg.settings import Settings
 
 
 class AugmentationSettings(Settings):
-    """How far a scan may be moved; the defaults are those of the range-view literature.
+    """How far a scan may be moved; ``configs/published/`` has the values of LaserMix's trainer.
 
     Attributes:
         rotate: turn about the vertical by any angle.

@@ -64,7 +64,7 @@ def _found(
     split: str,
     corruption: Corruption | None,
 ) -> dict[str, Any] | None:
-    """The result that the folder holds, if it has this protocol."""
+    """The result that the folder holds, if it has this protocol and is of all scans."""
     try:
         result = read_result(result_path(folder, split, corruption))
     except DataError:  # there is none
@@ -72,4 +72,6 @@ def _found(
     known_later = ("rows", "propagation", "init")
     protocol = {k: v for k, v in result["protocol"].items() if k not in known_later}
     expected = protocol_of(predictor, experiment.source.info, split, corruption)
-    return result if protocol == expected else None
+    judged = result["scans"] + len(result["skipped_scans"])
+    is_whole = judged == len(experiment.source.labelled_ids(split))
+    return result if protocol == expected and is_whole else None

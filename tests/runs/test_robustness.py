@@ -78,7 +78,8 @@ def test_all_is_one_table_and_only_what_is_missing_is_evaluated(
     before = (run / "result.json").read_bytes()
     assert main(words) == 0
     said = capsys.readouterr()
-    assert said.err.count("evaluate val: 3/3 scan") == len(names)
+    assert [name for name in names if f"evaluate val, {name}: 3/3 scan" in said.err] == names
+    assert "evaluate val: " not in said.err
     first = [line.split("|")[1].strip() for line in said.out.splitlines() if line.startswith("| ")]
     assert first == ["corruption", "none", *names, "mean of these"]
     assert (run / "result.json").read_bytes() == before
@@ -90,13 +91,17 @@ def test_all_is_one_table_and_only_what_is_missing_is_evaluated(
     assert main(words) == 0
     again = capsys.readouterr()
     assert again.out == said.out
-    assert again.err.count("evaluate val: 3/3 scan") == 2
+    assert again.err.count(": 3/3 scan") == 2
     for key in ("protocol", "miou", "confusion", "calibration"):
         assert read(gone)[key] == content[key]
 
+    # One of fewer scans than there are now is no part of the table.
+    gone.write_text(json.dumps({**content, "scans": 2}))
+    assert main(words) == 0
+    assert capsys.readouterr().err.count(": 3/3 scan") == 1
     # Under another protocol nothing is there yet.
     assert main([*words, "--tta", "2"]) == 0
-    assert capsys.readouterr().err.count("evaluate val: 3/3 scan") == len(names) + 1
+    assert capsys.readouterr().err.count(": 3/3 scan") == len(names) + 1
     assert read(gone)["protocol"]["tta"] == 2
 
 
