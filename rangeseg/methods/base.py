@@ -239,14 +239,28 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         heads = network.auxiliary([feature[: len(logits)] for feature in features])
         labels, valid = labelled["labels"], labelled["valid"]
         ranges = self.ranges(labelled["image"])
-        all_terms = self._terms_on == "all_heads" or not heads
-        losses = [self.supervised_loss(logits, labels, valid, ranges, all_terms)]
+        losses = [self.classifier_loss(logits, labels, valid, ranges)]
         for head in heads:
             if head.dim() < labels.dim() + 1:
                 labels, valid = front(labels), front(valid)
                 ranges = None if ranges is None else front(ranges)
             losses.append(self.supervised_loss(head, labels, valid, ranges))
         return torch.stack(losses).sum()
+
+    def classifier_loss(
+        self, logits: Tensor, labels: Tensor, valid: Tensor, ranges: Tensor | None
+    ) -> Tensor:
+        """The supervised loss of the head that predicts, with the terms that it has.
+
+        Args:
+            logits: (B,K,H,W) or (B,K,k,H,W).
+            labels: (B,H,W) or (B,k,H,W) train ids; IGNORE counts nowhere.
+            valid: likewise, bool.
+            ranges: of the same images; see the method ``ranges``.
+        """
+        all_terms = self._terms_on == "all_heads" or len(self.student.heads) == 1
+        loss: Tensor = self.supervised_loss(logits, labels, valid, ranges, all_terms)
+        return loss
 
     def ranges(self, image: Tensor) -> Tensor | None:
         """The range in metres of each pixel or point, if the supervised loss is weighted by it."""

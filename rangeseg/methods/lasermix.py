@@ -28,7 +28,8 @@ class LaserMixSettings(TeacherSettings):
     ``bands``: the smallest and the largest number of bands. Official: 4 and 8 for Cylinder3D on
     KITTI, 3 and 6 elsewhere.
     ``mix_loss``: of the mixed scans, the cross-entropy alone or the whole ``supervised`` loss, as
-    officially. The latter takes all its settings, such as ``train.cross_entropy.divisor``.
+    officially. The latter takes all its settings, such as ``train.cross_entropy.divisor``;
+    auxiliary heads do not learn the mixes.
     ``perturb``: also perturb the student's unlabelled scans.
     """
 
@@ -105,9 +106,7 @@ class LaserMix(TeacherMethod[LaserMixSettings]):
         """The loss of the mixed scans with truth and pseudo-labels."""
         labels, valid = mixed["labels"], mixed["valid"]
         if self.settings.mix_loss == "supervised":
-            ranges = self.ranges(mixed["image"])
-            loss: Tensor = self.supervised_loss(logits, labels, valid, ranges)
-            return loss
+            return self.classifier_loss(logits, labels, valid, self.ranges(mixed["image"]))
         weights = self.settings.pseudo_weights(self.supervised_loss.class_weights)
         return masked_cross_entropy(logits, labels, valid, weights)
 

@@ -1,9 +1,12 @@
 """LaserMix: what is mixed, what it learns from."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from rangeseg.methods.losses import masked_cross_entropy
+from rangeseg.models.network import Network
 
 from .conftest import (
     CLASSES,
@@ -13,6 +16,7 @@ from .conftest import (
     make_method,
     pixelwise,
     record,
+    small_cenet,
 )
 
 
@@ -79,3 +83,17 @@ def test_bands_and_the_loss_of_the_mixes_are_settings() -> None:
     plain = make_method("lasermix", pixelwise, UNDISTURBED, bands=(8, 8))
     alone = plain(batch, make_context())["mix"]
     assert float(loss.detach()) > float(alone.detach())  # Lovász and boundary besides
+
+
+def test_mixes_have_the_terms_of_the_head_that_predicts() -> None:
+    def mix_loss(network: Callable[[], Network], kind: str, terms_on: str) -> float:
+        task = {**UNDISTURBED, "terms_on": terms_on}
+        settings = {"mix_loss": kind, "pseudo_label_weights": "class_weights"}
+        method = make_method("lasermix", network, task, confidence=0.0, **settings)
+        return float(method(make_batch(), make_context())["mix"].detach())
+
+    kinds = "supervised", "cross_entropy"
+    one, two = (mix_loss(small_cenet, kind, "auxiliary_heads") for kind in kinds)
+    assert mix_loss(small_cenet, "supervised", "all_heads") > one == two
+    alone = [mix_loss(pixelwise, "supervised", heads) for heads in ("all_heads", "auxiliary_heads")]
+    assert alone[0] == alone[1]
