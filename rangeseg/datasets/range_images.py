@@ -104,7 +104,7 @@ class RangeImages:
     def images_of_views(
         self, points: np.ndarray, projection: Projection, views: Sequence[View]
     ) -> np.ndarray:
-        """The images (V*C,H,W) float32 of V views of a scan, one after the other.
+        """The images (V*C,H,W) or (V*C,k,H,W) float32 of V views of a scan, one after the other.
 
         Args:
             points: (N,4) float32.
@@ -136,8 +136,7 @@ class RangeImages:
             objects: of another labelled scan, to be added to a labelled one; see ``objects``.
 
         Returns:
-            ``image`` (C,H,W) float32 and ``valid`` (H,W) bool; ``labels`` (H,W) uint8 where the
-            scan has labels.
+            See ``Sample``.
 
         Raises:
             DataError: the scan names a beam that the sensor does not have.

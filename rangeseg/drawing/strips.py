@@ -37,6 +37,8 @@ def range_panels(
 ) -> np.ndarray:
     """Draw range, intensity, and if known: truth, labels and predictions with errors, confidence.
 
+    Of layers the ranges of each are drawn; all else is of each pixel's nearest point.
+
     Args:
         title: of the picture.
         scan: with its labels, if it has any.
@@ -49,6 +51,7 @@ def range_panels(
     Returns:
         (H,W,3) uint8.
     """
+    behind = _layer_panels(projection)
     projection = projection.front
     index, valid, colours = projection.point_index, projection.valid, label_map.colours
     depth, intensity = (to_image(v, index, 0.0) for v in (projection.depth, scan.points[:, 3]))
@@ -57,6 +60,7 @@ def range_panels(
     panels = [
         Panel("range (bright is near; the scan unrolled, +x in the middle)",
               range_colours(depth, valid)),
+        *behind,
         Panel("intensity", intensity_colours(intensity, valid)),
     ]  # fmt: skip
     if truth is not None:
@@ -83,6 +87,21 @@ def range_panels(
     classes = {int(c) for image in images for c in np.unique(image[valid])}
     legend = [*class_legend(classes, label_map.names, colours), *marks]
     return sheet(title, [Panel(p.title, enlarge(p.image, _WIDTH)) for p in panels], legend)
+
+
+def _layer_panels(projection: Projection) -> list[Panel]:
+    """The ranges of each layer but the first, up to the last that holds a point."""
+    if projection.point_index.ndim == 2:
+        return []
+    return [
+        Panel(
+            f"range of layer {number}: a further point of {100 * (index >= 0).mean():.0f} % of the "
+            "pixels, behind those above",
+            range_colours(to_image(projection.depth, index, 0.0), index >= 0),
+        )
+        for number, index in enumerate(projection.point_index[1:], 2)
+        if (index >= 0).any()
+    ]
 
 
 def _given_panels(

@@ -65,6 +65,7 @@ def protocol_of(
 ) -> dict[str, Any]:
     """What is known of an evaluation's protocol before a scan is read; see ``evaluate``."""
     sensor, settings = predictor.images.sensor, predictor.settings
+    layers = predictor.images.settings.layers
     back_projection = settings.model_dump(include={"back_projection", "window"})
     if settings.back_projection == "knn_vote":
         back_projection |= settings.model_dump(include={"neighbours", "sigma", "cutoff"})
@@ -73,6 +74,7 @@ def protocol_of(
         "split": split,
         "policy": info.policy,
         "image": [sensor.height, sensor.width],
+        **({"layers": layers} if layers > 1 else {}),
         "min_range": sensor.min_range,  # m; nearer points are not in the image, but judged
         **back_projection,
         **({"tta": settings.tta} if settings.tta > 1 else {}),

@@ -59,9 +59,8 @@ class FRNet(Network):
            of a frustum. Ours: of stages 1 to 4, with the nearest point's. Why: heads read what
            the encoder returns, and the labels are there.
         4. Losses. Official: cross-entropy of points; Lovász-softmax (1.5) and boundary terms on
-           the auxiliary heads alone. Ours: the settings of the training, by default neither, else
-           on all heads. ``train.lovasz_weight``, ``boundary_weight`` and ``terms_on`` give theirs.
-           Why: one supervised loss for every network.
+           the auxiliary heads alone. Ours: what ``train.lovasz_weight``, ``boundary_weight`` and
+           ``terms_on`` say, by default neither. Why: one supervised loss for every network.
         5. Edges. Official: zeros, aligned corners. Ours: see CENet; ``model.padding`` and
            ``model.align_corners`` are the official ones.
     """

@@ -162,8 +162,9 @@ class Comparison:
                 back_projection += f", {name} {protocol[name]}"
         absent = {"semantickitti": "count as 0", "nuscenes": "left out of the mean"}
         policy, views = str(protocol["policy"]), int(protocol.get("tta", 1))
+        size = "x".join(map(str, protocol["image"]))
         return {
-            "image": f"{protocol['image'][0]}x{protocol['image'][1]}",
+            "image": size + (f", {protocol['layers']} layers" if "layers" in protocol else ""),
             "rows": str(protocol["rows"]),
             "back-projection": back_projection,
             **({"test-time augmentation": f"{views} views"} if views > 1 else {}),

@@ -41,7 +41,7 @@ Kind = Literal["labelled", "propagated", "unlabelled"]
 
 @dataclass(frozen=True)
 class StudentBatch:
-    """One step of a training, for people to look at.
+    """One step of a training, for people to look at; of layers, the nearest point of each pixel.
 
     Attributes:
         scans: id of each scan, and its kind; number 1 stands first.

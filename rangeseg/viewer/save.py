@@ -157,8 +157,10 @@ def strips(view: ScanView, views: ScanViews) -> np.ndarray:
         (H,W,3) uint8.
     """
     projection, rows = views.images.project(view.scan)
-    height, width = projection.front.valid.shape
+    *layers, height, width = projection.valid.shape
     size = f"{height}x{width}, rows by {rows.replace('_', ' ')}"
+    if layers:
+        size += f", {layers[0]} layers"
     predictions, propagated, title = {}, None, view.scan.scan_id
     if view.propagated is not None:
         propagated = f"propagated ({propagated_shares(view)})", view.propagated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from rangeseg.datasets.base import Scan
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.datasets.semantic_kitti import SemanticKitti
 from rangeseg.drawing import strips
-from rangeseg.drawing.colours import EMPTY, RIGHT, UNSURE, Legend
+from rangeseg.drawing.colours import EMPTY, RIGHT, UNSURE, Legend, range_colours
 from rangeseg.drawing.sheets import Panel
 from rangeseg.geometry.projection import Projection
 
@@ -78,3 +79,17 @@ def test_propagated_labels_and_their_errors(
     np.testing.assert_array_equal(errors, [*wrong, EMPTY])
     assert "no propagated label" in [name for name, _ in legend]
     assert [panel.title for panel in without_truth][2:] == ["propagated"]
+
+
+def test_each_layer_has_a_strip_of_ranges(drawn: list[tuple[Sequence[Panel], Legend]]) -> None:
+    scan, projection = three_pixels()
+    both = np.array([[[0, -1, -1]], [[1, -1, -1]]], dtype=np.int32)  # one pixel, two points
+    strips.range_panels("t", scan, replace(projection, point_index=both), CLASSES, {})
+    strips.range_panels("t", scan, projection, CLASSES, {})
+    (layers, _), (pixels, _) = drawn
+    assert len(layers) == len(pixels) + 1
+    assert layers[1].title.startswith("range of layer 2: a further point of 33 % of the pixels")
+    near, far = (panel.image[0, :: len(panel.image[0]) // 3] for panel in layers[:2])
+    colours = range_colours(np.array([5, 7, 0]), np.array([True, True, False]))
+    np.testing.assert_array_equal(near, colours[[0, 2, 2]])
+    np.testing.assert_array_equal(far, colours[[1, 2, 2]])

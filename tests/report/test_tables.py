@@ -128,6 +128,11 @@ def test_the_controls_come_first_and_every_method_is_compared_with_them() -> Non
     assert "published" not in text
 
 
+def test_layers_are_named() -> None:
+    text = report([result(*STRONG, 0, 30, protocol={"layers": 5})])
+    assert "; image: 32x512, 5 layers; rows" in text
+
+
 def test_a_class_is_averaged_over_the_seeds_that_have_it() -> None:
     ious = [{"car": 10.0, "truck": None}, {"car": 20.0, "truck": 4.0}, {"car": 60.0}]
     results = [result(*STRONG, seed, 30, iou=iou) for seed, iou in enumerate(ious)]
