@@ -110,8 +110,10 @@ def fold_norm(norm: nn.Module, weight: Tensor, moments: Moments) -> tuple[Tensor
         moments: of its input.
     """
     assert isinstance(norm, _BatchNorm)
-    mean = weight @ moments.mean
-    variance = ((weight @ moments.covariance) * weight).sum(dim=1).clamp(min=0.0)
+    # A GPU multiplies float32 with three digits: too few where features are nearly alike.
+    exact = weight.double()
+    spread = ((exact @ moments.covariance.double()) * exact).sum(dim=1).clamp(min=0.0)
+    mean, variance = weight @ moments.mean, spread.to(weight.dtype)
     count_batch(norm, mean, variance, moments.total)
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return weight * scale[:, None], norm.bias - mean * scale
