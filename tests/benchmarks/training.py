@@ -28,6 +28,7 @@ from rangeseg.runs.config import load_config
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.plan import plan_run
 from rangeseg.system.device import Precision, autocast, choose_device, device_name, to_device
+from rangeseg.system.device import channels_last as preferred_layout
 from tests.benchmarks.timing import (
     benchmark_parser,
     clock_of,
@@ -69,7 +70,8 @@ class Trainee:
         self.device, self.precision, self.mode = device, precision, mode
         self.generator = torch.Generator(device)
         size = config.range_image
-        shape = (BATCH, size.height, size.crop_width or size.width)
+        layers = () if size.layers == 1 else (size.layers,)
+        shape = (BATCH, *layers, size.height, size.crop_width or size.width)
         self.batch = _batch(shape, len(size.channels), classes, device, channels_last)
         self.step = 0
 
@@ -90,18 +92,18 @@ class Trainee:
 
 
 def _batch(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     channels: int,
     classes: int,
     device: torch.device,
     channels_last: bool,
 ) -> TrainingBatch:
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    scans, height, width = shape
+    scans, *size = shape
 
     def fields() -> dict[str, torch.Tensor]:
         valid = torch.rand(shape) < 0.8
-        image = torch.randn(scans, channels, height, width) * valid[:, None]
+        image = torch.randn(scans, channels, *size) * valid[:, None]
+        layout = preferred_layout(image) if channels_last else torch.contiguous_format
         return {
             "image": image.to(device, memory_format=layout),
             "valid": valid.to(device),
