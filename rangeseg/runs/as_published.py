@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from rangeseg.errors import ConfigError
 from rangeseg.runs.config import Config, RunConfig, load_config
@@ -40,10 +42,14 @@ def differences(config: RunConfig) -> list[str] | None:
     own, theirs = (c.of_the_figures() for c in (config, RunConfig.model_validate(values)))
     # Only the run may have more keys: how labels are propagated, beside that they are.
     return [
-        f"{key} {own[key]} (published: {published})"
+        f"{key} {_as_in_yaml(own[key])} (published: {_as_in_yaml(published)})"
         for key, published in sorted(theirs.items())
         if own[key] != published and not key.startswith(_NO_MATTER)
     ]
+
+
+def _as_in_yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def warn_of_our_branch(path: Path, config: Config) -> None:

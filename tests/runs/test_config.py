@@ -67,8 +67,10 @@ def test_a_run_is_as_far_from_the_published_one_as_its_settings() -> None:
             assert differs(path, method, "dataset.root=elsewhere", "train.workers=0") == []
     kitti = configs / "published" / "semantic_kitti.yaml"
     unlike = ["train.labelled=strong", "methods.cps.weight=1.5", "methods.pcr.weight=9"]
+    unlike += ["range_image.crop_width=512"]
     assert differs(kitti, "cps", *unlike, "evaluate.back_projection=nearest_point") == [
         "methods.cps.weight 1.5 (published: 1.0)",
+        "range_image.crop_width 512 (published: null)",
         "train.labelled strong (published: plain)",
     ]
     propagated = differs(kitti, "cps", "train.propagation.reach=2")

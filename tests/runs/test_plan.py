@@ -327,6 +327,18 @@ def test_methods_are_trained_on_the_branch_of_the_configuration(
     assert folders(runs, tmp_path) == [f"simulated/{row}/10pct/seed0" for row in rows]
 
 
+def test_our_branch_in_a_published_file_is_warned_of(
+    tiny_config: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "published" / "simulated.yaml"
+    path.parent.mkdir()
+    path.symlink_to(tiny_config[0])
+    for branch, count in (("plain", 0), ("strong", 1)):
+        overrides = [*tiny_config[2::2], f"train.labelled={branch}"]
+        plan([str(path)], tmp_path / "out", methods=["cps"], overrides=overrides)
+        assert caplog.text.count("our labelled branch is no part of what was") == count
+
+
 def test_with_propagation_the_controls_are_trained_with_it_and_without(
     tiny_config: list[str], tmp_path: Path
 ) -> None:
