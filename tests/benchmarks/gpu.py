@@ -4,9 +4,10 @@
 
 In this order, each part with a table of its own: the network at 64x2048; how long a training waits
 for its data; an ONNX file checked against the network; a training that is stopped and resumed;
-memory; every method's step, eager, compiled and in CUDA graphs. Then short trainings of full width,
-on simulated scans of 64x2048, for as long as time is left. A part that fails is named, and the next
-one begins. ``--small`` tries all of it on a CPU at a tiny size: its figures mean nothing.
+memory; every method's step, eager, compiled and in CUDA graphs, and FRNet's, eager. Then short
+trainings of full width, on simulated scans of 64x2048, for as long as time is left. A part that
+fails is named, and the next one begins. ``--small`` tries all of it on a CPU at a tiny size: its
+figures mean nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ from tests.benchmarks.training import SMALL, Trainee, measure_steps, memory_tabl
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "semantic_kitti.yaml")
 MODES: tuple[CompileMode, ...] = ("none", "default", "reduce-overhead")
-TINY = (*SMALL, "range_image.crop_width=64", "model.width=4", "train.lovasz_weight=0")
+TINY = (
+    *SMALL, "range_image.crop_width=64", "model.width=4", "train.lovasz_weight=0",
+    "train.workers=0",
+)  # fmt: skip
+FRNET = "model.name=frnet", "range_image.width=512"
 Row = dict[str, object]
 
 
@@ -109,15 +114,17 @@ def simulate(bench: Bench) -> None:
 
 
 def steps(bench: Bench) -> list[Row]:
-    """Each method's step in bfloat16: eager, compiled, in CUDA graphs."""
+    """Each method's step in bfloat16, eager, compiled and in CUDA graphs; FRNet's, eager."""
     precision = "float32" if bench.small else "bfloat16"
     repeats, rows = (1 if bench.small else 10), []
-    for name in METHODS:
+    named = {name: (name, bench.overrides) for name in METHODS}
+    named["supervised, FRNet 64x512"] = "supervised", (*bench.overrides, *FRNET)
+    for name, (method, overrides) in named.items():
         seconds: dict[CompileMode, float] = {}
         for mode in MODES[: 1 if bench.small else None]:
-            if mode != "none" and bench.left < 120:
-                continue  # the trainings need the rest
-            trainee = Trainee(name, bench.overrides, bench.device, precision, mode=mode)
+            if mode != "none" and (bench.left < 120 or name not in METHODS):
+                continue  # the trainings need the rest, and FRNet takes minutes to compile
+            trainee = Trainee(method, overrides, bench.device, precision, mode=mode)
             with compiled(trainee.method, mode):
                 (seconds[mode],) = measure_steps({name: trainee}, repeats, bench.device).values()
         row: Row = {"step": name, "eager ms": 1e3 * seconds["none"]}
@@ -177,12 +184,12 @@ def resume(bench: Bench) -> list[Row]:
         *bench.words("stopped", "cutmix_seg", count, settings),
     ]
     metrics = bench.folder / "stopped" / METRICS
-    process = subprocess.Popen(words, stdout=sys.stderr)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     while process.poll() is None and not (metrics.is_file() and metrics.stat().st_size):
         time.sleep(0.01)
     process.terminate()
     stopped_at = process.wait()
-    code = subprocess.run([*words, "--resume"], stdout=sys.stderr).returncode
+    code = subprocess.run([*words, "--resume"], stdout=subprocess.DEVNULL).returncode
     if code != 0:
         raise RuntimeError(f"--resume ended with {code}")
     straight, again = (

@@ -197,6 +197,7 @@ def test_interrupted_and_completed(
         if len(written) == 5:  # the first is the stamp
             os.kill(os.getpid(), number)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", kill)
         code, _, err = run(capsys, bags["sqlite"], "--out", root)

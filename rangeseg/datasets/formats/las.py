@@ -5,6 +5,7 @@ Reference: ASPRS, LAS Specification 1.4.
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +24,7 @@ def read_header(path: Path, layout: Layout) -> Header:
     """
     laspy = _laspy(path)
     try:
+        _check_records(path)
         with laspy.open(path) as file:
             points, names = file.header.point_count, file.header.point_format.dimension_names
             return Header(check_count(path, points), ("x", "y", "z", *_others(names)))
@@ -50,6 +52,28 @@ def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
         why = f"{len(fields['x'])} of {header.points} points"
         raise damaged(path, "LAS or LAZ file", why)
     return fields
+
+
+_HEAD = 375
+"""Bytes of the longest header."""
+
+
+def _check_records(path: Path) -> None:
+    """Check that the records beside the points can fit into the file.
+
+    laspy reads as many as the header names, also beyond the file's end: 4 billion in a damaged one.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEAD).ljust(_HEAD, b"\0")
+    length, points_at, records = struct.unpack_from("<HII", head, 94)
+    extended_at, extended = struct.unpack_from("<QI", head, 235)
+    if head[25] < 4:  # before LAS 1.4
+        extended_at = extended = 0
+    room, extended_room = min(points_at, size) - length, max(size - extended_at, 0)
+    if points_at > size or 54 * records > room or 60 * extended > extended_room:
+        why = f"{records} + {extended} records beside the points do not fit"
+        raise damaged(path, "LAS or LAZ file", why)
 
 
 def _others(names: object) -> list[str]:
