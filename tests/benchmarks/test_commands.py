@@ -38,4 +38,4 @@ def test_the_proof_on_a_gpu_runs_without_one(
     rows = json.loads(file.read_text())
     (resumed,) = (row for row in rows if "resume" in row)
     assert (resumed["code of the stop"], resumed["largest difference"]) == (143, 0)
-    assert {row["step"] for row in rows if "step" in row} == METHODS.keys()
+    assert METHODS.keys() <= {row["step"] for row in rows if "step" in row}
