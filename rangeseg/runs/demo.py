@@ -46,7 +46,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
 LABELS = "1%"
 SPLIT = "test"
 STEPS = 1200  # a third of the configuration's
-MINUTES = "2 to 4 minutes on 2 cores"
+MINUTES = "about 4 minutes on 2 cores"
 
 _log = logging.getLogger(__name__)
 
