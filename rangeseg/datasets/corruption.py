@@ -21,12 +21,13 @@ from rangeseg.geometry.sensor import Sensor
 
 ALL = "all"
 
-_KINDS = {
+KINDS = {
     "beams": "beams:N (each Nth beam is kept, N from 2 to 16)",
     "points": "points:P (a share P of the points is lost, 0 < P < 1)",
     "noise": "noise:M (noise along the ray, standard deviation M metres, 0 < M <= 10)",
     "intensity": "intensity (0 everywhere)",
 }
+"""Name -> how it is written on the command line."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ def parse_corruption(text: str) -> Corruption:
         "intensity": text == "intensity",
     }
     if kind not in possible:
-        known = ", ".join(_KINDS.values())
+        known = ", ".join(KINDS.values())
         raise ConfigError(
             f"--corrupt {text}: unknown corruption '{kind}'; known: {known}; evaluate takes {ALL} "
             "too"
         )
     if not possible[kind]:
-        raise ConfigError(f"--corrupt {text}: write {_KINDS[kind]}")
+        raise ConfigError(f"--corrupt {text}: write {KINDS[kind]}")
     return corruption
 
 

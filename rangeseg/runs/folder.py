@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from rangeseg.datasets.corruption import Corruption
+from rangeseg.datasets.corruption import KINDS, Corruption
 from rangeseg.datasets.split_files import read_split, write_split
 from rangeseg.datasets.splits import Labels
 from rangeseg.engine.checkpoint import Identity, check_owner
@@ -53,10 +53,13 @@ def result_path(folder: Path, split: str, corruption: Corruption | None = None) 
 
 
 def result_words(path: Path) -> str:
-    """The options of ``rangeseg evaluate`` that write a result file, of its name."""
-    _, *named = path.stem.split("_", maxsplit=2)
-    options = zip(("--split", "--corrupt"), named, strict=False)
-    return " ".join(f"{option} {value.replace('_', ':')}" for option, value in options)
+    """The options of ``rangeseg evaluate`` that write a result file, by its name."""
+    found = re.fullmatch(rf"result(?:_(.+?))?(?:_({'|'.join(KINDS)})(?:_([\d.]+))?)?", path.stem)
+    split, kind, severity = found.groups() if found else (None, None, None)
+    words = [f"--split {split}"] if split else []
+    if kind:
+        words.append(f"--corrupt {kind}" + (f":{severity}" if severity else ""))
+    return " ".join(words)
 
 
 def read_run_config(folder: Path) -> RunConfig:

@@ -30,6 +30,9 @@ def read(path: Path) -> dict:
     [
         ("val", None, "result.json", ""),
         ("test", None, "result_test.json", "--split test"),
+        ("my_test", None, "result_my_test.json", "--split my_test"),
+        ("my_test", Corruption("beams", 4), "result_my_test_beams_4.json",
+         "--split my_test --corrupt beams:4"),
         ("val", Corruption("beams", 2), "result_val_beams_2.json",
          "--split val --corrupt beams:2"),
         ("test", Corruption("points", 0.5), "result_test_points_0.5.json",
