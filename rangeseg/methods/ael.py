@@ -9,18 +9,13 @@ from torch.nn import functional as F
 
 from rangeseg.datasets.labels import IGNORE
 from rangeseg.errors import ConfigError
-from rangeseg.methods.base import (
-    StepContext,
-    Task,
-    TeacherMethod,
-    TeacherSettings,
-    TrainingBatch,
-)
+from rangeseg.methods.base import StepContext, Task, TrainingBatch
 from rangeseg.methods.components import bounding_boxes, grow
 from rangeseg.methods.confidence_bank import ConfidenceBank, true_class_confidence
 from rangeseg.methods.layers import front
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
 from rangeseg.methods.sampling import draw_classes, draw_pixel
+from rangeseg.methods.teacher import TeacherMethod, TeacherSettings
 from rangeseg.models import NetworkFactory
 from rangeseg.system.distributed import shared_divisor
 

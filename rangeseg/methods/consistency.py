@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rangeseg.methods.base import TeacherSettings
 from rangeseg.methods.losses import masked_cross_entropy, masked_squared_error
+from rangeseg.methods.teacher import TeacherSettings
 from rangeseg.system.distributed import shared_divisor
 
 

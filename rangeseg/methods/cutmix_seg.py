@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from rangeseg.methods.base import StepContext, TeacherMethod, TrainingBatch
+from rangeseg.methods.base import StepContext, TrainingBatch
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
 from rangeseg.methods.layers import is_class
 from rangeseg.methods.mixing import Fields, cutmix_mask, mix, partner
+from rangeseg.methods.teacher import TeacherMethod
 
 
 class CutMixSegSettings(ConsistencySettings):

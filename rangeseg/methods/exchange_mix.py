@@ -8,15 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rangeseg.methods.base import (
-    StepContext,
-    TeacherMethod,
-    TeacherSettings,
-    TrainingBatch,
-)
+from rangeseg.methods.base import StepContext, TrainingBatch
 from rangeseg.methods.losses import masked_cross_entropy
 from rangeseg.methods.mixing import Fields, band_mask, cutmix_mask, interleave
 from rangeseg.methods.perturbation import drop_channels
+from rangeseg.methods.teacher import TeacherMethod, TeacherSettings
 
 
 class ExchangeMixSettings(TeacherSettings):

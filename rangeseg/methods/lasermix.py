@@ -9,14 +9,10 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.methods.base import (
-    StepContext,
-    TeacherMethod,
-    TeacherSettings,
-    TrainingBatch,
-)
+from rangeseg.methods.base import StepContext, TrainingBatch
 from rangeseg.methods.losses import masked_cross_entropy, masked_squared_error
 from rangeseg.methods.mixing import BANDS, Fields, band_mask, interleave
+from rangeseg.methods.teacher import TeacherMethod, TeacherSettings
 
 
 class LaserMixSettings(TeacherSettings):

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rangeseg.methods.base import StepContext, TeacherMethod, TrainingBatch
+from rangeseg.methods.base import StepContext, TrainingBatch
 from rangeseg.methods.consistency import ConsistencySettings, consistency_loss
+from rangeseg.methods.teacher import TeacherMethod
 
 
 class MeanTeacherSettings(ConsistencySettings):

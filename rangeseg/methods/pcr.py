@@ -7,17 +7,12 @@ from pydantic import Field
 from torch import Tensor
 
 from rangeseg.datasets.labels import IGNORE
-from rangeseg.methods.base import (
-    StepContext,
-    Task,
-    TeacherMethod,
-    TeacherSettings,
-    TrainingBatch,
-)
+from rangeseg.methods.base import StepContext, Task, TrainingBatch
 from rangeseg.methods.losses import masked_cross_entropy
 from rangeseg.methods.mixing import Fields
 from rangeseg.methods.prototypes import PrototypeHead
 from rangeseg.methods.sampling import stratified_pixels
+from rangeseg.methods.teacher import TeacherMethod, TeacherSettings
 from rangeseg.models import NetworkFactory
 
 

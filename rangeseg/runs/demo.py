@@ -137,7 +137,8 @@ def _train(runs: list[PlannedRun], steps: int) -> None:
             for run, step in done.items()
             if step >= steps and not run.result.is_file()
         ]
-        progress.update(sum(done.values()) - progress.done, note=", ".join(stages))
+        note = ", ".join(stages) or "training"
+        progress.update(sum(done.values()) - progress.done, note=note)
 
     for run in runs:
         _log.info("$ rangeseg %s", shlex.join(run.train))

@@ -10,7 +10,8 @@ from torch import nn
 
 from rangeseg.errors import ConfigError
 from rangeseg.methods import METHODS, find_method
-from rangeseg.methods.base import Method, TeacherMethod
+from rangeseg.methods.base import Method
+from rangeseg.methods.teacher import TeacherMethod
 from rangeseg.models.network import Network
 from rangeseg.system.device import autocast
 

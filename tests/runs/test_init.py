@@ -18,9 +18,10 @@ from rangeseg.cli import main
 from rangeseg.datasets.splits import parse_labels
 from rangeseg.engine.initial_weights import InitialWeights
 from rangeseg.methods import METHODS
-from rangeseg.methods.base import Method, StepContext, TeacherMethod
+from rangeseg.methods.base import Method, StepContext
 from rangeseg.methods.cps import Cps
 from rangeseg.methods.cutmix_seg import CutMixSeg
+from rangeseg.methods.teacher import TeacherMethod
 from rangeseg.runs.config import load_config
 from rangeseg.runs.experiment import Experiment
 from rangeseg.runs.folder import run_folder
