@@ -1,4 +1,4 @@
-"""``rangeseg-data check``: what is wrong with a data set."""
+"""``rangeseg-data check``: find the faults of a data set."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def add(commands: Commands) -> None:
     )
     check.add_argument(
         "--labels", metavar="FILE", type=Path,
-        help="a labelled list: of the train split only its scans need labels",
+        help="a labelled list: in the train split only its scans need labels",
     )  # fmt: skip
     check.add_argument(
-        "--json", action="store_true", help="print one JSON document with all that was found"
+        "--json", action="store_true", help="print all findings as one JSON document"
     )
     check.add_argument(
         "--workers", type=int, metavar="N", help="threads (default: a few more than cores)"
@@ -70,7 +70,7 @@ def _check(source: ScanSource, arguments: argparse.Namespace) -> list[Part]:
         try:
             check_split(labelled, source, arguments.labels)
         except DataError as error:
-            # What is missing of the train split is a problem among others, if that is checked.
+            # If the train split is checked, its missing scans are reported with the other problems.
             if error.kind != "missing" or "train" not in (arguments.split or ["train"]):
                 raise
     return check_dataset(source, arguments.split, arguments.deep, labelled, arguments.workers)

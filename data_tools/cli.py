@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``rangeseg-data``, for a shell to complete by too."""
+    """Build the parser of ``rangeseg-data``; shell completion uses it too."""
     parser = make_parser(
         "rangeseg-data",
         "Prepare data for rangeseg.",

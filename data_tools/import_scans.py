@@ -1,4 +1,4 @@
-"""``rangeseg-data import``: bags and files of others into a folder of scans."""
+"""``rangeseg-data import``: convert bags and foreign files to a folder of scans."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def add(commands: Commands) -> None:
         summary="write ROS bags, .mcap recordings and files of scans into a folder of sequences",
         example="rangeseg-data import drive1.bag drive2.mcap --out data/mine\n"
         "  rangeseg-data import bags/ros2_drive --topic /lidar/points --every 5 --out data/mine\n\n"
-        "Each source becomes a sequence with its points, ring and times, and the LiDAR's poses\n"
-        "where tf or odometry holds them. The same call completes what was begun. At the end the\n"
-        "next command is printed, which describes the folder.",
+        "Each source becomes a sequence with points, ring, times, and the LiDAR's poses\n"
+        "where tf or odometry holds them. The same call completes an interrupted import.\n"
+        "At the end it prints the next command, which describes the folder.",
     )  # fmt: skip
     parser.add_argument(
         "sources", metavar="SOURCE", type=Path, nargs="+",
@@ -33,17 +33,17 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--out", metavar="ROOT", type=Path, required=True,
-        help="the folder; ROOT/sequences/NAME is written for each source",
+        help="output folder; each source is written to ROOT/sequences/NAME",
     )  # fmt: skip
     parser.add_argument(
-        "--topic", metavar="T", help="which topic of the bags, where several hold points"
+        "--topic", metavar="T", help="topic to read from bags with several topics of points"
     )
     parser.add_argument(
         "--every", metavar="N", type=int, default=1, help="keep each N-th scan only (default: 1)"
     )
     parser.add_argument(
         "--layout", nargs="+", metavar="KEY=VALUE", default=[],
-        help="what the source holds where its names do not tell, e.g. fields=intensity:signal, or "
+        help="content of the source where its names do not tell, e.g. fields=intensity:signal, or "
         "columns=5 of raw files; the keys of dataset.description.layout",
     )  # fmt: skip
 

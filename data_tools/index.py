@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
         ),
     )  # fmt: skip
     index.add_argument(
-        "dataset", metavar="DATASET", choices=["nuscenes"], help="nuscenes; no other needs one"
+        "dataset", metavar="DATASET", choices=["nuscenes"], help="nuscenes; no other has an index"
     )
     index.add_argument(
         "root", metavar="ROOT", type=Path,
@@ -31,16 +31,16 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     index.add_argument(
         "--version", metavar="NAME",
-        help="v1.0-trainval, v1.0-mini or v1.0-test (default: the one that is there)",
+        help="v1.0-trainval, v1.0-mini or v1.0-test (default: the only one in ROOT)",
     )  # fmt: skip
     index.add_argument(
         "--out", metavar="DIR", type=Path,
-        help="where the index is written, and what is then given as dataset.root (default: ROOT)",
+        help="output folder, the dataset.root of later commands (default: ROOT)",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build an index, write it, and say what is in it."""
+    """Build an index, write it, and print its content."""
     from rangeseg.datasets.nuscenes.index import index_path, write_index
     from rangeseg.datasets.nuscenes.tables import build_index, only_version
 

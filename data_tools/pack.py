@@ -1,4 +1,4 @@
-"""``rangeseg-data pack``: one small file of a whole data set."""
+"""``rangeseg-data pack``: pack a whole data set into one small file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     pack = add_command(
         commands, "pack", run,
-        summary="write a data set into one small file, for slow disks and for carrying it",
+        summary="write a data set into one small file, for slow disks and for transport",
         example="rangeseg-data pack semantic_kitti data/semantic_kitti --out kitti.pack\n"
         "  rangeseg train configs/semantic_kitti.yaml --set dataset.root=kitti.pack "
         "--method supervised --labels 10%",
@@ -22,10 +22,10 @@ def add(commands: Commands) -> None:
     add_source(pack)
     pack.add_argument(
         "--out", metavar="FILE", type=Path, required=True,
-        help="the file; it can be given wherever the data's folder can",
+        help="output file; other commands take it in place of the data's folder",
     )  # fmt: skip
     pack.add_argument(
-        "--split", nargs="+", metavar="NAME", help="only these splits (default: all that are there)"
+        "--split", nargs="+", metavar="NAME", help="only these splits (default: all that exist)"
     )
 
 

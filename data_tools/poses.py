@@ -28,12 +28,11 @@ def add(commands: Commands) -> None:
     add_source(poses)
     poses.add_argument(
         "--out", metavar="DIR", type=Path, required=True,
-        help="where SEQUENCE.txt is written for each sequence; the same call completes what was "
-        "begun",
+        help="output folder, one SEQUENCE.txt each; the same call completes an interrupted one",
     )  # fmt: skip
     which = poses.add_mutually_exclusive_group()
     which.add_argument(
-        "--split", nargs="+", metavar="NAME", help="only these splits (default: all that are there)"
+        "--split", nargs="+", metavar="NAME", help="only these splits (default: all that exist)"
     )
     which.add_argument("--sequences", nargs="+", metavar="NAME", help="only these sequences")
     poses.add_argument(
@@ -43,7 +42,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Estimate poses, and print how sure they are."""
+    """Estimate poses, and print how reliable they are."""
     from rangeseg.motion.kiss import NEAR_M
     from rangeseg.motion.odometry import (
         JUMP_M,
@@ -77,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _sequences(
     source: ScanSource, splits: list[str] | None, names: list[str] | None
 ) -> tuple[list[str], list[str]]:
-    """The sequences to work on, and why others are left out."""
+    """List the sequences to process, and why others are left out."""
     if names is not None:
         return list(dict.fromkeys(names)), []
     found: dict[str, None] = {}

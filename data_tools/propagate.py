@@ -26,10 +26,10 @@ def add(commands: Commands) -> None:
     add_source(propagate)
     propagate.add_argument(
         "--labels", metavar="RATIO|LIST", required=True,
-        help="share of labelled scans (1%%), drawn with the seed, or a file of one SEQ/FRAME a "
+        help="share of labelled scans (1%%), drawn with the seed, or a file with one SEQ/FRAME a "
         "line",
     )  # fmt: skip
-    propagate.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    propagate.add_argument("--seed", type=int, default=0, help="seed of the draw (%(default)s)")
     propagate.add_argument(
         "--reach", default="10", metavar="N",
         help="how far labels are carried: frames (10), metres (15m) or seconds (1.5s) (default: "
@@ -37,11 +37,11 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     propagate.add_argument(
         "--distance", type=float, metavar="M",
-        help="metres from a point to a labelled point that may vote (default: 1.2)",
+        help="largest distance in metres to a voting labelled point (default: 1.2)",
     )  # fmt: skip
     propagate.add_argument(
         "--min-confidence", type=float, metavar="P",
-        help="share of the votes that a label needs (default: 0.8)",
+        help="least share of the votes for a label (default: 0.8)",
     )  # fmt: skip
     propagate.add_argument(
         "--poses", type=Path, metavar="DIR",
@@ -50,17 +50,17 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     propagate.add_argument(
         "--out", metavar="DIR", type=Path, required=True,
-        help="where the label files are written; the same call completes what was begun",
+        help="output folder of the label files; the same call completes an interrupted one",
     )  # fmt: skip
     propagate.add_argument(
         "--verify", action="store_true",
-        help="compare with the labels that the data set has for these scans",
+        help="compare with the data set's own labels of these scans",
     )  # fmt: skip
     propagate.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Propagate labels, and print what came of it."""
+    """Propagate labels, and print a summary."""
     from rangeseg.datasets.splits import labelled_and_unlabelled, parse_labels
     from rangeseg.motion.propagation import PropagationSettings
     from rangeseg.motion.store import plan_propagation

@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
     scribble.add_argument("root", metavar="ROOT", type=Path, help="the data's folder; only read")
     scribble.add_argument(
         "--out", metavar="DIR", type=Path, required=True,
-        help="becomes a root of the data set scribble_kitti: links to ROOT's scans and labels, and "
+        help="root of the new data set scribble_kitti: links to ROOT's scans and labels, and "
         "the drawn scribbles; the same call completes one that was begun",
     )  # fmt: skip
     scribble.add_argument(
@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
     scribble.add_argument("--seed", type=int, metavar="N", help="another seed, other strokes")
     scribble.add_argument(
         "--workers", type=int, default=0, metavar="N",
-        help="processes that draw (default: only this one)",
+        help="worker processes (default: draw in this process)",
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         "  rangeseg-data simulate data/nuscenes_sim --format nuscenes",
     )  # fmt: skip
     simulate.add_argument(
-        "root", metavar="ROOT", type=Path, help="its folder; one that was begun is completed"
+        "root", metavar="ROOT", type=Path, help="output folder; run again to complete it"
     )
     for option, text in SIMULATION_OPTIONS.items():
         kind = {"format": str, "spacing": float}.get(option, int)
@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Generate a simulated data set; without options, complete one that was begun."""
+    """Generate a simulated data set; without options, complete an interrupted one."""
     from rangeseg.simulation.generate import SimulationSettings, generate_dataset, read_stamp
 
     root = arguments.root

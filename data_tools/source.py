@@ -1,4 +1,4 @@
-"""The arguments that several commands share."""
+"""Arguments shared by several commands."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """The arguments DATASET and ROOT, for ``open_source``."""
+    """Add the arguments DATASET and ROOT, for ``open_source``."""
     parser.add_argument(
         "dataset", metavar="DATASET",
         help="semantic_kitti, scribble_kitti, nuscenes, simulated, or a configuration file (.yaml)",
     )  # fmt: skip
     parser.add_argument(
         "root", metavar="ROOT", type=Path, nargs="?",
-        help="the data's folder, or the file that `pack` made of it "
+        help="the data's folder, or its packed file from `pack` "
         "(default: dataset.root of the configuration file)",
     )  # fmt: skip
 
 
 def open_source(arguments: argparse.Namespace) -> ScanSource:
-    """The data set that the arguments name; nothing is read yet.
+    """Open the data set that the arguments name; nothing is read yet.
 
     Raises:
         ConfigError: no such data set, a wrong configuration, or a name without a root.

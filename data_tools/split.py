@@ -35,14 +35,14 @@ def add(commands: Commands) -> None:
     what.add_argument("--labels", nargs="+", metavar="RATIO", help="draw lists: 1%% 10%% 0.5 ...")
     what.add_argument(
         "--import", nargs="+", metavar="FILE", type=Path, dest="imported",
-        help="check these lists, text or mmdetection3d's .pkl infos, say which published ones they "
-        "are, and write them in our format",
+        help="check these lists (text, or mmdetection3d's .pkl infos), recognise published ones, "
+        "and write them in the toolkit's format",
     )  # fmt: skip
     what.add_argument(
         "--check", nargs="+", metavar="FILE", type=Path, dest="checked",
-        help="the same, but write nothing",
+        help="like --import, but write nothing",
     )  # fmt: skip
-    split.add_argument("--out", metavar="DIR", type=Path, help="where lists are written")
+    split.add_argument("--out", metavar="DIR", type=Path, help="output folder of the lists")
     split.add_argument("--seed", type=int, metavar="N", help="another seed, other lists [0]")
     split.add_argument(
         "--strategy", choices=("uniform", "sequence"),
@@ -95,7 +95,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
         if arguments.block < 1:
             raise ConfigError(f"--block {arguments.block} is no number of scans: give 1 or more")
     if arguments.checked is None and arguments.out is None:
-        raise ConfigError("lists are made but where are they written? Add --out DIR")
+        raise ConfigError("missing --out: give the folder for the lists")
     if arguments.checked is not None and arguments.out is not None:
         raise ConfigError("--check writes nothing: leave --out away, or --import the lists")
 

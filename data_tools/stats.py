@@ -1,4 +1,4 @@
-"""``rangeseg-data stats``: measure a data set, and write what a description of it needs."""
+"""``rangeseg-data stats``: measure a data set and write its description."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def add(commands: Commands) -> None:
             "rangeseg-data stats configs/custom_example.yaml data/pandaset\n"
             "  rangeseg-data stats custom data/mine "
             "--layout points_suffix=.npy labels_suffix=.uint8 > mine.yaml\n\n"
-            "What is printed is YAML: measurements as comments, then what to paste. Scans without\n"
-            "a description are data set `custom` with a folder: the output is a whole\n"
-            "configuration whose classes you name."
+            "Prints YAML: measurements as comments, then settings to paste. For scans without a\n"
+            "description give `custom` and a folder: the output is a whole configuration; name\n"
+            "the classes in it."
         ),
     )  # fmt: skip
     add_source(stats)
     stats.add_argument("--split", metavar="NAME", help="split of the scans (default: train)")
     stats.add_argument(
         "--scans", type=int, default=100, metavar="N",
-        help="how many of them are read, evenly spaced (default: 100)",
+        help="number of scans to read, evenly spaced (default: 100)",
     )  # fmt: skip
     stats.add_argument(
         "--anyway", action="store_true",
-        help="measure scans that seem to be of another kind than stated, instead of an error",
+        help="also measure scans that contradict the description, instead of an error",
     )  # fmt: skip
     stats.add_argument(
         "--layout", nargs="+", metavar="KEY=VALUE",
@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure a data set and print what was found."""
+    """Measure a data set and print the measurements."""
     if arguments.scans < 1:
         raise ConfigError(f"--scans {arguments.scans}: read at least one scan")
     if arguments.dataset == "custom" and arguments.root is not None:

@@ -264,8 +264,8 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--labels", "1%"], "Add --out DIR"),
-            (["--import", "list.txt"], "Add --out DIR"),
+            (["--labels", "1%"], "missing --out"),
+            (["--import", "list.txt"], "missing --out"),
             (["--labels", "20", "--out", "lists"], "did you mean 20%?"),
             (["--labels", "20%", "--out", "lists", "--block", "5"], "needs --strategy sequence"),
             (
