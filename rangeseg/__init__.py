@@ -28,24 +28,23 @@ def load(
 ) -> Segmenter:
     """Load a trained network that labels clouds of points.
 
-    The data that it learnt from need not be there. An ONNX file needs no PyTorch.
+    The training data are not needed. An ONNX file needs no PyTorch.
 
     Args:
-        path: the folder of a run, or a file that ``rangeseg export`` wrote.
-        backend: what runs the network: ``torch``, ``onnxruntime``, ``openvino``. ``auto`` takes
-            PyTorch for a run, and for a file OpenVINO where it is installed. OpenVINO is faster on
-            a CPU, but to convert a run for it takes as long as several scans: export it once.
-        device: where the network of a run runs: ``cpu``, ``cuda``, ``cuda:N``; None takes a GPU if
-            there is one.
-        threads: of the network on a CPU; None takes as many as this process has cores. With a run
-            it holds for all of PyTorch in this process.
+        path: the folder of a run, or a file from ``rangeseg export``.
+        backend: library that runs the network: ``torch``, ``onnxruntime``, ``openvino``. ``auto``
+            takes PyTorch for a run, and OpenVINO for a file where installed. OpenVINO is faster on
+            a CPU, but converting a run takes as long as several scans: export it once.
+        device: device for the network of a run: ``cpu``, ``cuda``, ``cuda:N``; None prefers a GPU.
+        threads: CPU threads of the network; None takes one per core of this process. For a run this
+            sets all of PyTorch in this process.
 
     Returns:
-        An object whose ``predict`` takes points to labels.
+        An object whose ``predict`` labels points.
 
     Raises:
-        rangeseg.errors.ConfigError: the path is neither, an option does not fit to it, or a package
-            is missing.
+        rangeseg.errors.ConfigError: the path is neither, an option does not fit it, or a package is
+            missing.
         rangeseg.errors.CheckpointError: a run is not trained to the end, or its checkpoint is
             missing or damaged.
         rangeseg.errors.DataError: the file is not from ``rangeseg export``.

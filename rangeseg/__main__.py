@@ -1,4 +1,4 @@
-"""``python -m rangeseg``: the command, where the script is not on the path."""
+"""``python -m rangeseg``: the command where the script is not on the path."""
 
 import sys
 

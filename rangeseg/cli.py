@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: the words after ``rangeseg``; None takes those of the process.
+        argv: arguments after ``rangeseg``; None takes the process's.
 
     Returns:
         0 success, 1 unexpected, 2 usage or configuration, 3 data or checkpoint, 130 or 143
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``rangeseg``, for a shell to complete by too."""
+    """Build the parser of ``rangeseg``; shell completion uses it too."""
     parser = make_parser(
         "rangeseg",
         "Semi-supervised LiDAR segmentation in the range view.",

@@ -1,1 +1,1 @@
-"""One command a file: its words, its call, what it prints."""
+"""One command per file: its arguments, its call, its output."""

@@ -1,4 +1,4 @@
-"""The frame of both commands: help texts, logging, errors as one line, exit codes."""
+"""Shared parts of both commands: help, logging, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rangeseg.errors import LostProcessError, RangesegError
 from rangeseg.system.process import Terminated, keep_freed_memory
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-"""What ``parser.add_subparsers(required=True)`` returns."""
+"""The return type of ``parser.add_subparsers(required=True)``."""
 
 
 def make_parser(program: str, description: str, example: str) -> argparse.ArgumentParser:
-    """The parser of a whole command, with ``--version`` and ``--debug``.
+    """Make the parser of a whole command, with ``--version`` and ``--debug``.
 
     Args:
-        program: how it is called.
+        program: name of the command.
         description: one line.
         example: a command line, shown below the options.
     """
@@ -49,20 +49,20 @@ def add_command(
     summary: str,
     example: str,
 ) -> argparse.ArgumentParser:
-    """Add a subcommand; its own arguments are added to what is returned.
+    """Add a subcommand and return its parser, to which it adds arguments.
 
     Args:
-        commands: what ``parser.add_subparsers(required=True)`` returned.
-        name: how it is called.
-        run: what it does; returns the exit code. Heavy imports belong inside, so that ``--help``
-            is instant.
+        commands: result of ``parser.add_subparsers(required=True)``.
+        name: name of the subcommand.
+        run: runs it and returns the exit code. Put heavy imports inside, so that ``--help`` is
+            instant.
         summary: one line for both help pages, a per cent sign written twice.
         example: command lines, shown below the options.
     """
     parser = commands.add_parser(
         name,
         help=summary,
-        description=summary % (),  # which argparse does for help alone
+        description=summary % (),  # argparse formats only help
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -89,7 +89,7 @@ def add_backend(parser: argparse.ArgumentParser, default: str) -> None:
     """Add ``--backend``."""
     parser.add_argument(
         "--backend", choices=("auto", "torch", "onnxruntime", "openvino"), default=default,
-        help="what runs the network; auto: OpenVINO for 20 scans or more on a CPU, where it is "
+        help="library that runs the network; auto: OpenVINO for 20 scans or more on a CPU, if "
         "installed, else torch (default: %(default)s)",
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ def add_on_bad_scan(parser: argparse.ArgumentParser) -> None:
     """Add ``--on-bad-scan``."""
     parser.add_argument(
         "--on-bad-scan", choices=("fail", "skip"),
-        help="skip: report a scan that cannot be read and leave it out, up to 1 %% of all "
+        help="skip: report unreadable scans and leave them out, up to 1 %% of all "
         "(default: dataset.on_bad_scan, which is fail)",
     )  # fmt: skip
 
@@ -116,14 +116,14 @@ def add_corrupt(parser: argparse.ArgumentParser, use: str, more: str = "") -> No
     """Add ``--corrupt``.
 
     Args:
-        parser: of the command.
-        use: what the command does with it.
-        more: what it takes besides the corruptions.
+        parser: parser of the command.
+        use: purpose of the option, for its help.
+        more: further values that the command takes.
     """
     parser.add_argument(
         "--corrupt", metavar="WHAT",
-        help=f"{use}: beams:N (each Nth beam is kept), points:P (a share P of the points is lost), "
-        f"noise:M (M metres of noise along the ray), intensity (0 everywhere){more}",
+        help=f"{use}: beams:N (keep each Nth beam), points:P (drop a share P of the points), "
+        f"noise:M (M metres of noise along the ray), intensity (set to 0){more}",
     )  # fmt: skip
 
 
@@ -139,15 +139,15 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     """Parse, run ``arguments.run(arguments)``, and turn every error into one line on stderr.
 
     Args:
-        parser: its arguments, or those of its subcommands, set ``run``.
-        argv: the words after the command's name; None takes those of the process.
+        parser: a parser whose arguments, or subcommands, set ``run``.
+        argv: arguments after the command's name; None takes the process's.
 
     Returns:
-        The exit code: that of ``run``, of the RangesegError, 130 after Ctrl-C, 143 after SIGTERM,
-        or 1 for an unexpected error. A traceback is shown with ``--debug`` only.
+        The exit code: from ``run`` or from the RangesegError, 130 after Ctrl-C, 143 after SIGTERM,
+        or 1 for an unexpected error. Only ``--debug`` shows a traceback.
 
     Raises:
-        SystemExit: argparse's own, 0 after ``--help`` and 2 for wrong usage.
+        SystemExit: from argparse, 0 after ``--help`` and 2 for wrong usage.
     """
     with _speaking("LOCAL_RANK"):  # the arguments may differ between machines
         arguments = parser.parse_args(argv)
@@ -167,7 +167,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         except RangesegError as error:
             code = _report(str(error), error.exit_code, debug, stderr)
         except BrokenPipeError:  # the reader of stdout, often ``| head``, has left
-            code = _report("nobody reads the output any more (broken pipe)", 1, debug, stderr)
+            code = _report("the reader of the output has closed it (broken pipe)", 1, debug, stderr)
             _discard(sys.stdout)
         except Exception as error:
             hint = "" if debug else " (run again with --debug for the traceback)"
@@ -200,8 +200,7 @@ def _report(message: str, code: int, debug: bool, stderr: TextIO) -> int:
 class _Stderr:
     """A stderr that ignores write errors.
 
-    A closed terminal, a ``| tee`` that Ctrl-C has ended or a log on a full disk must not end days
-    of training.
+    A closed terminal, an ended ``| tee`` or a full disk must not end days of training.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -225,7 +224,7 @@ def _speaking(number: str) -> Iterator[TextIO]:
     """Ignore errors of stderr, and silence all but the first process that torchrun started.
 
     Args:
-        number: the variable that numbers them: ``RANK``, or ``LOCAL_RANK`` on each machine.
+        number: the variable with the process number: ``RANK``, or ``LOCAL_RANK`` on each machine.
 
     Yields:
         The stderr of this process, for its own errors, silent or not.
@@ -249,18 +248,18 @@ def _speaking(number: str) -> Iterator[TextIO]:
 
 
 def _discard(stream: TextIO) -> None:
-    """Send what is left in a stream nowhere; else Python tries again at its exit, and fails."""
+    """Discard the rest of a stream; otherwise Python tries to flush it at exit, and fails."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that it can say how to go on."""
+    """Let SIGTERM end a command as Ctrl-C does, so that it can print how to resume."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Terminated(number)
 
-    if threading.current_thread() is not threading.main_thread():  # only there Python allows it
+    if threading.current_thread() is not threading.main_thread():  # Python allows it only there
         yield
         return
     previous = signal.signal(signal.SIGTERM, interrupt)
@@ -271,7 +270,7 @@ def _terminable() -> Iterator[None]:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes lines above a progress bar; warnings and errors with their level, warnings once."""
+    """Writes lines above a progress bar; shows the level of warnings and errors, warnings once."""
 
     def __init__(self) -> None:
         super().__init__()

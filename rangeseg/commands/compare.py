@@ -14,17 +14,17 @@ def add_compare(commands: Commands) -> None:
     """Add the command to a parser's subcommands."""
     compare = add_command(
         commands, "compare", _compare,
-        "train methods on several ratios and seeds, what is missing of them, then report",
+        "train methods on several ratios and seeds, skip finished runs, then report",
         "rangeseg compare configs/simulated.yaml --labels 1% 10% --seeds 5 --split test",
     )  # fmt: skip
     add_config(compare)
     compare.add_argument(
         "--methods", metavar="METHOD", nargs="+", default=["all"],
-        help="trained on the labelled branch of the configuration, beside supervised plain and "
-        "supervised strong (default: all)",
+        help="methods, trained on the configuration's labelled branch, next to supervised plain "
+        "and supervised strong (default: all)",
     )  # fmt: skip
     compare.add_argument(
-        "--labels", metavar="RATIO|FILE", nargs="+", required=True, help="as for train, any number"
+        "--labels", metavar="RATIO|FILE", nargs="+", required=True, help="as for train, one or more"
     )
     compare.add_argument(
         "--seeds", metavar="N", type=int, nargs="+", default=[5],
@@ -47,7 +47,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from rangeseg.system.files import writable
     from rangeseg.system.process import Interrupted
 
-    check_report_files([arguments.html, arguments.csv])  # not after hours of training
+    check_report_files([arguments.html, arguments.csv])  # check before hours of training
     places = find_places(arguments.device, arguments.jobs)
     runs = plan_comparison(
         arguments.config, arguments.overrides, arguments.methods, arguments.labels,

@@ -16,7 +16,7 @@ def add_demo(commands: Commands) -> None:
         "rangeseg demo",
     )  # fmt: skip
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: %(default)s")
-    demo.add_argument("--steps", type=int, help="of each training (default: 1200)")
+    demo.add_argument("--steps", type=int, help="steps per training (default: 1200)")
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``rangeseg doctor``: what this machine has, what it lacks, and how to get it."""
+"""``rangeseg doctor``: find missing packages, devices and data, and print remedies."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ REQUIRED = (
     "torch", "numpy", "numba", "scipy", "pydantic", "pyyaml", "tqdm", "matplotlib", "pillow",
     "jinja2",
 )  # fmt: skip
-"""Nothing works without these."""
+"""The required packages."""
 
 OPTIONAL = {
     "open3d": "`view` draws points with it; strips and batches work without",
-    "nuscenes-devkit": "`rangeseg-data index` reads nuScenes' tables with it",
+    "nuscenes-devkit": "for `rangeseg-data index`, which reads nuScenes' tables",
     "onnx": "`export` writes with it, and files are loaded with it",
     "onnxscript": "`export` writes with it",
     "onnxruntime": "`export` checks its files with it, and it runs them",
@@ -32,19 +32,19 @@ OPTIONAL = {
 }
 
 GOOD, BAD = "ok  ", "--  "
-"""The beginnings of lines."""
+"""How lines begin."""
 
 
 def add_doctor(commands: Commands) -> None:
     """Add the command to a parser's subcommands."""
     doctor = add_command(
         commands, "doctor", _doctor,
-        "what this machine has of what rangeseg needs, and what to do about the rest",
+        "check packages, devices and data on this machine, and print remedies",
         "rangeseg doctor",
     )  # fmt: skip
     doctor.add_argument(
         "config", metavar="CONFIG", type=Path, nargs="?",
-        help="whose data are looked for (default: those of all configurations that are shipped)",
+        help="check this configuration's data (default: those of all shipped configurations)",
     )  # fmt: skip
 
 
@@ -55,13 +55,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def examine(config: Path | None) -> Iterator[str]:
-    """What is there and what is missing, line by line.
+    """Report available and missing parts, line by line.
 
     Args:
-        config: a configuration whose data are looked for; None takes the shipped ones.
+        config: a configuration whose data are checked; None takes the shipped ones.
 
     Returns:
-        Lines that begin with GOOD or BAD; the latter name a remedy.
+        Lines that begin with GOOD or BAD; BAD lines name a remedy.
     """
     yield f"{GOOD}rangeseg {__version__} on Python {platform.python_version()} ({sys.executable})"
     for name, use in (dict.fromkeys(REQUIRED, "nothing works without it") | OPTIONAL).items():
@@ -77,7 +77,7 @@ def examine(config: Path | None) -> Iterator[str]:
 def _gpu() -> str:
     try:
         import torch
-    except Exception as error:  # whatever a broken installation raises
+    except Exception as error:  # a broken installation may raise anything
         reason = one_line(error)
         return f"{BAD}torch cannot be imported ({reason}): pip install --force-reinstall torch"
     if not torch.cuda.is_available():
@@ -92,7 +92,7 @@ def _gpu() -> str:
 
 
 def _drawing() -> Iterator[str]:
-    """Whether open3d can draw without a display, which is tried, and whether windows can open."""
+    """Try whether open3d can draw without a display, and whether windows can open."""
     if importlib.util.find_spec("open3d") is None:
         return
     if missing_libraries():
@@ -118,12 +118,12 @@ def _drawing() -> Iterator[str]:
 
 
 def _data(config: Path | None) -> Iterator[str]:
-    """For each configuration, whether its data are where it says."""
+    """Check for each configuration whether its data exist."""
     try:
         from rangeseg.runs.shipped import shipped_config
 
         folder = shipped_config("simulated.yaml").parent
-    except Exception as error:  # also a broken torch
+    except Exception as error:  # includes a broken torch
         yield f"{BAD}data are not looked for ({one_line(error)})"
         return
     for path in sorted(folder.glob("*.yaml")) if config is None else [config]:

@@ -33,7 +33,7 @@ def add_evaluate(commands: Commands) -> None:
     add_corrupt(
         evaluate,
         "evaluate on worse scans",
-        "; all: a table of seven of these, of which only the missing ones are evaluated",
+        "; all: a table of seven of these; existing results are reused",
     )
     add_picture(evaluate)
     add_tta(evaluate)
@@ -69,7 +69,7 @@ def print_robustness(results: list[dict[str, Any]]) -> None:
     """Print the table of a run on corrupted scans.
 
     Args:
-        results: the first is that of the scans as they are.
+        results: one per corruption; the first is of the clean scans.
     """
     from rangeseg.report.robustness import robustness_table
     from rangeseg.report.tables import markdown_table
@@ -85,8 +85,8 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     """Print a result as tables: IoU of each class, then the three figures.
 
     Args:
-        result: what ``result.json`` holds.
-        folder: of the run.
+        result: content of ``result.json``.
+        folder: folder of the run.
     """
     from rangeseg.datasets.corruption import parse_corruption
     from rangeseg.report.rows import init_text, propagation_text
@@ -112,8 +112,8 @@ def save_picture(path: Path | None, title: str, result: dict[str, Any]) -> None:
     """Draw a result where ``--picture`` names a file.
 
     Args:
-        path: of the picture; None: none was asked for.
-        title: names what was evaluated.
+        path: path of the picture; None draws none.
+        title: name of the run or predictions.
         result: what ``evaluate`` or ``score`` of the engine returned.
     """
     if path is None:
@@ -128,7 +128,7 @@ def save_picture(path: Path | None, title: str, result: dict[str, Any]) -> None:
 
 
 def print_figures(result: dict[str, Any]) -> None:
-    """Print the IoU of each class, each kind of mIoU, and what else is known of the points.
+    """Print the IoU of each class, each kind of mIoU, and further point metrics.
 
     Args:
         result: what ``evaluate`` or ``score`` of the engine returned.

@@ -1,4 +1,4 @@
-"""From words of a command line to settings."""
+"""Turn command-line options into settings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def from_options(
     values: Mapping[str, object],
     option: Callable[[str], str] = lambda name: f"--{name.replace('_', '-')} ",
 ) -> SomeSettings:
-    """Settings with the values of options.
+    """Make settings from the values of options.
 
     Args:
         kind: the class of the settings.
         values: name -> value; None keeps the default.
-        option: what precedes the value of a setting on the command line, for the message.
+        option: the option's prefix on the command line, for the message.
 
     Raises:
         ConfigError: a value is wrong.
@@ -40,7 +40,7 @@ def from_options(
 
 
 def parse_layout(words: Iterable[str]) -> Layout:
-    """The layout that words ``KEY=VALUE`` of ``--layout`` state.
+    """Make a layout from the words ``KEY=VALUE`` of ``--layout``.
 
     Raises:
         ConfigError: a key is unknown or a value wrong.

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from rangeseg.engine.prediction_files import PredictionSettings
 
 Done = tuple[int, dict[str, str], Path | None]
-"""The number of scans, the skipped ones and the archive."""
+"""The number of scans, the skipped scans and the archive."""
 
 
 def add_predict(commands: Commands) -> None:
     """Add the command to a parser's subcommands."""
     predict = add_command(
         commands, "predict", _predict,
-        "write predictions: of any scans, for a benchmark, or pseudo-labels",
+        "write predictions for files of scans or a benchmark, or pseudo-labels",
         "rangeseg predict runs/semantic_kitti/cps/10pct/seed0 --split test --out results --zip\n"
         "  rangeseg predict runs/mine/cps/10pct/seed0 drive/ --out labels\n"
         "  rangeseg predict net.onnx scan.pcd --out coloured --format ply",
@@ -42,11 +42,11 @@ def add_predict(commands: Commands) -> None:
     )  # fmt: skip
     predict.add_argument(
         "paths", metavar="PATH", type=Path, nargs="*",
-        help="files of scans, or folders of them and of such folders, in any format that is read, "
+        help="files of scans, or folders of them (nested too), in any supported format, "
         "in place of a split",
     )  # fmt: skip
-    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if need be")
-    predict.add_argument("--split", help="of the run's data set, without PATH (default: test)")
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    predict.add_argument("--split", help="without PATH: split of the run's data set (test)")
     predict.add_argument("--zip", action="store_true", help="also make DIR.zip for the benchmark")
     predict.add_argument(
         "--format", choices=("label", "ply", "pcd"), default="label",
@@ -55,13 +55,13 @@ def add_predict(commands: Commands) -> None:
     )  # fmt: skip
     predict.add_argument(
         "--layout", nargs="+", metavar="KEY=VALUE", default=[],
-        help="with PATH: what the files hold where it is not as in the run's data set, e.g. "
+        help="with PATH: how the files differ from the run's data set, e.g. "
         "intensity_max=255; the keys of dataset.description.layout",
     )  # fmt: skip
     predict.add_argument(
         "--anyway", action="store_true",
-        help="with --zip: pack what there is, also if the benchmark would refuse it; with PATH: "
-        "predict scans that seem to be read wrongly",
+        help="with --zip: pack an incomplete split, which the benchmark would refuse; with PATH: "
+        "predict scans that contradict the layout",
     )  # fmt: skip
     predict.add_argument(
         "--confidence", action="store_true",
@@ -71,7 +71,7 @@ def add_predict(commands: Commands) -> None:
         "--min-confidence", type=float, metavar="P",
         help="pseudo-labels: points below this probability get the ignored label",
     )  # fmt: skip
-    predict.add_argument("--resume", action="store_true", help="keep the files that are there")
+    predict.add_argument("--resume", action="store_true", help="keep existing files")
     add_tta(predict)
     add_on_bad_scan(predict)
     add_device(predict)
@@ -152,7 +152,7 @@ def _of_files(arguments: argparse.Namespace, settings: PredictionSettings, again
 
 @contextmanager
 def _device(arguments: argparse.Namespace, again: str) -> Iterator[str]:
-    """Where the network runs. A file needs no torch, and does not work with other processes."""
+    """The device for the network. An exported file needs no torch and runs in one process."""
     if not arguments.network.is_dir():
         yield arguments.device
         return

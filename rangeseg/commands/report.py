@@ -17,10 +17,10 @@ def add_report(commands: Commands) -> None:
         "rangeseg report runs/simulated --split test --html report.html",
     )  # fmt: skip
     report.add_argument(
-        "folders", metavar="RUNS", type=Path, nargs="+", help="searched for runs; or a CSV of --csv"
+        "folders", metavar="RUNS", type=Path, nargs="+", help="folders with runs, or a --csv file"
     )
     report.add_argument("--split", default="val", help="default: %(default)s")
-    add_corrupt(report, "results on worse scans")
+    add_corrupt(report, "results on corrupted scans")
     add_report_files(report)
 
 
@@ -63,8 +63,8 @@ def print_report(results: list[dict[str, Any]], arguments: argparse.Namespace) -
     """Print a report and write the files that ``--html`` and ``--csv`` name.
 
     Args:
-        results: what the ``result.json`` of each run holds.
-        arguments: with ``html`` and ``csv``.
+        results: content of each run's ``result.json``.
+        arguments: parsed arguments with ``html`` and ``csv``.
     """
     from rangeseg.report.tables import report, results_csv, write_report
 

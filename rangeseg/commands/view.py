@@ -1,4 +1,4 @@
-"""The words of ``rangeseg view``."""
+"""The arguments of ``rangeseg view``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_view(commands: Commands) -> None:
     """Add ``rangeseg view``.
 
     Args:
-        commands: what ``parser.add_subparsers(required=True)`` returned.
+        commands: result of ``parser.add_subparsers(required=True)``.
     """
     view = add_command(
         commands, "view", _view,
@@ -39,13 +39,13 @@ def add_view(commands: Commands) -> None:
     scans = view.add_argument_group("which scans")
     scans.add_argument(
         "--split",
-        help="default: that of the run, the predictions, the file; of propagated labels all scans",
+        help="default: the split of the run, predictions or file; all scans of propagated labels",
     )
     scans.add_argument(
-        "--scan", metavar="ID", nargs="+", default=[], help="only these, as 08/000123"
+        "--scan", metavar="ID", nargs="+", default=[], help="only these scans, e.g. 08/000123"
     )
     scans.add_argument(
-        "--count", metavar="N", type=int, help="at most this many (default: all, in a GIF 50)"
+        "--count", metavar="N", type=int, help="number of scans at most (default: all, in a GIF 50)"
     )
     scans.add_argument(
         "--predictions", metavar="DIR", type=Path,
@@ -72,25 +72,25 @@ def add_view(commands: Commands) -> None:
         help="truth beside prediction, or beside propagated labels",
     )  # fmt: skip
     looks.add_argument("--panel", action="store_true", help="strips of range images, with --save")
-    looks.add_argument("--hide-ignored", action="store_true", help="no points of ignored classes")
+    looks.add_argument("--hide-ignored", action="store_true", help="hide points of ignored classes")
     looks.add_argument("--point-size", type=float, default=2.0, help="pixels (%(default)s)")
     looks.add_argument(
         "--min-confidence", metavar="P", type=float, default=0.9,
-        help="of a pseudo-label, for the mode coverage (%(default)s)",
+        help="least confidence of a pseudo-label, for the mode coverage (%(default)s)",
     )  # fmt: skip
 
     files = view.add_argument_group("pictures instead of a window; no display is needed")
     kind = files.add_mutually_exclusive_group()
     kind.add_argument(
         "--save", metavar="PNG|DIR", type=Path,
-        help="a picture of the first scan, or a folder for one of each",
+        help="a picture of the first scan, or a folder with one picture per scan",
     )  # fmt: skip
-    kind.add_argument("--video", metavar="GIF", type=Path, help="scans as a moving picture")
+    kind.add_argument("--video", metavar="GIF", type=Path, help="scans as an animation")
 
-    batches = view.add_argument_group("a training batch, of a RUN, or of a CONFIG and a method")
+    batches = view.add_argument_group("a training batch of a RUN, or of a CONFIG and a method")
     batches.add_argument(
         "--batch", action="store_true",
-        help="what the student sees, where its pixels come from, what it is taught; with --save",
+        help="the student's images, the source of their pixels, its targets; with --save",
     )  # fmt: skip
     batches.add_argument("--method", help="as for train, with a CONFIG")
     batches.add_argument(
@@ -132,7 +132,7 @@ def _view(arguments: argparse.Namespace) -> int:
 
 
 def _refuse_idle(arguments: argparse.Namespace) -> None:
-    """Refuse what would change nothing: a picture of something else is worse than none."""
+    """Refuse options without effect: a wrong picture is worse than none."""
     looks = ("mode", "side_by_side", "hide_ignored")
     if arguments.batch:
         names = ["split", "scan", "count", "predictions", "layout", "panel", *looks]
@@ -140,7 +140,7 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
     else:
         idle = dict.fromkeys(["method", "labels", "seed"], "goes with --batch")
         if arguments.panel:
-            idle |= dict.fromkeys(looks, "is for points: strips show all that is known of a scan")
+            idle |= dict.fromkeys(looks, "is for points: strips show every layer of a scan")
     if arguments.batch and arguments.paths:
         raise ConfigError("--batch is of the run's own data: leave PATH out")
     if arguments.layout and not arguments.paths:

@@ -68,7 +68,7 @@ def raising(error: BaseException) -> Run:
             "error: unexpected ZeroDivisionError: by zero "
             "(run again with --debug for the traceback)\n",
         ),
-        (BrokenPipeError(), 1, "error: nobody reads the output any more (broken pipe)\n"),
+        (BrokenPipeError(), 1, "error: the reader of the output has closed it (broken pipe)\n"),
     ],
 )
 def test_errors_are_one_line(
@@ -140,7 +140,7 @@ def test_a_reader_that_leaves_early() -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stdout == "x" * 99 + "\n"
-    assert done.stderr == "error: nobody reads the output any more (broken pipe)\n"
+    assert done.stderr == "error: the reader of the output has closed it (broken pipe)\n"
 
 
 @needs_full
