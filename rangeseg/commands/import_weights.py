@@ -19,8 +19,8 @@ def add_import_weights(commands: Commands) -> None:
     parser.add_argument("network", choices=("fidnet", "cenet"), help="whose checkpoint it is")
     parser.add_argument(
         "file", metavar="FILE", type=Path,
-        help="the authors' file, trained on SemanticKITTI with x, y, z, intensity and range (no "
-        "normals)",
+        help="the authors' file, trained on SemanticKITTI with x, y, z, intensity, range and, "
+        "for fidnet, perhaps normals",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="must not exist")
     parser.add_argument(

@@ -24,7 +24,8 @@ from rangeseg.datasets.labels import IGNORE
 from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.augmentation import AugmentationSettings, augment_points, rotate_points
 from rangeseg.geometry.beams import beam_rows
-from rangeseg.geometry.channels import CHANNELS, make_range_image, to_image
+from rangeseg.geometry.channels import ALL_CHANNELS, CHANNELS, make_range_image, to_image
+from rangeseg.geometry.normals import NORMALS
 from rangeseg.geometry.projection import MOST_LAYERS, Projection, project_points
 from rangeseg.geometry.sensor import RowRule
 from rangeseg.geometry.views import View
@@ -49,7 +50,7 @@ class RangeImageSettings(Settings):
     height: int = Field(ge=STRIDE, multiple_of=STRIDE)
     width: int = Field(ge=STRIDE, multiple_of=STRIDE)
     rows: Literal["auto"] | RowRule = "auto"  # auto: the sensor's
-    channels: tuple[Literal[CHANNELS], ...] = CHANNELS  # type: ignore[valid-type]
+    channels: tuple[Literal[ALL_CHANNELS], ...] = CHANNELS  # type: ignore[valid-type]
     # How many of its points a pixel keeps, the nearest ones; 1 for networks of pixels.
     layers: int = Field(default=1, ge=1, le=MOST_LAYERS)
     # Training only. With a full turn the networks pad a crop as if it closed a circle, too.
@@ -65,13 +66,28 @@ class RangeImageSettings(Settings):
 
 
 class RangeImages:
-    """Turns scans of one data set into range images, with its sensor and its statistics."""
+    """Turns scans of one data set into range images, with its sensor and its statistics.
+
+    Raises:
+        ConfigError: normals with crops, several layers, or rows other than by inclination.
+    """
 
     def __init__(self, info: DatasetInfo, settings: RangeImageSettings) -> None:
         self.settings = settings
         rule = None if settings.rows == "auto" else settings.rows
         self.sensor = info.sensor.resized(settings.height, settings.width, rule)
         self.statistics = info.statistics
+        if set(NORMALS) & set(settings.channels):
+            self._check_normals()
+
+    def _check_normals(self) -> None:
+        """Normals are read off whole images, whose rows and columns are evenly spaced."""
+        found, rule = self.settings, self.sensor.row_rule
+        if rule != "inclination" or found.layers > 1 or found.crop_width is not None:
+            raise ConfigError(
+                "range_image.channels: normals need rows: inclination, layers: 1 and no "
+                f"crop_width; found {rule}, {found.layers} and {found.crop_width or 'none'}"
+            )
 
     def shape(self, views: int = 1) -> tuple[int, ...]:
         """(C,H,W) or (C,k,H,W) of an image; with several views (V*C,...)."""
@@ -99,7 +115,8 @@ class RangeImages:
 
     def image(self, points: np.ndarray, projection: Projection) -> np.ndarray:
         """The normalised range image (C,H,W) or (C,k,H,W) float32 of points (N,4)."""
-        return make_range_image(points, projection, self.settings.channels, self.statistics)
+        channels = self.settings.channels
+        return make_range_image(points, projection, channels, self.statistics, self.sensor)
 
     def images_of_views(
         self, points: np.ndarray, projection: Projection, views: Sequence[View]

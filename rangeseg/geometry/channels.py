@@ -9,10 +9,15 @@ import numpy as np
 
 from rangeseg.errors import ConfigError, unknown_name
 from rangeseg.geometry.kernel import as_points, kernel
+from rangeseg.geometry.normals import NORMALS, surface_normals
 from rangeseg.geometry.projection import Projection
+from rangeseg.geometry.sensor import Sensor
 
 CHANNELS = ("range", "x", "y", "z", "intensity", "valid", "range_step", "height_step")
-"""The channels an image can have; ``make_range_image`` explains them."""
+"""The channels of an image unless others are chosen; ``make_range_image`` explains them."""
+
+ALL_CHANNELS = CHANNELS + NORMALS
+"""The channels an image can have."""
 
 STEP_CLIP_M = 1.0
 """Steps between neighbouring pixels are clipped to ± this: beyond it, it is simply an edge."""
@@ -27,6 +32,7 @@ def make_range_image(
     projection: Projection,
     channels: Sequence[str],
     statistics: Mapping[str, tuple[float, float]],
+    sensor: Sensor | None = None,
 ) -> np.ndarray:
     """The chosen channels of each pixel, normalised, and exactly 0 where no point is.
 
@@ -35,14 +41,16 @@ def make_range_image(
     of a full turn), ``height_step`` is z less that of the pixel below: centimetres that the
     scaling of the range would hide. Steps are clipped to ±STEP_CLIP_M, and 0 where there is no
     neighbour or it is empty. Each layer of a projection with several is an image of its own: steps
-    are between points of one layer.
+    are between points of one layer. ``normal_x``, ``normal_y`` and ``normal_z`` are those of
+    ``surface_normals``, for images of one layer.
 
     Args:
         points: (N,4) float32, those that were projected.
         projection: of these points.
-        channels: C names out of CHANNELS, in the order wanted.
+        channels: C names out of ALL_CHANNELS, in the order wanted.
         statistics: channel -> (mean, standard deviation) before normalisation; a channel that is
             not in it stays as it is.
+        sensor: of the projection; needed for normals only.
 
     Returns:
         (C,H,W) float32; (C,k,H,W) of k layers.
@@ -63,17 +71,39 @@ def make_range_image(
         points, projection.depth, projection.point_index.reshape(-1, width), height,
         projection.full_turn, codes, normalisation,
     )  # fmt: skip
-    return image.reshape(len(channels), *shape)
+    image = image.reshape(len(channels), *shape)
+    if set(NORMALS) & set(channels):
+        _write_normals(image, projection, channels, normalisation, sensor)
+    return image
+
+
+def _write_normals(
+    image: np.ndarray,
+    projection: Projection,
+    channels: Sequence[str],
+    normalisation: np.ndarray,
+    sensor: Sensor | None,
+) -> None:
+    """Fill in the normals among the channels of an image (C,H,W)."""
+    if sensor is None or len(shape := projection.point_index.shape) != 2:
+        raise ValueError("normals need the sensor, and an image of one layer")
+    if shape != (sensor.height, sensor.width):
+        raise ValueError(f"normals of an image of {shape}, but the sensor's is not of this size")
+    valid = projection.valid
+    normals = surface_normals(to_image(projection.depth, projection.point_index, 0.0), sensor)
+    for channel, (mean, scale), plane in zip(channels, normalisation, image, strict=True):
+        if channel in NORMALS:
+            plane[:] = (normals[NORMALS.index(channel)] - mean) * scale * valid
 
 
 @lru_cache(maxsize=64)
 def _recipe(
     channels: tuple[str, ...], statistics: tuple[tuple[float, float], ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each channel's place in CHANNELS (C,); its mean and 1 / standard deviation (C,2)."""
+    """Each channel's place in ALL_CHANNELS (C,); its mean and 1 / standard deviation (C,2)."""
     for channel in channels:
-        if channel not in CHANNELS:
-            raise unknown_name("channel", channel, CHANNELS)
+        if channel not in ALL_CHANNELS:
+            raise unknown_name("channel", channel, ALL_CHANNELS)
     normalisation = np.zeros((len(channels), 2), dtype=np.float32)
     for channel, (mean, std), row in zip(channels, statistics, normalisation, strict=True):
         row[:] = mean, std
@@ -83,7 +113,7 @@ def _recipe(
                 f"found {std}"
             )
         row[1] = 1.0 / row[1]
-    return np.array([CHANNELS.index(channel) for channel in channels], np.int64), normalisation
+    return np.array([ALL_CHANNELS.index(c) for c in channels], np.int64), normalisation
 
 
 def to_image(values: np.ndarray, point_index: np.ndarray, fill: float) -> np.ndarray:
@@ -131,6 +161,8 @@ def _fill_image(
             here[_Z, col], here[_INTENSITY, col] = points[i, 2], points[i, 3]
         for c in range(codes.shape[0]):
             code = codes[c]
+            if code >= len(CHANNELS):  # normals are written later
+                continue
             if code == _RANGE_STEP:
                 for col in range(width):
                     step = here[_RANGE, col] - here[_RANGE, col - 1]  # column -1 is the last

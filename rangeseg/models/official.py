@@ -9,8 +9,11 @@ are equal (with ``padding: zeros`` and ``align_corners: true``):
    from the running mean.
 3. *Classes.* Their output 0 is "unlabelled" and is dropped; outputs 1 to 19 are ours in order.
 
-One pixel differs: CENet takes that of a scan's first point for empty. The FIDNet that its authors
-offer for download also reads surface normals (8 channels), which our range images have not.
+The FIDNet that its authors offer for download also reads surface normals (8 channels). They look
+along the axes of a camera (right, down, forward), ours along those of the points.
+
+One pixel differs: CENet takes that of a scan's first point for empty, and FIDNet has no normal
+there.
 
 Reference:
     https://github.com/placeforyiming/IROS21-FIDNet-SemanticKITTI (network/ResNet.py,
@@ -21,21 +24,19 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from rangeseg.errors import CheckpointError
+from rangeseg.geometry.normals import NORMALS
 
 VALID = "valid"
 """The channel that tells empty pixels apart."""
 
 OUTPUTS = 20
 """Of the published networks: unlabelled, then the 19 classes of SemanticKITTI."""
-
-_NORMALS = 8
-"""Channels of a FIDNet that also reads surface normals."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ class OfficialNetwork:
         widths: columns of its published range images.
         statistics: channel -> (mean, standard deviation), in the order of its inputs.
         empty: the value of every channel in an empty pixel, before the normalisation; None where
-            it is 0 after it.
+            it is 0 after it. Normals are 0 there.
         modules: name of a module of ours -> theirs.
+        normals: likewise of the normals that some of its checkpoints read besides, which come last.
     """
 
     title: str
@@ -56,11 +58,21 @@ class OfficialNetwork:
     statistics: Mapping[str, tuple[float, float]]
     empty: float | None
     modules: Mapping[str, str]
+    normals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Those of our range images, in the order of the first convolution."""
         return (*self.statistics, VALID)
+
+    def variant(self, found: Mapping[str, Tensor]) -> OfficialNetwork:
+        """The network of a state_dict: with normals if its first convolution reads them."""
+        name = f"{self.modules[_FIRST]}.weight"
+        first = found.get(name, found.get(f"{_PARALLEL}{name}"))
+        both = {**self.statistics, **self.normals}
+        if first is None or first.ndim != 4 or first.shape[1] != len(both):
+            return self
+        return replace(self, statistics=both)
 
 
 def _stages(prefix: str) -> dict[str, str]:
@@ -96,6 +108,7 @@ OFFICIAL: dict[str, OfficialNetwork] = {
             "decoder.1.0": "semantic_head.conv_2", "decoder.1.1": "semantic_head.bn2",
             "classifier": "semantic_head.semantic_output",
         },
+        normals={"normal_y": (0.0, -1.0), "normal_z": (0.0, -1.0), "normal_x": (0.0, 1.0)},
     ),
     "cenet": OfficialNetwork(
         title="CENet",
@@ -121,6 +134,7 @@ OFFICIAL: dict[str, OfficialNetwork] = {
 """By the name in MODELS."""
 
 _FIRST, _AUXILIARY = "stem.0.0", "auxiliary_classifiers"
+_PARALLEL = "module."  # before the names of a network in DataParallel
 _DECODER = {"decoder.0.0": "decoder.0.1", "decoder.1.0": "decoder.1.1"}
 """Convolutions without bias here, and the batch norm after each."""
 
@@ -134,7 +148,7 @@ def translate(
     """The state of our network that computes what the official one does.
 
     Args:
-        official: which network.
+        official: which network; see ``variant``.
         found: its state_dict; of a network in ``DataParallel`` too.
         wanted: the state_dict of ours, which reads ``official.channels``; the meta device will do.
         statistics: (mean, standard deviation) of each channel of our range images; a channel that
@@ -147,7 +161,7 @@ def translate(
         CheckpointError: it is another network, or one of other channels or classes, or a number is
             not finite.
     """
-    found = {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    found = {name.removeprefix(_PARALLEL): tensor for name, tensor in found.items()}
     names = {ours: _name(official, ours) for ours in wanted}
     _check_names(official, found, names)
     _check_shapes(official, found, wanted, names)
@@ -211,11 +225,11 @@ def _check_shapes(
     first, classifier = (found[_name(official, f"{m}.weight")] for m in (_FIRST, "classifier"))
     channels = first.shape[1] if first.ndim == 4 else 0
     if channels != len(official.statistics):
-        normals = ", the last three of them surface normals, which range images have not here"
+        known = len(official.statistics)
+        more = f" or {known + len(official.normals)} (with normals)" if official.normals else ""
         raise CheckpointError(
-            f"this {official.title} reads {channels} channels"
-            f"{normals if channels == _NORMALS else ''}: only one of {len(official.statistics)} "
-            f"({', '.join(official.statistics)}) can be imported"
+            f"this {official.title} reads {channels} channels: only one of {known} "
+            f"({', '.join(official.statistics)}){more} can be imported"
         )
     outputs = classifier.shape[0] if classifier.ndim else 0
     if outputs != OUTPUTS:
@@ -270,7 +284,8 @@ def _with_our_channels(
     shift = (ours[:, 0] - theirs[:, 0]) / theirs[:, 1]
     empty = torch.zeros_like(shift)
     if official.empty is not None:
-        empty = (official.empty - theirs[:, 0]) / theirs[:, 1]
+        absent = torch.tensor([0.0 if c in NORMALS else official.empty for c in channels])
+        empty = (absent - theirs[:, 0]) / theirs[:, 1]
     exact = weight.double()
     of_valid = torch.einsum("ochw,c->ohw", exact, shift - empty)
     folded = torch.cat([exact * scale[:, None, None], of_valid[:, None]], dim=1)

@@ -54,9 +54,12 @@ def import_weights(
     official = OFFICIAL[name]
     if out.exists():
         raise ConfigError(f"{out} exists: choose another --out, or move it away")
-    config = _config(name, file, root, _width(official, width))
+    width = _width(official, width)
+    found = _read(file)
+    official = official.variant(found)
+    config = _config(name, file, root, width, official.channels)
     experiment = Experiment(config)
-    method, found = experiment.method(), _read(file)
+    method = experiment.method()
     try:
         wanted, statistics = method.student.state_dict(), experiment.images.statistics
         state = translate(official, found, wanted, statistics)
@@ -98,10 +101,9 @@ def _or(widths: tuple[int, ...]) -> str:
     return f"{', '.join(most)} or {last}"
 
 
-def _config(name: str, file: Path, root: Path, width: int) -> RunConfig:
+def _config(name: str, file: Path, root: Path, width: int, channels: tuple[str, ...]) -> RunConfig:
     """The configuration under which the imported network predicts as the official one."""
-    official = OFFICIAL[name]
-    image = {"height": 64, "width": width, "rows": "inclination", "channels": official.channels}
+    image = {"height": 64, "width": width, "rows": "inclination", "channels": channels}
     values = {
         "dataset": {"name": "semantic_kitti", "root": root.expanduser().resolve()},
         "range_image": image,

@@ -19,11 +19,14 @@ from torch.nn import functional as F
 import rangeseg
 from rangeseg.cli import main
 from rangeseg.datasets.base import Scan
+from rangeseg.geometry.sensor import HDL_64E
 from rangeseg.runs.trained import load_network, read_result
+from tests.geometry.test_normals import naive_normals
 
 Capture = pytest.CaptureFixture[str]
 State = dict[str, Tensor]
 WIDTH = 32
+SENSOR = HDL_64E.resized(64, WIDTH, "inclination")
 BLOCKS = (3, 4, 6, 3)
 
 
@@ -157,6 +160,12 @@ def fidnet_input(raw: dict[str, np.ndarray], valid: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack(scaled)[None]).float()
 
 
+def fidnet_input_with_normals(raw: dict[str, np.ndarray], valid: np.ndarray) -> Tensor:
+    """The normals along the axes of a camera, masked: right, down, forward."""
+    normals = naive_normals(raw["range"], SENSOR) * valid
+    return torch.cat([fidnet_input(raw, valid), torch.from_numpy(normals[None]).float()], dim=1)
+
+
 def cenet_input(raw: dict[str, np.ndarray], valid: np.ndarray) -> Tensor:
     means = (11.71279, -0.1023471, 0.4952, -1.0545, 0.2877)
     stds = (10.24, 12.295865, 9.4287, 0.8643, 0.1450)
@@ -167,8 +176,11 @@ def cenet_input(raw: dict[str, np.ndarray], valid: np.ndarray) -> Tensor:
 
 NETWORKS: dict[str, tuple[Callable[[], State], Any, Any]] = {
     "fidnet": (fidnet_state, fidnet_input, fidnet_logits),
+    "fidnet with normals": (
+        lambda: fidnet_state(channels=8), fidnet_input_with_normals, fidnet_logits
+    ),
     "cenet": (cenet_state, cenet_input, cenet_logits),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +204,8 @@ def runs(
                 "optimizer": {}, "info": {"valid_iou": 0.6}, "scheduler": {},
             }  # fmt: skip
         torch.save(saved, folder / name)
-        words = ["import-weights", name, str(folder / name), "--out", str(folder / f"run_{name}")]
+        words = ["import-weights", name.split()[0], str(folder / name)]
+        words += ["--out", str(folder / f"run_{name}")]
         words += ["--root", str(simulated_root), "--width", str(WIDTH)]
         assert main(words) == 0
         found[name] = folder / f"run_{name}"
@@ -250,6 +263,20 @@ def test_a_run_of_it_is_a_run(
     assert "supervised, plain, from official FIDNet (" in capsys.readouterr().out
 
 
+@pytest.mark.real_data
+def test_real_scans_are_evaluated_with_normals(
+    official: dict[str, State], real_data: Path, tmp_path: Path
+) -> None:
+    file, run = tmp_path / "25", tmp_path / "run"
+    torch.save(official["fidnet with normals"], file)
+    words = ["import-weights", "fidnet", str(file), "--out", str(run), "--width", "64"]
+    assert main([*words, "--root", str(real_data / "semantickitti_mini")]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    result = read_result(run / "result.json")
+    assert result["scans"] == 5
+    assert result["protocol"]["rows"] == "inclination"
+
+
 def test_a_training_begins_from_it_but_does_not_go_on_in_its_folder(
     runs: dict[str, Path], tmp_path: Path, capsys: Capture
 ) -> None:
@@ -288,9 +315,8 @@ def infinite(state: State) -> State:
         (lambda state: {"step": 3, "weights": 4}, "holds no state_dict of a network, but step, we"),
         (lambda state: torch.ones(3), "holds no state_dict"),
         (lambda state: cenet_state(), "FIDNet, but a network without backend.conv1.weight, "),
-        (lambda state: fidnet_state(channels=8), "reads 8 channels, the last three of them surface "
-         "normals, which range images have not here: only one of 5 (x, y, z, intensity, range)"),
-        (lambda state: fidnet_state(channels=4), "this FIDNet reads 4 channels: only one of 5 "),
+        (lambda state: fidnet_state(channels=4), "this FIDNet reads 4 channels: only one of 5 (x, "
+         "y, z, intensity, range) or 8 (with normals) can be imported"),
         (lambda state: fidnet_state(outputs=14), "has 14 outputs: only one of 20, unlabelled and"),
         (lambda state: state | conv("semantic_head.conv_2", (64, 512), 1, bias=True),
          "it has semantic_head.conv_2.weight 64x512x1x1, semantic_head.conv_2.bias 64"),
