@@ -1,4 +1,4 @@
-"""One module per data set: its quirks live there and nowhere else."""
+"""Data sets, one module each, which alone handles the data set's quirks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def open_dataset(name: str, root: Path, description: Description | None = None) 
 
     Args:
         name: a key of DATASETS.
-        root: its folder, or its packed file.
-        description: of the data set ``custom``, and of no other.
+        root: the data set's folder or packed file.
+        description: required for ``custom``, refused for any other.
 
     Raises:
         ConfigError: no such data set, or a description that is missing or superfluous.
@@ -39,7 +39,7 @@ def open_dataset(name: str, root: Path, description: Description | None = None) 
 
 
 def key_of(source: ScanSource) -> str:
-    """The key in DATASETS that a data set was opened by."""
+    """The key of DATASETS for an open data set."""
     if isinstance(source, Packed):
         return source.name
     return next(name for name, kind in DATASETS.items() if type(source) is kind)

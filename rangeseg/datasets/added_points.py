@@ -1,4 +1,4 @@
-"""Points that a training adds to a scan: in gaps of its rows, or objects of another scan.
+"""Points added to a training scan: in gaps of its rows, or objects from another scan.
 
 Reference:
     Xu et al. 2025, "FRNet: Frustum-Range Networks for Scalable LiDAR Segmentation": its official
@@ -21,7 +21,7 @@ from rangeseg.geometry.regions import connected_regions
 
 
 class ProjectedScan(NamedTuple):
-    """A scan as a training sees it.
+    """A scan and its projection in training.
 
     Attributes:
         points: (N,4) float32.
@@ -51,7 +51,7 @@ class AddedPoints(NamedTuple):
 
 
 def add(scan: ProjectedScan, added: AddedPoints) -> ProjectedScan:
-    """A scan with further points; a point behind another one of its pixel does not show."""
+    """Add points to a scan; each pixel shows its nearest point."""
     depth = np.linalg.norm(added.points[:, :3], axis=1)
     labels = scan.labels
     if labels is not None:
@@ -65,25 +65,25 @@ def add(scan: ProjectedScan, added: AddedPoints) -> ProjectedScan:
 
 
 def gap_points(scan: ProjectedScan, fine: Projection) -> AddedPoints:
-    """A point for each empty pixel between two that show one: the mean of the two.
+    """Make a point for each empty pixel between two filled ones: their mean.
 
     Its label is theirs where they agree, else IGNORE.
 
     Args:
         scan: the points of the projection.
-        fine: the same points in an image that is a whole number of times as wide.
+        fine: projection of the same points to an image wider by a whole factor.
 
     Reference:
         RangeInterpolation. Departures:
 
-        1. Place. Official: the mean is projected like any point, perhaps onto a pixel of the two.
-           Ours: it falls where the gap is. Why: rows may be beams, and gaps are to be filled.
+        1. Place. Official: the mean is projected like any point, perhaps onto one of the two
+           pixels. Ours: it falls into the gap. Why: rows may be beams, and the gap must be filled.
         2. Seam. Official: the first and the last column are no neighbours. Ours: in a full turn
            they are. Why: they are on the sensor.
         3. Testing. Official: also before testing. Ours: in training alone. Why: exported networks
            and other predictors would have to fill gaps alike.
         4. Order. Official: after mixing and copying. Ours: before, in each scan. Why: a mean of two
-           scans is a thing of neither.
+           scans belongs to neither.
     """
     owners = fine.point_index
     left, right = np.roll(owners, 1, axis=1), np.roll(owners, -1, axis=1)
@@ -109,8 +109,8 @@ def copied_classes(augmentation: AugmentationSettings, names: tuple[str, ...]) -
     """The train ids of the classes whose objects are copied.
 
     Args:
-        augmentation: names them.
-        names: of all classes, in the order of the train ids.
+        augmentation: settings that name the classes.
+        names: names of all classes, in the order of the train ids.
 
     Raises:
         ConfigError: it names another class.
@@ -124,15 +124,15 @@ def copied_classes(augmentation: AugmentationSettings, names: tuple[str, ...]) -
 def objects_of(
     scan: ProjectedScan, classes: list[int], view_deg: float, rng: np.random.Generator | None
 ) -> AddedPoints:
-    """The objects of some classes, each turned about the vertical by a random angle.
+    """Cut out the objects of some classes, each rotated about the vertical by a random angle.
 
-    An angle is a whole number of columns: an object keeps its distance, its beams and the pattern
-    of its pixels. It leaves a view of less than a turn on one side and enters on the other.
+    An angle is a whole number of columns: an object keeps its distance, beams and pixel pattern. In
+    a view of less than a turn it leaves on one side and enters on the other.
 
     Args:
         scan: a labelled one.
         classes: train ids.
-        view_deg: of the image.
+        view_deg: horizontal view of the image.
         rng: draws the angles; None leaves objects where they are.
 
     Reference:
@@ -140,8 +140,8 @@ def objects_of(
 
         1. Objects. Official: all points of the classes in another scan turn together. Ours: each
            connected region of a class turns by itself. Why: more arrangements of few objects.
-        2. Depth. Official: all points stay. Ours: the nearest of a pixel show. Why: what is behind
-           something else returns no echo.
+        2. Depth. Official: all points stay. Ours: the nearest of a pixel show. Why: hidden points
+           return no echo.
     """
     assert scan.labels is not None
     row, col = scan.projection.row, scan.projection.col

@@ -1,4 +1,4 @@
-"""Scans that cannot be read: an error, or logged, counted and skipped."""
+"""Unreadable scans: raise an error, or log, count and skip them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rangeseg.system.files import writable
 OnBadScan = Literal["fail", "skip"]
 
 RECORD = "bad_scans.jsonl"
-"""In the folder of a run: a line for each scan that its training skipped."""
+"""File in the folder of a run: one line per scan that its training skipped."""
 
 _ONE_IN = 100  # scans may be bad
 
@@ -31,15 +31,15 @@ class BadScan(NamedTuple):
 class BadScans:
     """Skips bad scans and counts them, or raises the first one.
 
-    Up to 1 % of the scans may be skipped (at least one, but not all). Each is logged once. More are
-    no accident but a wrong folder or a broken disk, and end the work.
+    Up to 1 % of the scans may be skipped (at least one, but not all). Each is logged once. More
+    mean a wrong folder or a broken disk, and raise an error.
 
     Args:
         policy: ``fail`` raises the first one.
-        scans: how many the work is about.
+        scans: number of scans to process.
 
     Attributes:
-        skipped: scan id -> its fault, as far as this process knows.
+        skipped: scan id -> fault, as far as this process knows.
     """
 
     def __init__(self, policy: OnBadScan, scans: int) -> None:
@@ -49,7 +49,7 @@ class BadScans:
 
     @property
     def most(self) -> int:
-        """How many scans may be skipped."""
+        """The largest number of scans to skip."""
         return min(max(1, self.scans // _ONE_IN), self.scans - 1)
 
     def keep_in(self, record: Path) -> None:
@@ -65,7 +65,7 @@ class BadScans:
         self.skipped |= recorded
 
     def read(self, source: ScanSource, scan_id: str, with_labels: bool = True) -> Scan | None:
-        """A scan, or None if it is to be skipped.
+        """Read a scan; None if it is skipped.
 
         Raises:
             DataError: see ``add``.
@@ -94,14 +94,14 @@ class BadScans:
         skipped = len(self.report())
         if skipped > self.most:
             raise DataError(
-                f"{skipped} of {self.scans} scans cannot be read, of which at most "
+                f"{skipped} of {self.scans} scans cannot be read, but at most "
                 f"{self.most} may be skipped; the last one: {error}. "
                 "`rangeseg-data check` lists all of them",
                 error.kind,
             )
 
     def report(self) -> dict[str, str]:
-        """The skipped scans of all processes, sorted by id, with what is wrong with each."""
+        """The skipped scans of all processes, sorted by id, with their faults."""
         return dict(sorted((self._recorded() | self.skipped).items()))
 
     def _recorded(self) -> dict[str, str]:
@@ -123,4 +123,4 @@ class BadScans:
         line = json.dumps({"scan": scan_id, "error": self.skipped[scan_id]})
         remedy = "make room and go on with --resume"
         with writable(self._record, remedy, DataError), self._record.open("a") as file:
-            file.write(f"\n{line}\n")  # behind what a kill may have cut short
+            file.write(f"\n{line}\n")  # after a line that a kill may have cut short

@@ -1,4 +1,4 @@
-"""What every data set offers: scans by id, and what is known about all of them."""
+"""The interface of data sets: scans by id, and facts about the whole set."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Scan:
         scan_id: unique in its data set, e.g. ``08/000123``.
         points: (N,4) float32: x, y, z in metres (sensor frame, z up), intensity in [0,1]; NaN
             where the file holds NaN or no measurement.
-        labels: (N,) uint8 train ids with IGNORE, or None where labels were not asked for.
+        labels: (N,) uint8 train ids with IGNORE, or None if not requested.
         ring: (N,) int32 beam of each point, 0 the highest, or None where the file has none.
-        beams: (N,) int32 what ``beam_rows`` found before the points were changed; None: it is to
-            look at them.
+        beams: (N,) int32 result of ``beam_rows`` before the points were changed; None: compute it
+            from these points.
     """
 
     scan_id: str
@@ -38,7 +38,7 @@ class Scan:
 
 
 class ScanReader(Protocol):
-    """What reads single scans: a data set, or something around one."""
+    """Reads single scans: a data set or a wrapper of one."""
 
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
         """See ``ScanSource.read_scan``."""
@@ -46,16 +46,16 @@ class ScanReader(Protocol):
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known about a data set without reading it.
+    """Facts about a data set that need no reading.
 
     Attributes:
-        name: what results call it: its key in DATASETS, or more precisely.
+        name: name in results: the key in DATASETS, or a more precise one.
         label_map: classes, colours, ids.
         sensor: the device, with the image size the literature uses.
         statistics: channel -> (mean, standard deviation) over the filled pixels of the train split.
-        policy: how a class that is absent from truth and prediction enters the mean IoU:
+        policy: treatment of a class absent from truth and prediction in the mean IoU:
             ``semantickitti`` counts it as 0, ``nuscenes`` leaves it out.
-        movable: names of the classes whose things may move between two scans.
+        movable: names of the classes that may move between two scans.
     """
 
     name: str
@@ -67,12 +67,12 @@ class DatasetInfo:
 
 
 class Official(NamedTuple):
-    """What a published data set holds of one split.
+    """Published contents of one split.
 
     Attributes:
-        sequences: how many sequences (scenes) it has.
-        scans: how many scans.
-        scan_ids: their ids; empty where only tables that are read from the disk name them.
+        sequences: number of sequences (scenes).
+        scans: number of scans.
+        scan_ids: ids of the scans; empty where only tables on the disk name them.
     """
 
     sequences: int
@@ -84,7 +84,7 @@ class ScanSource(ABC):
     """Scans on a disk. Reading is stateless, so a source can be shared by worker processes.
 
     Args:
-        root: the folder of the data. It is looked at when scans are listed or read, not here: a
+        root: the folder of the data. It is opened only when scans are listed or read, so a
             configuration can be checked without the data.
     """
 
@@ -125,7 +125,7 @@ class ScanSource(ABC):
         return [i for sequence in self.sequences(split) for i in self.sequence_ids(sequence)]
 
     def official(self, split: str) -> Official | None:
-        """What the published data set holds of a split; None for data that nobody published.
+        """The published contents of a split; None for unpublished data.
 
         Raises:
             ConfigError: no such split.
@@ -133,7 +133,7 @@ class ScanSource(ABC):
         return None
 
     def needs_labels(self, scan_id: str) -> bool:
-        """Whether it is a fault that a scan has no label file; not where this means unlabelled."""
+        """Whether a missing label file is a fault; False where it means unlabelled."""
         return True
 
     def labelled_ids(self, split: str) -> list[str]:
@@ -150,15 +150,15 @@ class ScanSource(ABC):
         """Whether there is a label file for a scan, sound or not."""
 
     def labels_without_scan(self, sequence: str) -> list[str]:
-        """Ids that a sequence has label files of, but no points; none where a table lists scans."""
+        """Ids with label files but no points in a sequence; none where a table lists scans."""
         return []
 
     @abstractmethod
     def poses(self, sequence: str) -> dict[str, np.ndarray]:
         """The pose (4,4) float64 of the LiDAR in each scan of a sequence, as far as known.
 
-        A pose takes points from the LiDAR's frame to one that all scans of the sequence share.
-        They are as the files have them; ``motion.poses`` checks them.
+        A pose takes points from the LiDAR's frame to a frame shared by all scans of the sequence.
+        Poses are read unchecked; ``motion.poses`` checks them.
 
         Raises:
             DataError: there are none (kind ``missing``), or the files are damaged.
@@ -177,7 +177,7 @@ class ScanSource(ABC):
         """Check that the root is such a data set.
 
         Raises:
-            DataError: it is not; the message says what was expected there.
+            DataError: it is not; the message names the expected contents.
         """
 
     @abstractmethod
@@ -194,13 +194,13 @@ class ScanSource(ABC):
 
     @abstractmethod
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; points that are NaN, (0, 0, 0) or nowhere (beyond 1e6 m) are kept.
+        """Read one scan; points that are NaN, (0, 0, 0) or beyond 1e6 m are kept.
 
-        Whatever the file says of them, their label is IGNORE.
+        Their label is IGNORE, whatever the file holds.
 
         Args:
             scan_id: one of ``scan_ids``.
-            with_labels: False leaves the label file alone (unlabelled training, test sets).
+            with_labels: False does not open the label file (unlabelled training, test sets).
 
         Raises:
             DataError: a file is missing or truncated, holds no point, has another number of
@@ -209,15 +209,15 @@ class ScanSource(ABC):
 
     @abstractmethod
     def label_file(self, scan_id: str) -> str:
-        """Where the data set keeps the labels of a scan, relative to its folder."""
+        """Path of a scan's label file, relative to the data set's folder."""
 
     @abstractmethod
     def prediction_file(self, scan_id: str, split: str) -> str:
-        """Where the benchmark expects a scan's prediction, relative to the predictions' folder."""
+        """Path of a scan's prediction for the benchmark, relative to the predictions' folder."""
 
     @abstractmethod
     def encode_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Labels as the data set's own label files hold them: raw ids.
+        """Encode labels as in the data set's label files: raw ids.
 
         Args:
             labels: (N,) uint8 train ids; IGNORE where a label was withheld.
@@ -230,7 +230,7 @@ class ScanSource(ABC):
         """
 
     def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
-        """A prediction as the benchmark's file holds it, if not like the label files.
+        """Encode a prediction for the benchmark, where it differs from the label files.
 
         Args:
             labels: (N,) uint8 train ids; none is withheld.

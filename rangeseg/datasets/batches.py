@@ -1,4 +1,4 @@
-"""The batches of a training: how the scans of a step are read."""
+"""Read the scans of each training step as a batch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _log = logging.getLogger(__name__)
 
 
 class LoadedSample(NamedTuple):
-    """A sample, and the bad scans in whose place it stands."""
+    """A sample, and the bad scans that it replaces."""
 
     sample: Sample
     bad: list[BadScan]
 
 
 class LoadedStep(NamedTuple):
-    """The labelled fields of a step and, if there are any, the unlabelled ones; bad scans."""
+    """The labelled fields of a step, the unlabelled ones (if any), and the bad scans."""
 
     fields: list[dict[str, torch.Tensor]]
     bad: list[BadScan]
@@ -43,14 +43,13 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
     """Reads, augments and projects the scan of a key.
 
     Args:
-        source: where the scans are.
-        images: the projection.
-        augmentation: of each scan.
-        labelled: ids of the labelled scans; any may stand in for a bad one, or give objects.
-        unlabelled: the same of the scans whose labels are never read.
-        propagated: scan id -> labels (N,) of unlabelled scans that were given some; IGNORE where
-            they are unknown.
-        bad_scans: what is done about them, and where ``read_steps`` counts them.
+        source: the data set.
+        images: makes the range images.
+        augmentation: settings for each scan.
+        labelled: ids of the labelled scans; any may replace a bad one, or give objects.
+        unlabelled: ids of the scans whose labels are never read.
+        propagated: scan id -> propagated labels (N,) of unlabelled scans; IGNORE where unknown.
+        bad_scans: policy for bad scans, and the counter of ``read_steps``.
 
     Raises:
         ConfigError: the augmentation names a class that the data set does not have.
@@ -75,8 +74,7 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
     def __getitem__(self, key: SampleKey) -> LoadedSample | RangesegError:
         """The sample of a key; the labels of an unlabelled scan are never read.
 
-        An error is returned: raised in a worker process it would reach the user wrapped in two
-        tracebacks.
+        Errors are returned: an error raised in a worker process would show two tracebacks.
         """
         bad: list[BadScan] = []
         for scan_id in self._candidates(key):
@@ -100,9 +98,9 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
         return bad[0].error
 
     def _objects(self, key: SampleKey, bad: list[BadScan]) -> AddedPoints | None:
-        """Objects for a labelled scan, of another one that the key alone decides.
+        """Objects for a labelled scan, from another scan that depends on the key alone.
 
-        None are wanted, or the other scan is bad: it is added to ``bad``.
+        None if no objects are requested, or if the other scan is bad: it is added to ``bad``.
         """
         if not (self.copied and self.labelled and key.labelled):
             return None
@@ -116,7 +114,7 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
             return None
 
     def _candidates(self, key: SampleKey) -> Iterator[str]:
-        """The scan of a key, then those that may stand in for it: a function of the key alone."""
+        """The scan of a key, then its possible replacements: a function of the key alone."""
         yield key.scan_id
         others = self.labelled if key.labelled else self.unlabelled
         if self.bad_scans.policy == "fail" or not others:
@@ -129,16 +127,16 @@ class TrainingScans(Dataset["LoadedSample | RangesegError"]):
 def read_training_scan(
     source: ScanSource, propagated: Mapping[str, np.ndarray], scan_id: str, labelled: bool
 ) -> Scan:
-    """A scan with its own labels, with propagated ones, or without any.
+    """Read a scan with its own labels, with propagated ones, or without any.
 
     Args:
-        source: where the scans are.
-        propagated: scan id -> labels (N,) of scans whose own are never read.
-        scan_id: which scan.
-        labelled: whether it has labels in the training.
+        source: the data set.
+        propagated: scan id -> labels (N,) that replace the scan's own.
+        scan_id: id of the scan.
+        labelled: whether the scan is labelled in this training.
 
     Raises:
-        DataError: it cannot be read, or was given labels for another number of points.
+        DataError: the scan cannot be read, or its propagated labels have another number of points.
     """
     if not labelled or scan_id not in propagated:
         return source.read_scan(scan_id, with_labels=labelled)
@@ -153,11 +151,11 @@ def read_training_scan(
 
 
 _SUBSTITUTES_TRIED = 20
-"""More than enough where few scans are bad; a short list of bad ones must come to an end."""
+"""Enough where few scans are bad; bounds the search in a short list of bad ones."""
 
 
 def collate(samples: list[LoadedSample | RangesegError]) -> LoadedStep | RangesegError:
-    """Samples of one step -> its fields; if there was an error, the first one instead."""
+    """Stack the samples of one step into its fields; return the first error instead, if any."""
     read: list[Sample] = []
     bad: list[BadScan] = []
     for sample in samples:
@@ -171,10 +169,9 @@ def collate(samples: list[LoadedSample | RangesegError]) -> LoadedStep | Rangese
 
 
 def _stack(arrays: list[np.ndarray]) -> torch.Tensor:
-    """Arrays of one shape as one tensor.
+    """Stack arrays of one shape into a tensor.
 
-    A loader process makes it in memory that it shares with the training: it would be copied there
-    otherwise.
+    A loader process allocates it in memory shared with the training, which saves a copy.
     """
     shape, dtype = (len(arrays), *arrays[0].shape), arrays[0].dtype
     stacked = torch.from_numpy(np.empty(shape, dtype))
@@ -199,13 +196,13 @@ def training_loader(
 
 
 _GRACE_S = 60
-"""How long a loader process outlives SIGTERM."""
+"""Seconds that a loader process survives SIGTERM."""
 
 
 def _start_worker(worker: int) -> None:
-    """Let a worker outlive signals to the whole job: the training finishes its step first.
+    """Let a worker survive signals to the whole job, so that the training finishes its step.
 
-    SIGTERM is only put off, for that is also how Python ends processes that are left at its exit.
+    SIGTERM is only delayed: Python also sends it to remaining processes at exit.
     """
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -227,12 +224,12 @@ def read_steps(loader: Any, bad_scans: BadScans) -> Iterator[list[dict[str, torc
             for bad in loaded.bad:
                 bad_scans.add(bad.scan_id, bad.error)
             yield loaded.fields
-    except (ConnectionError, EOFError) as error:  # it died as it handed a step over
+    except (ConnectionError, EOFError) as error:  # it died while handing over a step
         raise RuntimeError(f"{_OF_PYTORCH} is gone: {one_line(error)}") from None
 
 
 _OF_PYTORCH = "DataLoader worker"
-"""How PyTorch's error begins where a loader process died."""
+"""How PyTorch's error for a dead loader process begins."""
 
 
 @contextmanager
@@ -240,7 +237,7 @@ def naming_dead_loaders(
     what: str = "a process that loads scans",
     remedy: str = "free memory, or lower train.workers, and go on with --resume",
 ) -> Iterator[None]:
-    """Report a dead loader process in one line, wherever the training is when PyTorch notices.
+    """Report a dead loader process in one line, at whatever point PyTorch notices it.
 
     Raises:
         RangesegError: one died.

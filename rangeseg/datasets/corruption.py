@@ -1,4 +1,4 @@
-"""Scans made worse on purpose: fewer beams, lost points, noisy ranges, no intensity.
+"""Corrupted scans: fewer beams, lost points, noisy ranges, no intensity.
 
 Reference:
     Kong et al., Robo3D: Towards Robust and Reliable 3D Perception against Corruptions, ICCV 2023,
@@ -27,17 +27,17 @@ KINDS = {
     "noise": "noise:M (noise along the ray, standard deviation M metres, 0 < M <= 10)",
     "intensity": "intensity (0 everywhere)",
 }
-"""Name -> how it is written on the command line."""
+"""Name -> its form on the command line."""
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """What is done to each scan.
+    """A corruption of every scan.
 
     Attributes:
         kind: ``beams``, ``points``, ``noise`` or ``intensity``.
-        severity: N where each Nth beam is kept; the share of lost points; the standard deviation
-            of the noise in metres; 0 for the intensity.
+        severity: N of each Nth kept beam; the share of lost points; the standard deviation of the
+            noise in metres; 0 for the intensity.
     """
 
     kind: str
@@ -52,14 +52,14 @@ SEVERITIES = (
     Corruption("points", 0.9), Corruption("noise", 0.1), Corruption("noise", 0.3),
     Corruption("intensity"),
 )  # fmt: skip
-"""What ``--corrupt all`` stands for, beside the scans as they are."""
+"""The corruptions of ``--corrupt all``, next to the clean scans."""
 
 
 def parse_corruption(text: str) -> Corruption:
-    """``beams:2``, ``points:0.5``, ``noise:0.1`` or ``intensity``.
+    """Parse ``beams:2``, ``points:0.5``, ``noise:0.1`` or ``intensity``.
 
     Raises:
-        ConfigError: an unknown kind or a severity out of range; the message lists what there is.
+        ConfigError: an unknown kind or a severity out of range; the message lists the known kinds.
     """
     kind, _, value = text.partition(":")
     try:
@@ -87,16 +87,16 @@ def parse_corruption(text: str) -> Corruption:
 class Corrupted:
     """Reads the scans of a data set and corrupts them; see ``ScanReader``.
 
-    The same scan is always corrupted alike: the random numbers belong to its id. A point that is
-    lost becomes NaN, and its label IGNORE. So labels still belong to their points, and the figures
-    are those of the points that are kept.
+    The random numbers depend on the scan's id, so a scan is always corrupted alike. A lost point
+    becomes NaN and its label IGNORE. Labels still match their points, and metrics count only the
+    kept points.
 
-    Rows are those of the scan as the sensor wrote it: its driver knows which beams it has lost.
+    Rows are those of the original scan: the driver knows which beams are lost.
 
     Args:
         source: the data set.
-        corruption: what is done to each scan.
-        sensor: whose row rule the range images follow.
+        corruption: applied to each scan.
+        sensor: sensor with the row rule of the range images.
     """
 
     def __init__(self, source: ScanSource, corruption: Corruption, sensor: Sensor) -> None:
@@ -121,9 +121,8 @@ def corrupt_points(
 
     Args:
         points: (N,4) float32.
-        corruption: what is done to them.
-        scan_id: seeds the random numbers. A higher share of lost points loses the same ones and
-            more.
+        corruption: applied to the points.
+        scan_id: seeds the random numbers. A higher share loses the same points and more.
         beams: (N,) integer beam of each point.
 
     Returns:
@@ -143,7 +142,7 @@ def corrupt_points(
 
 
 def _noisy_range(xyz: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray:
-    """Factors (N,) float32 of points; noise never takes more than half of a range."""
+    """Range factors (N,) float32; noise never shortens a range below half."""
     noise = rng.normal(0.0, std, len(xyz))
     distance = np.linalg.norm(xyz.astype(np.float64), axis=1)
     seen = np.isfinite(distance) & (distance > 0.0)

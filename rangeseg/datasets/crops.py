@@ -1,4 +1,4 @@
-"""Windows of columns that a training sees in place of whole images."""
+"""Training crops: windows of columns of a range image."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rangeseg.geometry.projection import Projection
 
 
 def first_column(projection: Projection, width: int, window: float) -> int:
-    """Where a crop begins: at any column of a full turn, else where it stays within the image.
+    """First column of a crop: any column of a full turn, else one that keeps it within the image.
 
     Args:
         projection: of the whole image.
         width: of the crop, in columns.
-        window: share [0,1) of the places.
+        window: position as a share [0,1) of the possible columns.
     """
     columns = projection.point_index.shape[-1]
     return int(window * (columns if projection.full_turn else columns - width + 1))
@@ -26,17 +26,17 @@ def first_column(projection: Projection, width: int, window: float) -> int:
 def labelled_column(
     projection: Projection, labels: np.ndarray, width: int, first: int, rng: np.random.Generator
 ) -> int:
-    """Where a crop begins that holds a labelled pixel, so that a step learns from it.
+    """First column of a crop with a labelled pixel, so that a step learns from it.
 
     Args:
         projection: of the whole image.
-        labels: (N,) uint8 of its points.
+        labels: (N,) uint8 labels of the points.
         width: of the crop, in columns.
-        first: where the crop was to begin.
-        rng: draws one of the labelled pixels, and its place in the crop.
+        first: first column before the move.
+        rng: draws a labelled pixel and its place in the crop.
 
     Returns:
-        ``first`` if the crop holds a label there, or the whole image holds none. A full turn may
+        ``first`` if the crop already holds a label, or the image holds none. A full turn may
         begin left of its column 0.
     """
     if _labelled(labels, _columns(projection, first, width)).any():
@@ -51,12 +51,12 @@ def labelled_column(
 
 
 def crop(projection: Projection, width: int, first: int) -> Projection:
-    """The columns of a crop, and one more before them: the left neighbour of the first.
+    """Cut the columns of a crop, and one more on the left, the neighbour of the first.
 
     Args:
         projection: of the whole image; rows, columns and distances stay those of its points.
         width: of the crop, in columns.
-        first: where it begins.
+        first: first column.
     """
     shown = _columns(projection, first - 1, width + 1)
     if first == 0 and not projection.full_turn:

@@ -32,7 +32,7 @@ MOST_CLASSES = 253
 """Train ids are bytes; 254 and 255 have other meanings."""
 
 Problem = tuple[tuple[int | str, ...], str, object]
-"""One thing wrong with a field: its place in the field, what is wrong, what was found there."""
+"""A problem in a field: its place, the problem, the value found."""
 
 
 def _folder_name(name: object) -> object:
@@ -56,11 +56,11 @@ class ClassDescription(Settings):
     name: str
     ids: tuple[int, ...]  # raw ids; predictions are written as the first
     colour: tuple[int, int, int]  # red, green, blue
-    movable: bool = False  # whether its things may move between two scans, as cars do
+    movable: bool = False  # may move between two scans, as cars do
 
 
 class SensorDescription(Settings):
-    """The device; the size of the image is that of ``range_image``."""
+    """The device; ``range_image`` sets the image size."""
 
     beams: int = Field(ge=1)
     fov_up_deg: float = Field(ge=-90, le=90)
@@ -140,7 +140,7 @@ def _id_problems(
     limits: tuple[int, int],
     place: tuple[int | str, ...],
 ) -> Iterator[Problem]:
-    """What is wrong with the raw ids of one owner; they are added to ``owners``."""
+    """Find problems with the raw ids of one owner, and add the ids to ``owners``."""
     for raw in ids:
         if not limits[0] <= raw <= limits[1]:
             yield place, f"raw ids run from {limits[0]} to {limits[1]}", raw
@@ -189,7 +189,7 @@ def _split_problems(
     for split, names in splits.items():
         for name in names:
             if name in home:
-                where = "twice" if home[name] == split else f"and in {home[name]} as well"
+                where = "twice" if home[name] == split else f"also in {home[name]}"
                 yield (
                     (split,),
                     f"a sequence stands once in one split; this one is here {where}",
@@ -209,9 +209,9 @@ def _statistics_problems(
 
 
 class Description(Settings):
-    """What the other data sets know of themselves.
+    """The facts that other data sets define in code.
 
-    The order of the fields matters: a field is compared with those above it.
+    The order of the fields matters: a field is checked against those above it.
     """
 
     layout: Layout = Layout()
@@ -255,7 +255,7 @@ class Custom(SequenceFolder):
         )  # fmt: skip
 
     def needs_labels(self, scan_id: str) -> bool:
-        """No: a scan without a label file is unlabelled. So whether it has one."""
+        """Whether the scan has a label file: without one it is unlabelled."""
         return self.has_labels(scan_id)
 
 

@@ -24,7 +24,7 @@ from rangeseg.errors import DataError
 class FileSource(ScanSource):
     """Scans with a file of points each, and perhaps one of labels.
 
-    A subclass says where they are, and by its ``layout`` what they hold.
+    A subclass defines their paths, and by its ``layout`` their content.
     """
 
     layout = Layout()
@@ -50,7 +50,7 @@ class FileSource(ScanSource):
         return header.points
 
     def read_scan(self, scan_id: str, with_labels: bool = True) -> Scan:
-        """Read one scan; see ``ScanSource``. A beam beyond the sensor's is a fault too."""
+        """Read one scan; see ``ScanSource``. A beam beyond the sensor's is also a fault."""
         points_path, layout = self.paths(scan_id)[0], self.layout
         with self._root_first():
             file = read_points(points_path, layout, self._world_pose(scan_id))
@@ -83,7 +83,7 @@ class FileSource(ScanSource):
         return whole_labels(values, self.layout.label_type, points_path), points_path
 
     def _world_pose(self, scan_id: str) -> np.ndarray | None:
-        """The sensor's pose (4,4) in the frame of the points; None: they are in the sensor's."""
+        """The sensor's pose (4,4) in the points' frame; None if that is the sensor's own."""
         return None
 
     def _label_path(self, scan_id: str) -> Path:
@@ -104,7 +104,7 @@ class FileSource(ScanSource):
             return None
         name, beams = file.roles["ring"], sensor.beams
         ring = file.fields[name]
-        ring = np.where(np.isfinite(ring), ring, 0)  # of a lost echo nothing may be a number
+        ring = np.where(np.isfinite(ring), ring, 0)  # all values of a lost echo may be NaN
         if ring.min() < 0 or ring.max() >= beams or (np.floor(ring) != ring).any():
             column = name.startswith("column_")
             where = name.replace("_", " ") if column else f"field '{name}'"
@@ -119,7 +119,7 @@ class FileSource(ScanSource):
 
     @contextmanager
     def _root_first(self) -> Iterator[None]:
-        """A file may be missing because the whole root is wrong: then say that."""
+        """If the whole root is wrong, report that instead of the missing file."""
         try:
             yield
         except DataError as error:

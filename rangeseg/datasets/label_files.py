@@ -1,4 +1,4 @@
-"""Files of labels: raw or ``.npy``, of any whole type, or a field of the point file."""
+"""Label files: raw or ``.npy`` of any integer type, or a field of the point file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def raw_label_type(layout: Layout) -> np.dtype:
 
 
 def written_label_type(layout: Layout) -> np.dtype:
-    """The type of raw ids in the files of predictions: that of the labels, if it is a whole one.
+    """The type of raw ids in prediction files: that of the labels, if it is an integer type.
 
-    A type in which ``LabelMap`` takes the whole value for the class, if that is so of the labels.
+    If ``LabelMap`` reads the whole value as the class, it also does for this type.
     """
     whole = {"colour": "int32", "float32": "int32", "float64": "int64"}
     return np.dtype(whole.get(layout.label_type, layout.label_type))
@@ -88,11 +88,11 @@ def whole_labels(values: np.ndarray, label_type: LabelType, path: Path) -> np.nd
 
     Args:
         values: (N,), or (N,1), or (N,3) red, green and blue where ``label_type`` is ``colour``.
-        label_type: only ``colour`` matters: the values know their own type.
-        path: for the message.
+        label_type: only ``colour`` matters: the array has its own type.
+        path: path for the message.
 
     Returns:
-        (N,): unsigned of up to 32 bits as they are; int64 for all others.
+        (N,): unsigned integers up to 32 bits unchanged; int64 for all others.
 
     Raises:
         DataError: they are no whole numbers.
@@ -118,7 +118,7 @@ def whole_labels(values: np.ndarray, label_type: LabelType, path: Path) -> np.nd
 
 
 def _packed_colours(values: np.ndarray, path: Path) -> np.ndarray:
-    """0xRRGGBB (N,) int64, of whole numbers, of floats with the same bits, or of three columns."""
+    """0xRRGGBB (N,) int64, from whole numbers, floats with the same bits, or three columns."""
     if values.ndim == 2 and values.shape[1] in (3, 4) and values.dtype == np.uint8:
         red, green, blue = values[:, :3].T.astype(np.int64)
         packed: np.ndarray = red << 16 | green << 8 | blue
@@ -135,7 +135,7 @@ def _packed_colours(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def open_npy_labels(path: Path) -> np.ndarray | None:
-    """The labels of a ``.npy`` file, not read yet; None if it is no such file.
+    """Open the labels of a ``.npy`` file, not read yet; None for another file.
 
     Raises:
         DataError: it cannot be read, or is damaged.

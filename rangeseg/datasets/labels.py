@@ -1,4 +1,4 @@
-"""Raw ids of a data set <-> train ids of the network."""
+"""Map raw ids of a data set to train ids of the network and back."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rangeseg.errors import ConfigError, DataError
 from rangeseg.geometry.kernel import kernel
 
 IGNORE = 255
-"""Train id of what is neither learnt nor evaluated."""
+"""Train id of points that are neither trained nor evaluated."""
 
 _UNKNOWN = 254
 _TABLE_SIZE = 1 << 16
-_CLASS = np.uint32(_TABLE_SIZE - 1)  # the instance stands in the upper half
+_CLASS = np.uint32(_TABLE_SIZE - 1)  # the upper half holds the instance
 _NO_RAW_ID = (1 << 32) - 1
 _NO_WIDE_ID = np.iinfo(np.int64).min
 
@@ -25,9 +25,9 @@ class LabelMap:
     Args:
         names: K class names in the order of the train ids.
         colours: K colours as (red, green, blue) in 0..255.
-        raw_to_train: raw id -> train id, or IGNORE, for every raw id that may occur. The first of a
-            class is the one that predictions are written as. Ids below 0 and above 65535 occur in
-            labels whose whole value is the class; see ``classes_of``.
+        raw_to_train: raw id -> train id, or IGNORE, for every raw id that may occur. Predictions
+            are written as a class's first id. Ids below 0 and above 65535 need labels whose whole
+            value is the class; see ``classes_of``.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class LabelMap:
 
     @property
     def num_classes(self) -> int:
-        """K, without the ignored ones."""
+        """Number K of classes, without ignored ones."""
         return len(self.names)
 
     def to_train(self, raw_labels: np.ndarray, where: str = "labels") -> np.ndarray:
@@ -65,7 +65,7 @@ class LabelMap:
 
         Args:
             raw_labels: (N,) integers; see ``classes_of``.
-            where: what the message calls the labels, usually the file.
+            where: name of the labels in the message, usually the file.
 
         Returns:
             (N,) uint8 in 0..K-1 or IGNORE.
@@ -104,7 +104,7 @@ class LabelMap:
     def to_raw(self, labels: np.ndarray) -> np.ndarray:
         """Raw ids (N,) of train ids (N,) in 0..K-1; IGNORE becomes the lowest ignored id.
 
-        They are uint32, or int64 where that cannot hold all ids.
+        The type is uint32, or int64 if uint32 cannot hold all ids.
 
         Raises:
             ConfigError: a label is IGNORE and the data set ignores no id.
@@ -119,9 +119,9 @@ class LabelMap:
 
 
 def classes_of(raw_labels: np.ndarray) -> np.ndarray:
-    """The class (N,) in raw labels (N,): an instance may stand in the upper half of 32 bits.
+    """The class (N,) in raw labels (N,): the upper half of 32 bits may hold an instance.
 
-    Of unsigned labels up to 32 bits it is the lower 16 bits, of all others the whole value.
+    It is the lower 16 bits of unsigned labels up to 32 bits, and the whole value of all others.
     """
     return raw_labels.astype(np.uint16) if _has_instances(raw_labels) else raw_labels
 
@@ -132,7 +132,7 @@ def _has_instances(raw_labels: np.ndarray) -> bool:
 
 @kernel
 def _look_up(raw_labels: np.ndarray, table: np.ndarray, labels: np.ndarray) -> bool:
-    """Fill in the train ids, in one pass, and say whether one of them is unknown."""
+    """Fill in the train ids in one pass; return whether one of them is unknown."""
     unknown = False
     for i in range(raw_labels.shape[0]):
         label = table[raw_labels[i] & _CLASS]

@@ -1,4 +1,4 @@
-"""Where the files of a data set lie, and what they hold: ``dataset.description.layout``."""
+"""Paths and contents of a data set's files: ``dataset.description.layout``."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
 
 
 class Layout(Settings):
-    """Where the files of a sequence lie and what they hold.
+    """Paths and contents of a sequence's files.
 
-    Points are taken from the file in this order: times ``scale``; with ``frame: world`` back into
-    the sensor's frame by the pose of the scan; ``axes``; then the tilt of the mounting.
+    Points are converted in this order: times ``scale``; with ``frame: world`` by the scan's pose to
+    the sensor's frame; ``axes``; the tilt of the mounting.
     """
 
     sequences_folder: str = "sequences"  # of the root; ".": the sequences lie in the root itself
@@ -37,7 +37,7 @@ class Layout(Settings):
     columns: int = Field(default=4, ge=3)  # values per point: x, y, z, intensity, and more
     dtype: PointType = "float32"
     byte_order: ByteOrder = "little"  # also of raw label files
-    # Of files with named fields, where the names are not the usual ones: role -> name.
+    # Unusual names in files with named fields: role -> name.
     fields: dict[Role, str] = Field(default_factory=dict)
     scale: float = Field(default=1.0, gt=0)  # metres per unit: 0.001 for millimetres
     # Which axes of the file point forward, left and up; cameras: z, -x, -y.
@@ -46,14 +46,14 @@ class Layout(Settings):
     roll_deg: float = Field(default=0.0, ge=-180, le=180)
     pitch_deg: float = Field(default=0.0, ge=-90, le=90)
     frame: Literal["sensor", "world"] = "sensor"  # world: needs the poses of every sequence
-    intensity_max: float = Field(default=1.0, gt=0)  # what the files write for the brightest echo
-    ring_column: int | None = None  # counted from 0; the beam of each point
-    time_column: int | None = None  # counted from 0; the time of each point
-    ring_zero: Literal["highest", "lowest"] = "highest"  # which beam the files call 0
+    intensity_max: float = Field(default=1.0, gt=0)  # value of the brightest echo in the files
+    ring_column: int | None = None  # column of each point's beam, from 0
+    time_column: int | None = None  # column of each point's time, from 0
+    ring_zero: Literal["highest", "lowest"] = "highest"  # beam with number 0 in the files
     labels_folder: str = "labels"
     labels_suffix: str = Field(default=".label", min_length=1)
-    label_type: LabelType = "uint32"  # of uint32 the class is in the lower half
-    accept: tuple[str, ...] = ()  # verdicts that are known and right, e.g. merged
+    label_type: LabelType = "uint32"  # uint32: class in the lower half
+    accept: tuple[str, ...] = ()  # accepted verdicts, e.g. merged
 
     @field_validator("axes", "accept", mode="before")
     @classmethod
@@ -80,7 +80,7 @@ class Layout(Settings):
     @field_validator("ring_column", "time_column")
     @classmethod
     def _beyond_intensity(cls, column: int | None, info: ValidationInfo) -> int | None:
-        columns = info.data.get("columns")  # absent where it is wrong itself
+        columns = info.data.get("columns")  # absent if itself invalid
         if column is not None and columns is not None and not 4 <= column < columns:
             raise ValueError(
                 f"columns 0 to 3 are x, y, z and intensity, and there are {columns} in all: "
@@ -93,14 +93,14 @@ class Layout(Settings):
     def _below(cls, folder: str) -> str:
         path = PurePath(folder)
         if path.is_absolute() or ".." in path.parts or "\0" in folder:
-            raise ValueError("a folder below that of the sequence, or of the root")
+            raise ValueError("a folder below the sequence's, or below the root")
         return folder
 
     @field_validator("points_suffix", "labels_suffix")
     @classmethod
     def _ends_a_name(cls, suffix: str) -> str:
         if {"/", "\\", "\0"} & set(suffix):
-            raise ValueError("what the files' names end with, such as .bin")
+            raise ValueError("the ending of the files' names, such as .bin")
         return suffix
 
     @model_validator(mode="after")
@@ -119,12 +119,12 @@ class Layout(Settings):
 
     @property
     def moves(self) -> bool:
-        """Whether coordinates are anything else than metres in the sensor's frame."""
+        """Whether coordinates differ from metres in the sensor's frame."""
         return self.scale != 1.0 or self.frame == "world" or self.turns
 
     @property
     def turns(self) -> bool:
-        """Whether the file's axes are not those of a level sensor."""
+        """Whether the file's axes differ from those of a level sensor."""
         return self.axes != ("x", "y", "z") or bool(self.roll_deg or self.pitch_deg)
 
     def rotation(self) -> np.ndarray:

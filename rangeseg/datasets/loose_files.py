@@ -1,4 +1,4 @@
-"""Files of scans that belong to no data set, found and read for a network."""
+"""Find and read files of scans outside any data set, for a network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = "files"
 """The split of loose files."""
 
 _NO_SCANS = {"labels", "label", "predictions", "confidence"}
-"""Folders whose files may end as files of points do."""
+"""Folders with other files that have suffixes of points."""
 
 
 class LooseFiles(FileSource):
@@ -29,9 +29,9 @@ class LooseFiles(FileSource):
 
     Args:
         files: scan id -> file; see ``find_files``.
-        info: of the data set whose ids predictions have, with the network's sensor.
-        layout: what the files hold; see ``layout_of_files``.
-        label_type: of the labels that predictions are written as, as NumPy names it.
+        info: the data set whose ids predictions use, with the network's sensor.
+        layout: content of the files; see ``layout_of_files``.
+        label_type: NumPy type of written predictions.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class LooseFiles(FileSource):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """One of all files."""
+        """One split of all files."""
         return (FILES,)
 
     def sequences(self, split: str) -> tuple[str, ...]:
-        """The folders that the files lie in; see ``ScanSource``."""
+        """The folders of the files; see ``ScanSource``."""
         return tuple(dict.fromkeys(_folder_of(scan_id) for scan_id in self.files))
 
     def sequence_ids(self, sequence: str) -> list[str]:
@@ -79,14 +79,14 @@ class LooseFiles(FileSource):
         return {}
 
     def check_root(self) -> None:
-        """There is nothing to check: files are looked at one by one."""
+        """Check nothing: files are checked one by one."""
 
     def label_file(self, scan_id: str) -> str:
-        """The name of a file of labels for this scan."""
+        """Name of a label file for this scan."""
         return f"{scan_id}.label"
 
     def prediction_file(self, scan_id: str, split: str) -> str:
-        """The same: what is predicted lies as the files do."""
+        """The same as ``label_file``: predictions keep the structure of the files."""
         return self.label_file(scan_id)
 
     def encode_labels(self, labels: np.ndarray) -> np.ndarray:
@@ -95,18 +95,18 @@ class LooseFiles(FileSource):
 
 
 def find_files(paths: Sequence[Path], more_suffixes: Sequence[str] = ()) -> dict[str, Path]:
-    """The files of scans that a user names.
+    """Find the scans in the user's files and folders.
 
-    Of each folder, and of all below it, those files count whose suffix is the most frequent one of
-    points there; a file that is named itself may have any.
+    Each folder, with its subfolders, gives the files with its most frequent suffix of points. A
+    file given by name may have any suffix.
 
     Args:
         paths: files and folders.
-        more_suffixes: that files of points may have in folders.
+        more_suffixes: further suffixes of point files in folders.
 
     Returns:
-        Scan id -> file. An id is the name without its suffix; of a file in a folder relative to
-        that, or to what several folders have in common. Numbers are in order: 9 before 10.
+        Scan id -> file. An id is the name without suffix; in a folder it is the path relative to
+        it, or to the common part of several folders. Numbers are in order: 9 before 10.
 
     Raises:
         ConfigError: two files would have one id.
@@ -130,18 +130,18 @@ def find_files(paths: Sequence[Path], more_suffixes: Sequence[str] = ()) -> dict
 
 
 def layout_of_files(own: Layout, file: Path, stated: Layout) -> Layout:
-    """What loose files hold: as in the network's data set, as far as their format has it.
+    """The layout of loose files: as in the network's data set, as far as their format allows.
 
-    Raw files are those of the data set. In a file with named fields, fields have the names that the
-    data set states if the file has them, otherwise the usual ones.
+    Raw files have the data set's columns. Named fields have the data set's stated names if the file
+    has them, otherwise the usual ones.
 
     Args:
-        own: of the data set that the network learnt from.
+        own: layout of the network's training data.
         file: one of the files.
-        stated: what the user states of them; its fields that were set count.
+        stated: the user's layout; only fields that were set count.
 
     Raises:
-        ConfigError: points in the frame of the world, whose poses are not known here.
+        ConfigError: points in the world's frame; loose files have no poses.
         DataError: the file cannot be read.
     """
     values = own.model_dump()
@@ -212,7 +212,7 @@ def _no_scans(folder: Path) -> DataError:
 
 
 def _suffix(name: str, suffixes: tuple[str, ...]) -> str:
-    """The suffix of points that a name ends with, as it is written; empty if none."""
+    """The point suffix at the end of a name, unchanged; empty if none."""
     ends = [name[-len(suffix) :] for suffix in suffixes if name.lower().endswith(suffix)]
     return max((end for end in ends if len(end) < len(name)), key=len, default="")
 

@@ -1,4 +1,4 @@
-"""Files of points in whatever format people have them: raw, NumPy's, PCD, PLY and LAS."""
+"""Readers of point files: raw, NumPy, PCD, PLY and LAS."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _READERS: dict[Format, ModuleType] = {
 
 
 def read_header(path: Path, layout: Layout) -> Header:
-    """How many points a file holds and what their values are called, by its header or its size.
+    """Read a file's number of points and names of values, from its header or size.
 
     Raises:
         DataError: the file is missing or damaged, holds no point, or is no file of points.
@@ -40,21 +40,21 @@ def read_header(path: Path, layout: Layout) -> Header:
 
 
 def count_points(path: Path, layout: Layout) -> int:
-    """How many points a file holds; see ``read_header``."""
+    """Count the points of a file; see ``read_header``."""
     return read_header(path, layout).points
 
 
 def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
-    """The values of a file of points, by their names in the file.
+    """Read the values of a point file, by their names in the file.
 
     Args:
         path: of any format; see ``file_format``.
-        layout: what a raw file holds: ``columns``, ``dtype``, ``byte_order``. Nothing else of it
-            is applied.
+        layout: content of a raw file: ``columns``, ``dtype``, ``byte_order``. Other fields are not
+            applied.
 
     Returns:
-        Name -> (N,) of the file's own type. Where the file names nothing they are x, y, z,
-        intensity, column_4, column_5 and so on.
+        Name -> (N,) of the file's own type. Without names in the file they are x, y, z, intensity,
+        column_4, column_5 and so on.
 
     Raises:
         DataError: see ``read_header``.

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes; its name is not asked."""
+"""Detect a file's format by its first bytes, not by its name."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ _NO_POINTS: dict[bytes, tuple[str, str]] = {
         "a capture of packets (.pcapng)", "write its scans with the sensor's driver, e.g. as .pcd",
     ),
 }  # fmt: skip
-"""First bytes -> what the file is, and what to do. No plausible float32 begins like one of them."""
+"""First bytes -> kind of file and remedy. No plausible float32 begins like one of them."""
 
 _BY_NAME: dict[str, Format] = {
     ".npy": "npy", ".npz": "npz", ".pcd": "pcd", ".ply": "ply", ".las": "las", ".laz": "las",
 }  # fmt: skip
-"""What a name promises; a file with such a name that begins otherwise is damaged."""
+"""Suffixes with a known beginning; a file that begins otherwise is damaged."""
 
 
 def file_format(path: Path) -> Format:
-    """The format of a file of points, by its first bytes; ``raw`` is what begins like none.
+    """The format of a point file, by its first bytes; ``raw`` if they match none.
 
     Raises:
-        DataError: the file is missing, or holds something that is known to be no points: a bag,
-            an archive, a text, a page of the web, a pointer of Git LFS, a picture.
+        DataError: the file is missing, or is known to hold no points: a bag, an archive, a text, a
+            web page, a pointer of Git LFS, a picture.
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -100,7 +100,7 @@ def _inside_zip(path: Path) -> Format:
 
 
 def _text(path: Path, head: bytes) -> Format:
-    """A PCD begins with comments or with a line of its header; other texts are no points."""
+    """``pcd`` if a text begins with comments or a PCD header line; other texts are no points."""
     if head[:1] not in _FIRST_OF_PCD and not _is_text(head):
         return "raw"
     lines = [line.split() for line in head.splitlines()]
@@ -112,7 +112,7 @@ def _text(path: Path, head: bytes) -> Format:
         return "raw"
     if begins.startswith(b"<"):
         raise DataError(
-            f"{path} is a page of the web (HTML or XML), not a file of points: the download "
+            f"{path} is a web page (HTML or XML), not a file of points: the download "
             "failed, perhaps for want of a login; download it again"
         )
     raise DataError(
@@ -122,7 +122,7 @@ def _text(path: Path, head: bytes) -> Format:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether bytes can be read by people; the last letter may be cut."""
+    """Whether bytes are text; the last character may be cut."""
     if any(byte < 32 and byte not in b"\t\n\r\f" for byte in head):
         return False
     for end in range(len(head), len(head) - 4, -1):

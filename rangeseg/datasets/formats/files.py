@@ -1,4 +1,4 @@
-"""What every reader asks of a file before it reads it."""
+"""Checks that every reader makes before it reads a file."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 from rangeseg.errors import DataError
 
 MOST_POINTS = 1 << 24
-"""No sensor has as many in a turn; a larger file is something else, and would fill the memory."""
+"""More points than any sensor's turn; a larger file is something else and would fill the memory."""
 
 
 class Header(NamedTuple):
-    """What a file of points says of itself, without its points.
+    """The header of a point file.
 
     Attributes:
-        points: how many there are.
-        names: of the values of each point, in the order of the file.
+        points: number of points.
+        names: names of the values of each point, in file order.
     """
 
     points: int
@@ -24,10 +24,10 @@ class Header(NamedTuple):
 
 
 def file_size(path: Path) -> int | None:
-    """Bytes of a file, None where there is none.
+    """Size of a file in bytes, None if it does not exist.
 
     Raises:
-        DataError: the file cannot be looked at.
+        DataError: the file's status cannot be read.
     """
     try:
         return path.stat().st_size
@@ -38,14 +38,14 @@ def file_size(path: Path) -> int | None:
 
 
 def reason(error: OSError) -> str:
-    """What an operating system's error means, to stand behind the file's name."""
+    """Describe an operating system's error, for a message after the file's name."""
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     return f"cannot be read ({error.strerror or error})"
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
-    """The error for a file of points that the operating system does not open."""
+    """The error for a point file that the operating system cannot open."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return DataError(
             f"{path} does not exist: check the scan's id or copy the sequence again", "missing"
@@ -54,7 +54,7 @@ def unreadable(path: Path, error: OSError) -> DataError:
 
 
 def check_count(path: Path, count: int) -> int:
-    """Check that a file holds a number of points that can be one scan, and return it.
+    """Check that a number of points can be one scan, and return it.
 
     Raises:
         DataError: it holds none, or far too many.
@@ -70,7 +70,7 @@ def check_count(path: Path, count: int) -> int:
 
 
 def damaged(path: Path, kind: str, why: object) -> DataError:
-    """The error for a file that begins like one of its kind, and is none."""
+    """The error for a damaged file of a known kind."""
     return DataError(
         f"{path} is not a whole {kind} ({why}): copy it again, or write it again", kind="truncated"
     )

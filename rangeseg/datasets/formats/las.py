@@ -1,4 +1,4 @@
-"""LAS and LAZ, the formats of surveyors; read by laspy, the extra ``las``.
+"""LAS and LAZ, survey formats; read with laspy (extra ``las``).
 
 Reference: ASPRS, LAS Specification 1.4.
 """
@@ -32,7 +32,7 @@ def read_header(path: Path, layout: Layout) -> Header:
         raise unreadable(path, error) from None
     except DataError:
         raise
-    except Exception as error:  # whatever a damaged header leads to
+    except Exception as error:  # a damaged header may raise anything
         raise damaged(path, "LAS or LAZ file", one_line(error)) from None
 
 
@@ -59,9 +59,9 @@ _HEAD = 375
 
 
 def _check_records(path: Path) -> None:
-    """Check that the records beside the points can fit into the file.
+    """Check that the variable-length records can fit into the file.
 
-    laspy reads as many as the header names, also beyond the file's end: 4 billion in a damaged one.
+    laspy trusts the header's number, even beyond the file's end: 4 billion in a damaged one.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -77,7 +77,7 @@ def _check_records(path: Path) -> None:
 
 
 def _others(names: object) -> list[str]:
-    """Without the whole numbers that x, y and z are made of."""
+    """The dimensions without the integers behind x, y and z."""
     return [str(name) for name in names if name not in ("X", "Y", "Z")]  # type: ignore[attr-defined]
 
 

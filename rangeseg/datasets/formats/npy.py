@@ -1,4 +1,4 @@
-"""NumPy's ``.npy``: an array of floats (N, columns), or a structured one with a name a field."""
+"""NumPy's ``.npy``: an array of floats (N, columns), or a structured array of named fields."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
 
 
 def open_array(path: Path) -> np.ndarray:
-    """The array of a file; its values are not read yet.
+    """Open the array of a file; its values are not read yet.
 
     Raises:
-        DataError: the file is damaged, or holds Python's objects.
+        DataError: the file is damaged, or holds Python objects.
     """
     try:
-        values: np.ndarray = np.load(path, mmap_mode="r")  # checks the size and reads no value
+        values: np.ndarray = np.load(path, mmap_mode="r")  # checks only the size
     except Exception as error:  # the header is a Python literal; its parser raises nearly anything
         raise DataError(
             f"{path} is not a whole .npy file of numbers ({one_line(error)}): write it again with "
@@ -51,7 +51,7 @@ def open_array(path: Path) -> np.ndarray:
 
 
 def check_table(path: Path, values: np.ndarray, layout: Layout) -> None:
-    """Check an array without names: floats, or whole numbers of the type that is stated.
+    """Check an array without names: floats, or whole numbers of the stated type.
 
     Raises:
         DataError: it is something else.
@@ -67,17 +67,17 @@ def check_table(path: Path, values: np.ndarray, layout: Layout) -> None:
 
 
 def count(values: np.ndarray) -> int:
-    """How many points an array holds: rows, or elements of a structured one."""
+    """Count the points of an array: rows, or elements of a structured array."""
     return values.size if values.dtype.names else values.shape[0]
 
 
 def names(values: np.ndarray) -> tuple[str, ...]:
-    """The names of an array's fields or columns."""
+    """Name an array's fields or columns."""
     return tuple(values.dtype.names or column_names(values.shape[1]))
 
 
 def split(values: np.ndarray) -> dict[str, np.ndarray]:
-    """The fields or columns (N,) of an array, by name."""
+    """Split an array into its fields or columns (N,), by name."""
     if values.dtype.names:
         flat = values.ravel()
         return {name: flat[name] for name in values.dtype.names}

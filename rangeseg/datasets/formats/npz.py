@@ -18,14 +18,14 @@ _HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 _MOST_BYTES = 64 * MOST_POINTS
-"""Of one array, unpacked: a small file may say anything."""
+"""Limit of one unpacked array: a small file may claim any size."""
 
 
 def read_header(path: Path, layout: Layout) -> Header:
     """The number and names of the values, by the headers of the arrays.
 
     Raises:
-        DataError: the file is damaged, or its arrays are not those of one scan.
+        DataError: the file is damaged, or its arrays do not form one scan.
     """
     fields = _fields(path, _shapes(path))
     return Header(check_count(path, len(next(iter(fields.values())))), tuple(fields))
@@ -50,7 +50,7 @@ def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
 
 
 def _shapes(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of the shapes and types in a file that take no memory; their values mean nothing."""
+    """Arrays of the file's shapes and types without memory; their values mean nothing."""
     found = {}
     try:
         with zipfile.ZipFile(path) as archive:

@@ -18,8 +18,8 @@ from rangeseg.datasets.layout import Layout
 from rangeseg.errors import one_line
 
 _LONGEST_HEADER = 1 << 16  # bytes
-_MOST_VALUES = 4096  # of one field of a point; the longest descriptors have 1,960
-_SIZES = 8  # bytes in front of compressed values: their number now, and unpacked
+_MOST_VALUES = 4096  # values per field of a point; the longest descriptors have 1,960
+_SIZES = 8  # bytes before compressed values: compressed and unpacked size
 _KINDS = {"F": "f", "U": "u", "I": "i"}
 
 
@@ -50,8 +50,8 @@ def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
     with _opened(path) as file:
         header = _checked_header(path, file)
         if header.data == "binary":
-            # The library is as fast, but parses the header again, which takes as long as the
-            # values of a small scan, and its arrays cannot be changed.
+            # The library is as fast, but parses the header again, as long as reading a small scan.
+            # Its arrays are read-only.
             file.seek(header.begin)
             values = np.fromfile(file, header.dtype, header.points)
         else:
@@ -67,7 +67,7 @@ def _by_library(path: Path, header: _PcdHeader) -> np.ndarray:
 
     try:
         values: np.ndarray = np.atleast_1d(PointCloud.from_path(path).pc_data)
-    except Exception as error:  # it checks little of its own
+    except Exception as error:  # the library checks little
         raise damaged(path, f"{header.data} PCD", one_line(error)) from None
     return values
 
@@ -82,7 +82,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _checked_header(path: Path, file: IO[bytes]) -> _PcdHeader:
-    """The header of a file that holds as many bytes as it says."""
+    """Read the header, and check the file's size against it."""
     header = _parse_header(path, file)
     check_count(path, header.points)
     there, whole = file.seek(0, 2) - header.begin, header.points * header.dtype.itemsize
@@ -122,7 +122,7 @@ def _parse_header(path: Path, file: IO[bytes]) -> _PcdHeader:
 def _dtype(
     fields: tuple[str, ...], sizes: tuple[str, ...], kinds: tuple[str, ...], counts: tuple[str, ...]
 ) -> np.dtype:
-    """The type of one point; padding, called ``_``, has no name. The same for every scan."""
+    """The type of one point, without a name for padding (``_``). The same for every scan."""
     names, formats, offsets, offset = [], [], [], 0
     each = zip(fields, sizes, kinds, counts or ("1",) * len(fields), strict=True)
     for name, size, kind, count in each:

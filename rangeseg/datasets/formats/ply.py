@@ -16,7 +16,7 @@ from rangeseg.errors import DataError, one_line
 
 
 def read_header(path: Path, layout: Layout) -> Header:
-    """The number and names of the values; of an ascii file all of it is read.
+    """The number and names of the values; an ascii file is read whole.
 
     Raises:
         DataError: the file is missing or damaged, or holds no point.
@@ -46,9 +46,9 @@ def _vertices(path: Path) -> np.ndarray:
         raise unreadable(path, error) from None
     except KeyError:
         raise DataError(
-            f"{path} has no element 'vertex', in which PLY files keep points: write them there"
+            f"{path} has no element 'vertex', where PLY files keep points: write them there"
         ) from None
-    except Exception as error:  # the library raises whatever its parts do
+    except Exception as error:  # the library may raise anything
         raise damaged(path, "PLY file", one_line(error)) from None
     check_count(path, len(values))
     return values

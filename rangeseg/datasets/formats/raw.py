@@ -1,4 +1,4 @@
-"""Raw files: the values of one point after the other, and nothing else."""
+"""Raw files: the values of all points, without a header."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_header(path: Path, layout: Layout) -> Header:
 
 
 def read_values(path: Path, layout: Layout) -> np.ndarray:
-    """The values (N, columns) of ``layout.dtype``; see ``read_header``."""
+    """Read the values (N, columns) of ``layout.dtype``; see ``read_header``."""
     read_header(path, layout)
     dtype = np.dtype(layout.dtype).newbyteorder("<" if layout.byte_order == "little" else ">")
     try:

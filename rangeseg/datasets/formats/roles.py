@@ -1,4 +1,4 @@
-"""Which of a file's fields is what: x, y, z, intensity, ring, time, label."""
+"""Roles of a file's fields: x, y, z, intensity, ring, time, label."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _USUAL: Mapping[Role, tuple[str, ...]] = {
         "semanticid", "labelid", "semanticclass", "objtag", "category",
     ),
 }  # fmt: skip
-"""In lower case, of letters and digits alone; an earlier name is preferred to a later one."""
+"""Lower case, letters and digits only; earlier names are preferred."""
 
 
 def find_roles(names: Sequence[str], stated: Mapping[Role, str]) -> dict[Role, str]:
-    """Which field plays which role: as stated, otherwise by its usual name.
+    """Find the field for each role: as stated, otherwise by its usual name.
 
     Case, ``_`` and CloudCompare's prefix ``scalar_`` do not matter for usual names.
 
     Args:
-        names: of the file's fields.
+        names: names of the file's fields.
         stated: role -> name.
 
     Returns:
-        Role -> name, of the roles that a field was found for.
+        Role -> name, for each role with a field.
 
     Raises:
         DataError: there is no field of a stated name; the message does not name the file.
@@ -60,7 +60,7 @@ def find_roles(names: Sequence[str], stated: Mapping[Role, str]) -> dict[Role, s
 
 @lru_cache(maxsize=64)
 def _usual_roles(names: tuple[str, ...]) -> dict[Role, str]:
-    """The roles that names play by themselves; asked for every scan of a data set."""
+    """Roles by the usual names; cached, as every scan of a data set needs them."""
     plain = {_plain(name): name for name in reversed(names)}
     found: dict[Role, str] = {}
     for role, usual in _USUAL.items():

@@ -1,1 +1,1 @@
-"""Recordings of others written into the toolkit's own layout: ROS bags and files of scans."""
+"""Import foreign recordings into the toolkit's layout: ROS bags and files of scans."""

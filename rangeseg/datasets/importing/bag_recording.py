@@ -22,8 +22,8 @@ class BagRecording(Recording):
     """One topic of a bag.
 
     Args:
-        path: of the bag.
-        topic: its name; None takes the only one that holds points.
+        path: path of the bag.
+        topic: name of the topic; None takes the only topic with points.
 
     Raises:
         ConfigError: see ``choose_topic`` and ``open_bag``.
@@ -60,7 +60,7 @@ class BagRecording(Recording):
             yield from by_stamp(self._received(bag))
 
     def _received(self, bag: Bag) -> Iterator[Frame]:
-        """The clouds as they were received; transforms between them are collected."""
+        """The clouds in order of receipt; collects the transforms between them."""
         wanted = {self._topic.name, *self._tf, *self._odometry}
         seen = 0
         for message in bag.messages(wanted):

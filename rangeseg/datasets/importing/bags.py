@@ -1,4 +1,4 @@
-"""ROS 1 and ROS 2 bags and ``.mcap`` files, read by the library rosbags."""
+"""ROS 1 and ROS 2 bags and ``.mcap`` files, read with rosbags."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rangeseg.datasets.formats.files import reason
 from rangeseg.errors import ConfigError, DataError, one_line
 
 METADATA = "metadata.yaml"
-"""Names the files of a ROS 2 bag, in its folder."""
+"""Lists the files of a ROS 2 bag, in its folder."""
 
 _ROS1, _SQLITE, _MCAP = b"#ROSBAG V", b"SQLite format 3\0", b"\x89MCAP0\r\n"
 
@@ -23,7 +23,7 @@ _REPAIR = {
 
 
 TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
-"""The second is of ROS 1 before tf2."""
+"""The second is from ROS 1 before tf2."""
 
 _TF_DEFINITION = "geometry_msgs/TransformStamped[] transforms"
 
@@ -33,8 +33,8 @@ class Topic(NamedTuple):
 
     Attributes:
         name: such as ``/velodyne_points``.
-        type: as ROS 2 writes it, ``sensor_msgs/msg/PointCloud2``.
-        messages: how many, by the bag's index.
+        type: type in ROS 2's form, e.g. ``sensor_msgs/msg/PointCloud2``.
+        messages: number of messages in the bag's index.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Topic(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A decoded message, and when it was received, in nanoseconds."""
+    """A decoded message, and its time of receipt in nanoseconds."""
 
     topic: str
     received: int
@@ -54,7 +54,7 @@ class Message(NamedTuple):
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a file, by its first bytes, or a folder, by its metadata, is a bag.
+    """Whether a file (by its first bytes) or a folder (by its metadata) is a bag.
 
     Raises:
         DataError: the file cannot be read.
@@ -74,7 +74,7 @@ def _magic(path: Path) -> bytes | None:
 
 
 class Bag:
-    """A bag that is open; see ``open_bag``."""
+    """An open bag; see ``open_bag``."""
 
     def __init__(self, path: Path, reader: Any, types: Any, ros1: bool, repair: str) -> None:
         self.path, self._reader, self._repair = path, reader, repair
@@ -89,7 +89,7 @@ class Bag:
         return [Topic(name, self._types[name], count) for name, count in counts.items()]
 
     def messages(self, names: Collection[str]) -> Iterator[Message]:
-        """The messages of topics, in the order in which they were received.
+        """The messages of topics, in order of receipt.
 
         Raises:
             DataError: the bag cannot be read any further.
@@ -101,11 +101,11 @@ class Bag:
                 content = self._deserialise(raw, connection.msgtype)
                 yield Message(connection.topic, received, content)
                 done += 1
-        except Exception as error:  # the library, SQLite and the decompressors have each their own
+        except Exception as error:  # the library, SQLite and decompressors raise different types
             raise self.broken(f"reading stops after {done:,} messages: {one_line(error)}") from None
 
     def broken(self, what: str) -> DataError:
-        """The error of a bag that cannot be read to its end."""
+        """The error for a bag that cannot be read to its end."""
         return DataError(f"{self.path} is damaged ({what}): {self._repair}", kind="truncated")
 
 
@@ -113,12 +113,12 @@ class Bag:
 def open_bag(path: Path) -> Iterator[Bag]:
     """Open a bag; see ``is_bag``.
 
-    Message types are the distribution's own, not those in the bag: older bags hold none, and of
-    all types only a few are read, which no distribution changed.
+    Message types come from the distribution, not from the bag: older bags hold none. The few types
+    read here are the same in all distributions.
 
     Raises:
         ConfigError: rosbags is not installed.
-        DataError: the bag is damaged, or of a kind that rosbags does not read.
+        DataError: the bag is damaged, or rosbags does not read its kind.
     """
     try:
         from rosbags.rosbag1 import Reader as Reader1

@@ -15,8 +15,8 @@ _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"
 def cloud_fields(cloud: Any) -> dict[str, np.ndarray]:
     """The fields of a point cloud by name, each (N,) of the message's own type.
 
-    An organised cloud is taken row by row. What lies between fields, points and rows is left out,
-    as are unnamed fields; of a field with several values the first is taken.
+    An organised cloud is read row by row. Padding between fields, points and rows is left out, as
+    are unnamed fields. A field with several values gives the first.
 
     Args:
         cloud: a decoded ``sensor_msgs/PointCloud2``.

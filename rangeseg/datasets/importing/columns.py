@@ -1,4 +1,4 @@
-"""Named fields of a scan -> the columns of a file of ours."""
+"""Convert named fields of a scan to the columns of the toolkit's files."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from rangeseg.datasets.layout import Role
 from rangeseg.errors import DataError
 
 _LONGEST_TURN_S = 2.0
-"""A scan that seems to take longer is timed in a smaller unit."""
+"""Longest scan in seconds; a longer one means a smaller time unit."""
 
 _EPOCH_S = 1e9, 5e9
 """Seconds since 1970, from 2001 to 2128."""
 
 _LONGEST_DELAY_S = 10.0
-"""Times of points farther from that of their scan are not relative to it."""
+"""Point times farther from their scan's time are not relative to it."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the files of a sequence hold.
+    """The contents of a sequence's files.
 
     Attributes:
-        roles: role -> field; x, y and z, and those of intensity, ring, time and label there are.
+        roles: role -> field: x, y and z, and intensity, ring, time and label if present.
         time_unit: seconds per unit of the field ``time``.
-        unused: fields that play no role.
+        unused: fields without a role.
     """
 
     roles: Mapping[Role, str]
@@ -36,7 +36,7 @@ class Columns:
 
     @property
     def names(self) -> tuple[Role, ...]:
-        """The columns in their order; intensity is 0 where there is none."""
+        """The columns in order; a missing intensity is 0."""
         optional: tuple[Role, ...] = ("ring", "time")
         return ("x", "y", "z", "intensity", *(role for role in optional if role in self.roles))
 
@@ -45,7 +45,7 @@ class Columns:
 
         Args:
             fields: see ``find_columns``.
-            time_s: of the scan, to which times of points become relative; None: to the first.
+            time_s: time of the scan, the zero of point times; None: the first point's time.
 
         Raises:
             DataError: a field is missing that the first scan has.
@@ -57,7 +57,7 @@ class Columns:
                 f"{', '.join(fields)})"
             )
         points = np.zeros((len(fields[self.roles["x"]]), len(self.names)), dtype="<f4")
-        with np.errstate(all="ignore"):  # float64 may hold what float32 cannot: then infinity
+        with np.errstate(all="ignore"):  # float64 beyond float32's range becomes infinity
             for column, role in enumerate(self.names):
                 if role in self.roles:
                     values = fields[self.roles[role]]
@@ -65,7 +65,7 @@ class Columns:
         return points
 
     def labels(self, fields: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """The labels (N,) uint32 of the field ``label``; None where there is none.
+        """The labels (N,) uint32 of the field ``label``; None without it.
 
         Raises:
             DataError: they are not whole numbers from 0.
@@ -75,7 +75,7 @@ class Columns:
         return as_labels(fields[self.roles["label"]], f"field '{self.roles['label']}'")
 
     def _since(self, times: np.ndarray, scan_s: float | None) -> np.ndarray:
-        """Times (N,) in seconds since the scan's."""
+        """Times (N,) in seconds since the scan's time."""
         seconds = times.astype(np.float64) * self.time_unit
         finite = seconds[np.isfinite(seconds)]
         if scan_s is not None and _all_near(finite, 0.0):
@@ -90,7 +90,7 @@ def _all_near(values: np.ndarray, value: float) -> bool:
 
 
 def find_columns(roles: Mapping[Role, str], fields: Mapping[str, np.ndarray]) -> Columns:
-    """What the files of a sequence will hold, by its first scan.
+    """Choose the columns of a sequence by its first scan.
 
     Args:
         roles: role -> field.
@@ -112,8 +112,8 @@ def find_columns(roles: Mapping[Role, str], fields: Mapping[str, np.ndarray]) ->
 def _time_unit(times: np.ndarray) -> float:
     """Seconds per unit of times (N,).
 
-    Whole numbers are nanoseconds, as all drivers write them, unless they count from 1970 in
-    another unit. Of floats the unit is taken that makes a scan last a turn.
+    Whole numbers are nanoseconds, as all drivers write them, unless they count from 1970 in another
+    unit. For floats the unit must make a scan last one turn.
     """
     units = (1.0, 1e-3, 1e-6)
     finite = times[np.isfinite(times)].astype(np.float64)
@@ -128,7 +128,7 @@ def _time_unit(times: np.ndarray) -> float:
 
 
 def as_labels(values: np.ndarray, where: object) -> np.ndarray:
-    """Labels (N,) of any type as uint32; ``where`` they are, for the message.
+    """Convert labels (N,) to uint32; ``where`` names their place in the message.
 
     Raises:
         DataError: they are not whole numbers from 0.

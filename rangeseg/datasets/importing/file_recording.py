@@ -1,4 +1,4 @@
-"""A folder of files, one for each scan, as a recording."""
+"""A folder with one file per scan as a recording."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _LABEL_TYPES = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
 
 
 def scan_files(folder: Path) -> list[Path]:
-    """The files of points in a folder, of the kind that most of them are, unsorted."""
-    # Not dot files: macOS leaves ._000000.bin beside every copied file.
+    """The point files in a folder with the most frequent suffix, unsorted."""
+    # Skip dot files: macOS leaves ._000000.bin beside every copied file.
     files = [f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")]
     kinds = Counter(s for f in files if (s := f.suffix.lower()) in SUFFIXES)
     if not kinds:
@@ -43,9 +43,9 @@ class FileRecording(Recording):
     folder.
 
     Args:
-        path: the file or folder that was given.
-        files: of points.
-        layout: what they hold.
+        path: the given file or folder.
+        files: files of points.
+        layout: content of the files.
     """
 
     unit = "scans"
@@ -94,7 +94,7 @@ def _label_file(file: Path, layout: Layout) -> Path | None:
 
 
 def _read_labels(path: Path, file: Path, points: int, layout: Layout) -> np.ndarray:
-    """Labels (N,) uint32; their type is told by the size of the file if it is not stated."""
+    """Labels (N,) uint32; the file's size decides their type if it is not stated."""
     width, rest = divmod(file_size(path) or 0, points)
     kind = None if rest else _LABEL_TYPES.get(width)
     if kind is not None and "label_type" not in layout.model_fields_set:

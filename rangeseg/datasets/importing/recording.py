@@ -1,4 +1,4 @@
-"""What an import reads: a sequence of scans with their times, from whatever holds them."""
+"""The interface of an import's source: a sequence of scans with times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from rangeseg.errors import DataError
 
 LOOK_AHEAD = 8
-"""Scans that are held back to put late ones in order; a bag stores them as they are received."""
+"""Size of the buffer that sorts late scans; a bag stores scans in order of receipt."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Frame:
     """One scan, not read yet.
 
     Attributes:
-        name: for messages.
-        stamp_ns: its time, where it is known.
-        points: how many it has.
-        read: its fields by name, each (N,).
-        labels: its labels (N,) uint32 from beside it, where there are any.
+        name: name in messages.
+        stamp_ns: time, where known.
+        points: number of points.
+        read: reads the fields by name, each (N,).
+        labels: reads the labels (N,) uint32 from their own file, if any.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Recording(ABC):
     """A source of scans that becomes a sequence.
 
     Attributes:
-        path: of the file or folder.
-        total: scans there are; what a progress bar counts.
-        unit: what they are called.
+        path: path of the file or folder.
+        total: number of scans, for the progress bar.
+        unit: word for them in messages.
     """
 
     path: Path
@@ -51,11 +51,11 @@ class Recording(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What tells this source from others, as JSON holds it."""
+        """JSON values that identify this source."""
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
-        """All scans in the order of time; of what cannot be read further the rest is left out.
+        """Yield all scans in the order of time, as far as they can be read.
 
         Raises:
             DataError: after the last scan that can be read.
@@ -66,19 +66,19 @@ class Recording(ABC):
         """The LiDAR's poses, once all frames are read.
 
         Args:
-            names: of the scans that are kept.
-            stamps_ns: their times.
+            names: names of the kept scans.
+            stamps_ns: times of the kept scans.
 
         Returns:
-            (n,4,4) float64, NaN where unknown, and where they come from.
+            (n,4,4) float64, NaN where unknown, and their origin.
 
         Raises:
-            DataError: there are none, and why.
+            DataError: there are no poses; the message gives the reason.
         """
 
     @property
     def described(self) -> str:
-        """What is read, for people."""
+        """Description of the source for the user."""
         return str(self.path)
 
 
@@ -86,7 +86,7 @@ def by_stamp(frames: Iterable[Frame], ahead: int = LOOK_AHEAD) -> Iterator[Frame
     """Sort frames that are at most ``ahead`` places late by their times.
 
     Raises:
-        DataError: that of ``frames``, after all that came before it.
+        DataError: from ``frames``, after all earlier frames.
     """
     heap: list[tuple[int, int, Frame]] = []
     fault = None

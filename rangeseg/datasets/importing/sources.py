@@ -1,4 +1,4 @@
-"""From what the user names to recordings, each with the name of its sequence."""
+"""Find the recordings in the user's sources, each with the name of its sequence."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from rangeseg.errors import ConfigError, DataError
 def find_recordings(
     sources: Sequence[Path], topic: str | None, layout: Layout
 ) -> dict[str, Recording]:
-    """Open what the user named.
+    """Open the user's sources.
 
     Args:
         sources: bags, files of scans, folders of such files, and folders that hold several of
             these.
-        topic: of bags; None takes the only one that holds points.
-        layout: what files of scans hold.
+        topic: topic of bags; None takes the only topic with points.
+        layout: content of files of scans.
 
     Returns:
-        Name of the sequence -> recording. A name is that of the file or folder; what a labelled
-        list cannot hold becomes ``_``, and a second one of the same name gets ``_2``.
+        Name of the sequence -> recording. It is the name of the file or folder. Characters that a
+        labelled list cannot hold become ``_``, and a repeated name gets ``_2``.
 
     Raises:
-        ConfigError: a topic must be chosen, or is given and there is no bag; raw files without
-            their number of columns.
+        ConfigError: a topic must be chosen, or is given without a bag; raw files without their
+            number of columns.
         DataError: a source is missing or holds no scans.
     """
     paths = list(dict.fromkeys(p for source in sources for p in _expand(source)))
@@ -70,7 +70,7 @@ def _expand(source: Path) -> Iterator[Path]:
 
 
 def _check_raw(path: Path, layout: Layout) -> None:
-    """A raw file does not say how many values a point has."""
+    """Refuse a raw file without a stated number of values per point."""
     if file_format(path) == "raw" and "columns" not in layout.model_fields_set:
         raise ConfigError(
             f"{path} is raw: state its values per point, e.g. --layout columns=4 (or do not import "

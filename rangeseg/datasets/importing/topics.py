@@ -1,4 +1,4 @@
-"""Which topic of a bag holds the scans, and what to do if none does."""
+"""Choose the topic of a bag with the scans, or explain why none has them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DRIVERS = {
     "nebula_msgs": "nebula_ros",
     "sick_scansegment_xd": "sick_scan_xd",
 }
-"""Package of a packet's type -> the ROS package that makes points of such packets."""
+"""Package of a packet's type -> the ROS package that decodes such packets."""
 
 _REPUBLISH = "republish it as PointCloud2 and record that"
 _OTHERS = {
@@ -34,16 +34,16 @@ _OTHERS = {
     "CompressedPointCloud2": f"compressed points: {_REPUBLISH} (package point_cloud_transport)",
     "PointCloud": f"the older type: {_REPUBLISH}",
 }
-"""Message name -> why it is not read."""
+"""Message name -> reason to refuse it."""
 
 
 def choose_topic(path: Path, topics: Sequence[Topic], wanted: str | None) -> Topic:
     """The PointCloud2 topic of a bag.
 
     Args:
-        path: of the bag, for messages.
-        topics: of the bag.
-        wanted: its name; None takes the only one there is.
+        path: path of the bag, for messages.
+        topics: topics of the bag.
+        wanted: name of the topic; None takes the only one.
 
     Raises:
         ConfigError: there are several, or no such topic.
@@ -82,7 +82,7 @@ def _named(path: Path, topics: Sequence[Topic], clouds: Sequence[Topic], wanted:
 
 
 def _refusal(topic: Topic) -> str | None:
-    """Why a LiDAR's topic is not read, and the way on; None for other topics."""
+    """Why a LiDAR's topic is refused, and a remedy; None for other topics."""
     package, _, name = topic.type.partition("/")
     name = name.rpartition("/")[2]
     if name in _OTHERS:

@@ -11,13 +11,13 @@ import numpy as np
 from rangeseg.errors import DataError
 
 LONGEST_GAP_S = 1.5
-"""Between poses farther apart in time nothing is interpolated."""
+"""Longest gap between poses that is interpolated."""
 
 _FIXED = {"odom", "map", "world"}
 """Frames of reference that a vehicle moves in; between two of them a localisation may jump."""
 
 _STILL = 1e-6
-"""A transform whose numbers never change by more (metres, quaternion) is a rigid one."""
+"""Largest change (metres, quaternion) in a rigid transform."""
 
 
 class Track:
@@ -53,7 +53,7 @@ class Track:
         return self.at(stamps[:1])[0] if len(stamps) else np.eye(4)
 
     def at(self, stamps_ns: np.ndarray) -> np.ndarray:
-        """Poses (n,4,4) at times (n,) int64: positions linear, rotations along the shortest arc.
+        """Interpolate poses (n,4,4) at times (n,) int64: linear positions, shortest-arc rotations.
 
         They are NaN before the first and after the last pose, and in gaps over LONGEST_GAP_S.
         """
@@ -83,7 +83,7 @@ class Track:
         return poses
 
     def _sound(self) -> tuple[np.ndarray, np.ndarray]:
-        """Times (n,) int64 and poses (n,7), without what is no pose."""
+        """Times (n,) int64 and poses (n,7), without invalid ones."""
         stamps = np.frombuffer(self._stamps, dtype=np.int64)
         values = np.frombuffer(self._values, dtype=np.float64).reshape(-1, 7)
         sound = np.isfinite(values).all(axis=1) & (np.linalg.norm(values[:, 3:], axis=1) > 1e-3)
@@ -91,7 +91,7 @@ class Track:
 
 
 class Link(NamedTuple):
-    """One joint of a chain: ``rigid`` (4,4) leads from the frame below to the track's child."""
+    """One joint of a chain: ``rigid`` (4,4) maps the frame below to the track's child."""
 
     rigid: np.ndarray
     track: Track
@@ -124,18 +124,18 @@ class Transforms:
         track.add(stamp_ns(message.header, received), pose.position, pose.orientation)
 
     def poses(self, frame: str, stamps_ns: np.ndarray) -> tuple[np.ndarray, str]:
-        """The poses of a frame at times.
+        """Compute the poses of a frame at given times.
 
         Args:
-            frame: of the LiDAR, ``frame_id`` of its points.
+            frame: frame of the LiDAR, ``frame_id`` of its points.
             stamps_ns: (n,) int64, nanoseconds.
 
         Returns:
-            (n,4,4) float64, the frame to its own place in the first scan with a pose, NaN where
-            none is known; and where they come from.
+            (n,4,4) float64 from the frame to its place in the first scan with a pose, NaN where
+            unknown; and their origin.
 
         Raises:
-            DataError: no pose can be told, and why.
+            DataError: no pose is known; the message gives the reason.
         """
         world = frame_name(frame).rpartition("/")[2] in _FIXED
         links = [] if world else self._chain(frame_name(frame))
@@ -155,7 +155,7 @@ class Transforms:
         return np.linalg.inv(first) @ poses, f"{origin}: {frame} in {links[-1].track.parent}"
 
     def _chain(self, frame: str) -> list[Link]:
-        """The joints from a frame up to the frame of reference; none if nothing moves it."""
+        """The joints from a frame up to the frame of reference; empty if it never moves."""
         links: list[Link] = []
         seen: set[str] = set()
         while not (links and frame.rpartition("/")[2] in _FIXED):
@@ -169,16 +169,16 @@ class Transforms:
         return links
 
     def _above(self, rigid: dict[str, np.ndarray]) -> Iterator[Track]:
-        """What moves one of the frames."""
+        """Find the link that moves one of the frames."""
         return (t for t in self._tracks() if t.child in rigid and not t.is_still())
 
     def _tracks(self) -> list[Track]:
-        """All that may move: tf, then odometry, the topic with most messages first."""
+        """All moving tracks: tf, then odometry, the topic with most messages first."""
         odometry = sorted(self._odometry.values(), key=len, reverse=True)
         return [*self._moving.values(), *odometry]
 
     def _rigid(self, frame: str) -> dict[str, np.ndarray]:
-        """Frames that never move against a frame, each with the matrix (4,4) that leads to it."""
+        """Frames rigidly attached to a frame, each with the matrix (4,4) to it."""
         still = [t for t in (*self._static.values(), *self._moving.values()) if t.is_still()]
         found, new = {frame: np.eye(4)}, [frame]
         while new:
@@ -225,5 +225,5 @@ def stamp_ns(header: Any, received: int) -> int:
 
 
 def pose_lines(poses: np.ndarray) -> str:
-    """Poses (n,4,4) as KITTI writes them, 12 numbers a line."""
+    """Format poses (n,4,4) as KITTI does, 12 numbers a line."""
     return "".join(" ".join(f"{v:.9g}" for v in pose[:3].ravel()) + "\n" for pose in poses)

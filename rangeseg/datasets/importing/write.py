@@ -1,4 +1,4 @@
-"""Write recordings into a folder of ours, sequence by sequence; what was begun is completed."""
+"""Write recordings into the toolkit's layout; complete interrupted imports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rangeseg.system.files import writable, write_file
 from rangeseg.system.progress import Progress
 
 STAMP = "rangeseg_import.json"
-"""The file in an imported sequence that names its source and the columns of its files."""
+"""File of an imported sequence with its source and columns."""
 
 _REMEDY = "make room, or choose another --out"
 
@@ -31,8 +31,8 @@ class Job:
     """A recording and the sequence it becomes.
 
     Attributes:
-        columns: of its files.
-        stamp: what tells it from other imports.
+        columns: columns of its files.
+        stamp: identifies the import.
         done: whether an earlier call completed it.
     """
 
@@ -45,15 +45,15 @@ class Job:
 
 @dataclass
 class Imported:
-    """What became of a recording.
+    """The result of an import.
 
     Attributes:
-        frames: files there are now.
-        kept: those that an earlier call wrote.
-        labelled: those with labels.
-        empty: messages without points, which are left out.
-        late: scans that are older than the one before.
-        poses: where they come from and how many, or why there are none.
+        frames: number of files now.
+        kept: number of files from an earlier call.
+        labelled: number of files with labels.
+        empty: number of messages without points, which are left out.
+        late: number of scans older than the one before.
+        poses: origin and number of the poses, or why there are none.
         fault: why the recording could not be read to its end.
     """
 
@@ -68,7 +68,7 @@ class Imported:
 
 @dataclass
 class _Scans:
-    """Names and times of the scans that were kept."""
+    """Names and times of the kept scans."""
 
     names: list[str] = field(default_factory=list)
     stamps_ns: list[int | None] = field(default_factory=list)
@@ -77,17 +77,17 @@ class _Scans:
 def plan_import(
     root: Path, recordings: Mapping[str, Recording], every: int, layout: Layout
 ) -> list[Job]:
-    """Look at the first scan of each recording and at what the folder holds already.
+    """Inspect the first scan of each recording and the existing files in the folder.
 
     Args:
         root: the folder above ``sequences/``.
-        recordings: by the names of their sequences.
-        every: each n-th scan is kept.
-        layout: names of fields, where they are not the usual ones.
+        recordings: sequence name -> recording.
+        every: keep each n-th scan.
+        layout: unusual names of fields.
 
     Raises:
-        ConfigError: a sequence is there already and is something else, or the files would not have
-            the same columns.
+        ConfigError: a sequence exists and is something else, or the files would have different
+            columns.
         DataError: a recording has no scan, or its first cannot be read.
     """
     jobs = []
@@ -103,7 +103,7 @@ def plan_import(
 
 
 def _columns(recording: Recording, layout: Layout) -> Columns:
-    """The columns by the first scan with points."""
+    """Choose the columns by the first scan with points."""
     for frame in recording.frames():
         if frame.points:
             try:
@@ -118,7 +118,7 @@ def _is_done(folder: Path, stamp: dict[str, Any], total: int) -> bool:
     """Whether a sequence is complete.
 
     Raises:
-        ConfigError: it is another one's.
+        ConfigError: it is from another import.
     """
     found = read_stamp(folder)
     if found is None:
@@ -157,7 +157,7 @@ def read_stamp(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_columns(root: Path, jobs: Sequence[Job]) -> None:
-    """All files below a root have the same columns: its description states them once."""
+    """Check that all files below a root have the columns that its description states once."""
     there = {folder.name: read_stamp(folder) for folder in sorted(root.glob("sequences/*"))}
     known = {name: list(stamp["columns"]) for name, stamp in there.items() if stamp}
     known |= {job.folder.name: list(job.columns.names) for job in jobs}
@@ -173,7 +173,7 @@ def _check_columns(root: Path, jobs: Sequence[Job]) -> None:
 def import_recording(job: Job, every: int) -> Imported:
     """Write one sequence, with a progress bar; files that exist are kept.
 
-    A recording that cannot be read to its end leaves a sound, shorter sequence.
+    A recording that breaks off leaves a sound, shorter sequence.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -210,7 +210,7 @@ def _write_frames(job: Job, every: int, result: Imported, scans: _Scans) -> None
 
 
 def _write_frame(job: Job, frame: Frame, result: Imported, number: int) -> None:
-    """Write the files of one scan; the points last, as they tell that it is whole."""
+    """Write the files of one scan, the points last: they mark it as complete."""
     points_path = job.folder / "velodyne" / f"{number:06d}.bin"
     labels_path = job.folder / "labels" / f"{number:06d}.label"
     if points_path.exists():
@@ -233,7 +233,7 @@ def _write_frame(job: Job, frame: Frame, result: Imported, number: int) -> None:
 
 
 def _write_poses(job: Job, scans: _Scans) -> str:
-    """Write the poses; returns where they come from, or why there are none."""
+    """Write the poses; return their origin, or why there are none."""
     try:
         poses, origin = job.recording.poses(scans.names, scans.stamps_ns)
     except DataError as error:
