@@ -1,7 +1,7 @@
 """Lists of scans in other toolkits' pickles: the ``.pkl`` infos of mmdetection3d and LaserMix.
 
-A pickle is a program. Here it may build numbers, texts and containers; the arrays that infos hold
-beside the names of scans are skipped, and whatever else it asks for is refused unseen.
+A pickle is a program. Here it may build numbers, texts and containers. Arrays in the infos are
+skipped, and any other call is refused without execution.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ MOST_BYTES = 1 << 29
 """
 
 _LISTED = "data_list", "infos"
-# Where an info names its scan, the surest place first. mmdetection3d's `sample_id` and
-# `sample_idx` do not: '111' may be 1/11 and 11/1.
+# Fields with the name of the scan, the most reliable first. mmdetection3d's `sample_id` and
+# `sample_idx` are ambiguous: '111' may be 1/11 or 11/1.
 _PLACES = (
     ("token",),
     ("lidar_points", "lidar_path"),
@@ -33,7 +33,7 @@ _PLACES = (
     ("pts_semantic_mask_path",),
     ("point_cloud", "lidar_idx"),
 )
-# What NumPy and Python's own pickles of bytes call; nothing of it is really called.
+# Calls in pickles of NumPy arrays and bytes; none is executed.
 _SKIPPED = {
     (module, name)
     for package in ("numpy.core", "numpy._core")
@@ -57,24 +57,24 @@ _CONTAINERS = {
 
 
 def is_pickled(path: Path) -> bool:
-    """Whether a file is a pickle: by its first bytes, or, of the oldest protocols, its ending."""
+    """Whether a file is a pickle: by its first bytes, or by suffix for the oldest protocols."""
     if path.suffix.lower() in (".pkl", ".pickle"):
         return True
     try:
         with path.open("rb") as file:
             start = file.read(2)
     except OSError:
-        return False  # who reads it says why
+        return False  # the reader reports the reason
     return len(start) == 2 and start[0] == 0x80 and 2 <= start[1] <= pickle.HIGHEST_PROTOCOL
 
 
 def read_pickled(path: Path) -> list[str]:
-    """The scans that infos list, in their order; nothing in the file is executed.
+    """Read the scans of infos, in order; nothing in the file is executed.
 
-    Known are mmdetection3d 1.x (``data_list``) and 0.x (``infos``, or a list alone).
+    Supports mmdetection3d 1.x (``data_list``) and 0.x (``infos``, or only a list).
 
     Returns:
-        For each info the first that it holds: a token, or the path of the points or labels.
+        For each info its first name: a token, or the path of the points or labels.
 
     Raises:
         DataError: the file cannot be read, is too large, wants to call something, or lists none.
@@ -101,7 +101,7 @@ def _name(info: object, number: int, path: Path) -> str:
 
 
 def _held(value: object) -> str:
-    """The keys of a dictionary, the type of anything else: both are short whatever it holds."""
+    """The keys of a dictionary, the type of anything else: both are short for any content."""
     if not isinstance(value, dict):
         return "an array" if value is _SKIPPED_OBJECT else type(value).__name__
     keys = [key[:20] for key in list(value)[:8] if isinstance(key, str)]
@@ -118,7 +118,7 @@ def _names(info: object) -> Iterator[str]:
 
 
 def _short(name: str) -> str:
-    """A path without the folders above ``sequences``, or above the sequence where there is none."""
+    """A path without the folders above ``sequences``, or else above the sequence."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if len(parts) < 3:
         return name
@@ -126,9 +126,9 @@ def _short(name: str) -> str:
 
 
 class _Skipped:
-    """Stands for what is not needed, arrays first of all: one object for all, which holds nothing.
+    """Replaces unneeded objects, mostly arrays, by one empty object.
 
-    Whatever a pickle passes to it is dropped.
+    It drops all arguments from the pickle.
     """
 
     def __new__(cls, *arguments: object, **named: object) -> _Skipped:
@@ -156,7 +156,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _RefusedError(Exception):
-    """A pickle asked for something that no list of scans needs."""
+    """A pickle calls something that no list of scans needs."""
 
 
 def _load(path: Path) -> Any:
@@ -171,7 +171,7 @@ def _load(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path} {reason(error)}: give the file that lists the scans") from None
     try:
-        # From memory: a length that lies ends at the file's end and reserves nothing.
+        # Read from memory: a false length ends at the file's end and allocates nothing.
         return _Unpickler(io.BytesIO(content)).load()
     except _RefusedError as error:
         raise DataError(

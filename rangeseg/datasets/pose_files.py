@@ -1,4 +1,4 @@
-"""Files of poses: KITTI's ``poses.txt`` with its ``calib.txt`` and ``times.txt``, and TUM's."""
+"""Pose files: KITTI's ``poses.txt`` with ``calib.txt`` and ``times.txt``, and TUM's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rangeseg.errors import DataError
 POSES, CALIBRATION, TIMES = "poses.txt", "calib.txt", "times.txt"
 
 _SAME_TIME_S = 0.02
-"""A pose of a TUM file belongs to a scan that is at most so far away in time."""
+"""Largest time difference in seconds between a TUM pose and its scan."""
 
 
 class Trajectory(NamedTuple):
-    """The content of a file of poses.
+    """The content of a pose file.
 
     Attributes:
-        poses: (L,4,4) float64, one of each line; NaN where a line is empty.
+        poses: (L,4,4) float64, one per line; NaN for an empty line.
         stamps: (L,) float64 in seconds, or None: line n is the pose of frame n.
     """
 
@@ -33,11 +33,10 @@ class Trajectory(NamedTuple):
 def frame_numbers(scan_ids: Sequence[str]) -> list[int]:
     """The frame number of each scan of a sequence.
 
-    It is the scan's name if all names are different whole numbers below a million, otherwise its
-    place in the sequence.
+    It is the name if all names are distinct whole numbers below a million, else the index.
 
     Args:
-        scan_ids: of one sequence, in the order of time.
+        scan_ids: ids of one sequence, in the order of time.
     """
     names = [scan_id.rpartition("/")[2] for scan_id in scan_ids]
     if all(re.fullmatch(r"0*[0-9]{1,6}", name) for name in names):
@@ -48,7 +47,7 @@ def frame_numbers(scan_ids: Sequence[str]) -> list[int]:
 
 
 def read_trajectory(path: Path) -> Trajectory:
-    """The poses of a file: 12 numbers a line (KITTI, row by row) or 8 (TUM).
+    """Read the poses of a file: 12 numbers a line (KITTI, row by row) or 8 (TUM).
 
     TUM's are ``timestamp tx ty tz qx qy qz qw``. Lines that begin with ``#`` are comments.
 
@@ -89,7 +88,7 @@ def _kitti(values: np.ndarray) -> Trajectory:
 
 
 def _matrices(values: np.ndarray) -> np.ndarray:
-    """Poses (L,4,4) of ``tx ty tz qx qy qz qw`` (L,7)."""
+    """Poses (L,4,4) from ``tx ty tz qx qy qz qw`` (L,7)."""
     from scipy.spatial.transform import Rotation
 
     poses = np.full((len(values), 4, 4), np.nan)
@@ -124,9 +123,9 @@ def read_camera_transform(path: Path) -> np.ndarray | None:
 
 
 def read_times(folder: Path, scan_ids: Sequence[str]) -> dict[str, float]:
-    """The time of each scan of a sequence in seconds: line n of ``times.txt`` is of frame n.
+    """The time of each scan of a sequence in seconds: line n of ``times.txt`` for frame n.
 
-    Without this file, names that are times: decimal fractions such as ``1673400471.837873``, or
+    Without this file names may be times: decimal seconds such as ``1673400471.837873``, or
     microseconds (16 digits) or nanoseconds (19 digits) since 1970.
 
     Raises:
@@ -145,7 +144,7 @@ def read_times(folder: Path, scan_ids: Sequence[str]) -> dict[str, float]:
 
 
 def _seconds(name: str) -> float | None:
-    """The time that a name is."""
+    """Parse a name as a time."""
     if re.fullmatch(r"[0-9]+\.[0-9]+", name):
         return float(name)
     if re.fullmatch(r"[0-9]{16}|[0-9]{19}", name):
@@ -156,16 +155,15 @@ def _seconds(name: str) -> float | None:
 def read_sequence_poses(
     folder: Path, scan_ids: Sequence[str], camera: bool
 ) -> dict[str, np.ndarray]:
-    """The LiDAR's pose (4,4) of each scan of a sequence in KITTI's layout.
+    """Read the LiDAR's pose (4,4) for each scan of a sequence in KITTI's layout.
 
     Args:
-        folder: of the sequence; holds ``poses.txt`` and perhaps ``calib.txt``.
+        folder: folder of the sequence, with ``poses.txt`` and perhaps ``calib.txt``.
         scan_ids: of the sequence, in the order of time.
-        camera: whether the poses must be those of KITTI's left camera; otherwise they are if
-            there is a ``Tr``.
+        camera: whether the poses must be KITTI's left camera's; otherwise ``Tr`` decides.
 
     Raises:
-        DataError: a file is missing (kind ``missing``) or does not hold what it should.
+        DataError: a file is missing (kind ``missing``) or has wrong content.
     """
     poses = read_poses(folder / POSES, scan_ids, read_times(folder, scan_ids))
     to_camera = read_camera_transform(folder / CALIBRATION)
@@ -183,12 +181,12 @@ def read_sequence_poses(
 def read_poses(
     path: Path, scan_ids: Sequence[str], times: dict[str, float]
 ) -> dict[str, np.ndarray]:
-    """The poses (4,4) of a file by scan; scans without a line are left out.
+    """Read the poses (4,4) of a file by scan; scans without a line are left out.
 
     Args:
         path: see ``read_trajectory``.
         scan_ids: of the sequence, in the order of time.
-        times: of each scan, to find its line in a TUM file; where it has none, its frame number.
+        times: time of each scan, to find its line in a TUM file; without times the frame number.
 
     Raises:
         DataError: see ``read_trajectory``.

@@ -1,4 +1,4 @@
-"""Files of predictions, as ``predict`` or others wrote them."""
+"""Prediction files from ``predict`` or other programs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rangeseg.errors import DataError
 
 
 def read_prediction(source: ScanSource, path: Path, points: int, as_labels: bool) -> np.ndarray:
-    """The train ids (N,) uint8 that a prediction file holds.
+    """Read the train ids (N,) uint8 of a prediction file.
 
     Args:
-        source: whose ``encode_prediction``, or else ``encode_labels``, the file went through.
-        path: the file.
+        source: data set that encoded the file, by ``encode_prediction`` or ``encode_labels``.
+        path: path of the file.
         points: N.
-        as_labels: whether its ids are those of the data set's label files, ignored ones among
-            them, as in pseudo-labels; else those of the benchmark, where these are others.
+        as_labels: whether ids are those of the label files, with ignored ones, as in pseudo-labels;
+            else those of the benchmark, if different.
 
     Raises:
         DataError: the file is missing, of another length, or holds unknown ids.
@@ -53,7 +53,7 @@ def read_prediction(source: ScanSource, path: Path, points: int, as_labels: bool
 
 
 def read_confidence(folder: Path, path: Path, points: int) -> np.ndarray | None:
-    """The confidences (N,) float32 beside a prediction file; None where none were written.
+    """Read the confidences (N,) float32 of a prediction file; None if none were written.
 
     Args:
         folder: of the predictions.
@@ -61,7 +61,7 @@ def read_confidence(folder: Path, path: Path, points: int) -> np.ndarray | None:
         points: N.
 
     Raises:
-        DataError: there are more or fewer than points.
+        DataError: their number differs from the points'.
     """
     file = (folder / "confidence" / path.relative_to(folder)).with_suffix(".float16")
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""Which scans each step of a training takes: a function of the seed and the step alone."""
+"""Select the scans of each training step as a function of seed and step alone."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rangeseg.system.distributed import rank
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Which scan, and how it is seen: a pure function of the training's seed.
+    """A scan, its augmentation seed and its crop: a pure function of the training's seed.
 
     Attributes:
         labelled: whether its labels are read.
-        scan_id: which scan.
-        seed: of its augmentation.
-        window: where its crop begins, the same for all scans of a step: mixing replaces pixels of
-            one scan by those of another, which are the same rays only in the same window. A crop
-            without a label is moved, see ``crops.labelled_column``.
+        scan_id: id of the scan.
+        seed: seed of its augmentation.
+        window: start of its crop, the same for all scans of a step. Mixing swaps pixels between
+            scans, which are the same rays only in the same window. A crop without a label is moved,
+            see ``crops.labelled_column``.
     """
 
     labelled: bool
@@ -32,12 +32,12 @@ class SampleKey:
 
 
 def batch_seed(seed: int, batch: int) -> int:
-    """The seed of what is drawn for a batch, numbered from 0, in this process."""
-    # A CPU's generator takes 32 bits: multiples of the golden section keep processes far apart.
+    """The seed for the draws of a batch, numbered from 0, in this process."""
+    # A CPU generator takes 32 bits: multiples of the golden ratio separate the processes.
     return seed * 1_000_003 + batch + rank() * 0x9E3779B1
 
 
-# NumPy pads a seed with zeros, so (1, 2) and (1, 2, 0) are one stream: a word tells them apart.
+# NumPy pads seeds with zeros, so (1, 2) and (1, 2, 0) are one stream: a tag separates them.
 _SHUFFLE, _AUGMENT, _WINDOW, SUBSTITUTE, DONOR = 0, 1, 2, 3, 4
 
 _LABELLED, _UNLABELLED, _PROPAGATED = 0, 1, 2
@@ -46,19 +46,19 @@ _LABELLED, _UNLABELLED, _PROPAGATED = 0, 1, 2
 class StepSampler(Sampler[list[SampleKey]]):
     """The keys of each step: ``batch_size`` labelled scans and as many unlabelled ones.
 
-    Both lists cycle, and each pass is shuffled differently. What a step gets depends
-    on the seed and the step alone, so a resumed training goes on where it stopped.
+    Both lists cycle, and each pass has another order. A step's scans depend on the seed and the
+    step alone, so a resumed training continues exactly.
 
     Args:
         labelled: ids of the labelled scans.
         unlabelled: ids of the unlabelled scans; empty for a method that does not use them.
         batch_size: scans of each kind.
-        seed: of the training.
+        seed: seed of the training.
         steps: first and one past the last step.
-        part: number of this process and how many there are; each gets its part of every batch,
-            the same scans, seen alike, as one process alone.
-        propagated: ids of unlabelled scans that were given labels.
-        share: of the labelled scans of the steps that are propagated; they are spread evenly.
+        part: number of this process, and number of processes. Each takes its part of every batch;
+            together they process the same samples as one process.
+        propagated: ids of unlabelled scans with propagated labels.
+        share: share of propagated scans among the labelled ones of the steps, spread evenly.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class StepSampler(Sampler[list[SampleKey]]):
             yield keys
 
     def _place(self, kind: int, number: int) -> tuple[int, int]:
-        """From which list a scan is taken, and how many were taken from it before.
+        """The list to take a scan from, and the number already taken from it.
 
         Args:
             kind: _LABELLED or _UNLABELLED.

@@ -1,4 +1,4 @@
-"""Points of a scan from a file of any format: in metres, in the sensor's frame."""
+"""Read the points of a scan from any format: metres, in the sensor's frame."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rangeseg.geometry.kernel import kernel
 _XYZ: tuple[Role, Role, Role] = ("x", "y", "z")
 
 FARTHEST = np.float32(1e6)
-"""Coordinates (metres) and intensities beyond this are no measurements."""
+"""Larger coordinates (metres) and intensities are invalid."""
 
 _KNOWN, _IGNORED = np.uint8(0), np.uint8(IGNORE)
 _NO_SIZE, _SIZE, _INFINITE_SIZE = np.uint32(0), np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
 
 
 class PointFile(NamedTuple):
-    """The content of a file of points.
+    """The content of a point file.
 
     Attributes:
         points: (N,4) float32: x, y, z in metres in the sensor's frame, forward, left and up;
@@ -39,12 +39,12 @@ class PointFile(NamedTuple):
 
 
 def read_points(path: Path, layout: Layout, pose: np.ndarray | None = None) -> PointFile:
-    """Read a file of points of any format, and take its points into the sensor's frame.
+    """Read a point file of any format, and transform its points to the sensor's frame.
 
     Args:
         path: see ``formats.file_format``.
-        layout: what the file holds.
-        pose: (4,4) float64 of the sensor, where the file's points are in the world's frame.
+        layout: content of the file.
+        pose: (4,4) float64 pose of the sensor, if the file's points are in the world's frame.
 
     Raises:
         DataError: the file is missing, damaged or empty, is no file of points, or has no x, y, z.
@@ -59,7 +59,7 @@ def read_points(path: Path, layout: Layout, pose: np.ndarray | None = None) -> P
         return PointFile(_packed(values[:, :4]), fields, roles)
     xyz: list[np.ndarray] = [fields[roles[axis]] for axis in _XYZ]
     intensity = fields[roles["intensity"]] if "intensity" in roles else None
-    with np.errstate(all="ignore"):  # what float32 cannot hold is not a number or infinite
+    with np.errstate(all="ignore"):  # values beyond float32 become NaN or infinite
         if layout.moves:
             points = np.empty((len(xyz[0]), 4), dtype=np.float32)
             points[:, :3] = _in_sensor_frame(np.stack(xyz, axis=1, dtype=np.float64), layout, pose)
@@ -70,7 +70,7 @@ def read_points(path: Path, layout: Layout, pose: np.ndarray | None = None) -> P
 
 
 def _stack(xyz: list[np.ndarray], intensity: np.ndarray | None) -> np.ndarray:
-    """Points (N,4) float32 of columns (N,) of any type; blocks of records are copied whole."""
+    """Stack columns (N,) of any type to points (N,4) float32; copy records in blocks."""
     if intensity is not None and (block := _side_by_side([*xyz, intensity])) is not None:
         return _packed(block)
     points = np.zeros((len(xyz[0]), 4), dtype=np.float32)
@@ -85,7 +85,7 @@ def _stack(xyz: list[np.ndarray], intensity: np.ndarray | None) -> np.ndarray:
 
 
 def _side_by_side(columns: list[np.ndarray]) -> np.ndarray | None:
-    """Columns (N,) as one view (N, columns), if they are neighbouring float32 of each record."""
+    """View columns (N,) as (N, columns), if they are neighbouring float32 of each record."""
     begin, (stride,) = columns[0].ctypes.data, columns[0].strides
     for place, column in enumerate(columns):
         there = column.ctypes.data == begin + 4 * place and column.strides == (stride,)
@@ -96,7 +96,7 @@ def _side_by_side(columns: list[np.ndarray]) -> np.ndarray | None:
 
 
 def _packed(points: np.ndarray) -> np.ndarray:
-    """Points (N,4) float32 of wider records, without what lies between; four times np's speed."""
+    """Copy points (N,4) float32 from wider records, four times faster than NumPy."""
     if points.flags.c_contiguous:
         return points
     return np.ascontiguousarray(points.view("V16")).view(np.float32)
@@ -123,7 +123,7 @@ def _as_it_is(values: np.ndarray, roles: Mapping[Role, str], layout: Layout) -> 
 
 
 def _in_sensor_frame(xyz: np.ndarray, layout: Layout, pose: np.ndarray | None) -> np.ndarray:
-    """Coordinates (N,3) float64 of the file, in metres forward, left and up of the sensor."""
+    """The file's coordinates as (N,3) float64 metres forward, left and up of the sensor."""
     lost = ~xyz.any(axis=1)
     xyz *= layout.scale
     turn = layout.rotation()
@@ -131,20 +131,20 @@ def _in_sensor_frame(xyz: np.ndarray, layout: Layout, pose: np.ndarray | None) -
         xyz -= pose[:3, 3]
         turn = turn @ np.linalg.inv(pose[:3, :3])
     xyz = xyz @ turn.T
-    xyz[lost] = 0.0  # an empty return stays one
+    xyz[lost] = 0.0  # keep empty returns at zero
     return xyz
 
 
 def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
     """Scale intensities to 0..1; a coordinate beyond ±FARTHEST becomes NaN, such an intensity 0.
 
-    Without a position a point is not projected, but gets a prediction like every other. Without an
-    intensity it is where it is: some devices write NaN. One finite intensity of 1e38 would make
-    the image infinite, and with it what the network says of the whole scan.
+    A point without a position is not projected, but gets a prediction. A point without an intensity
+    keeps its position: some devices write NaN. One intensity of 1e38 would make the image infinite,
+    and the prediction of the whole scan invalid.
 
     Args:
         points: (N,4) float32; changed in place.
-        intensity_max: what the file writes for the brightest echo.
+        intensity_max: value of the brightest echo in the file.
 
     Returns:
         The same points.
@@ -160,7 +160,7 @@ def measured(points: np.ndarray, intensity_max: float) -> np.ndarray:
 
 @kernel
 def _any_beyond(values: np.ndarray) -> bool:
-    """Whether a value is NaN or beyond ±FARTHEST; without NumPy's memory for the answer."""
+    """Whether a value is NaN or beyond ±FARTHEST, without a temporary array."""
     found = False
     for i in range(values.shape[0]):
         found |= not abs(values[i]) <= FARTHEST
@@ -169,13 +169,13 @@ def _any_beyond(values: np.ndarray) -> bool:
 
 @kernel
 def ignore_empty(points: np.ndarray, labels: np.ndarray) -> None:
-    """Make the label IGNORE of each point without a position: (0, 0, 0) or not finite.
+    """Set the label of each point without a position, (0, 0, 0) or not finite, to IGNORE.
 
     Args:
         points: (N,4) float32, contiguous and ``measured``.
         labels: (N,) uint8; changed in place.
     """
-    # Numbers without their sign: their bits grow with them, and infinity and NaN come last.
+    # Bits without the sign: they order like the numbers, infinity and NaN last.
     values = points.view(np.uint32).ravel()
     for i in range(labels.shape[0]):
         x, y, z = values[4 * i] & _SIZE, values[4 * i + 1] & _SIZE, values[4 * i + 2] & _SIZE

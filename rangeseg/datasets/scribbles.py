@@ -1,10 +1,10 @@
 """Scribble-like labels, drawn from the full labels of single scans.
 
-They stand in for ScribbleKITTI's annotation where that is not at hand (tests, studies of label
-budgets) and are **not** that annotation: people drew it on many scans laid over one another.
+They replace ScribbleKITTI's annotation in tests and studies of label budgets, but are **not** that
+annotation: people drew it on many superimposed scans.
 
-Reference: Unal et al., Scribble-Supervised LiDAR Semantic Segmentation, CVPR 2022, for what is
-imitated: lines over everything that is visible, together about 8 % of the points.
+Reference: Unal et al., Scribble-Supervised LiDAR Semantic Segmentation, CVPR 2022. Imitated are its
+lines over everything visible, about 8 % of the points.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rangeseg.system.files import writable, write_file
 from rangeseg.system.progress import Progress
 
 SCRIBBLES_VERSION = 1
-"""Raised whenever the same settings would give other scribbles."""
+"""Increase it when the same settings give other scribbles."""
 
 _REMEDY = "make room for it and call again, or choose another --out"
 _WHAT = (
@@ -38,19 +38,19 @@ _WHAT = (
 )
 
 # Side of a cell of the bird's-eye grid, as a share of its distance: 0.5 m at 10 m, 2.5 m at 50 m.
-# Points are further apart the further away they are.
+# Far points are further apart.
 _CELL = 0.05
-_NEAREST = 5.0  # metres; up to here cells are whole sectors, further in they would be too small
+_NEAREST = 5.0  # metres; closer cells are whole sectors, as smaller ones would be too small
 _WITHIN_CLASS = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])
 
 _POINTS_PER_STROKE = 150
-_ENDS_TRIED = 8  # the further one of these from the start ends a stroke: few are mere dots
+_ENDS_TRIED = 8  # a stroke ends at the farther of these from its start, so few are dots
 
 
 class ScribbleSettings(Settings):
-    """How scribbles are drawn; another seed, other strokes."""
+    """Settings of the scribbles; another seed draws other strokes."""
 
-    fraction: float = Field(default=0.08, gt=0, le=1)  # of the labelled points keep their label
+    fraction: float = Field(default=0.08, gt=0, le=1)  # share of points that keep their label
     seed: int = Field(default=0, ge=0)
 
 
@@ -63,13 +63,13 @@ def draw_scribbles(
     share of the points, but at least one, so that many small components raise the share.
 
     Args:
-        points: (N,4) float32, as in ``Scan``.
+        points: (N,4) float32, see ``Scan``.
         raw_labels: (N,) uint32 raw ids of SemanticKITTI, the instance in the upper half.
         fraction: share of each component's points that keep their label.
         rng: draws the strokes.
 
     Returns:
-        (N,) uint32: the raw label, instance included, where it is kept, otherwise 0.
+        (N,) uint32: the kept raw labels, with instance, otherwise 0.
 
     Raises:
         DataError: an id that SemanticKITTI does not define.
@@ -93,7 +93,7 @@ def draw_scribbles(
 def _components(places: np.ndarray, labels: np.ndarray, raw_labels: np.ndarray) -> np.ndarray:
     """The number of each point's component, (N,) int64, different in every class."""
     x, y = places[:, 0], places[:, 1]
-    # A logarithmic polar grid; that it is cut behind the sensor makes two components of one there.
+    # A logarithmic polar grid; its cut behind the sensor splits a component there.
     ring = (np.log(np.maximum(np.hypot(x, y), _NEAREST) / _NEAREST) / _CELL).astype(np.int64)
     sector = ((np.arctan2(y, x) + np.pi) / _CELL).astype(np.int64)
     is_instance = raw_labels >> 16 > 0
@@ -108,14 +108,14 @@ def _components(places: np.ndarray, labels: np.ndarray, raw_labels: np.ndarray) 
 
 
 def _on_strokes(places: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """The points of one component that straight strokes cover: the nearest ones to them.
+    """Select the points of one component nearest to straight strokes.
 
-    Strokes are drawn in the plane in which the component spreads most, as an annotator turns the
-    view: over the ground from above, along a wall, up a pole. From above only, a stroke along a
-    wall would cover specks all over it.
+    Strokes lie in the plane of the component's largest spread, as an annotator turns the view: over
+    the ground from above, along a wall, up a pole. Seen only from above, a stroke along a wall
+    would cover scattered points all over it.
 
     Returns:
-        Indices of max(1, floor(fraction · N)) of the places (N,3).
+        Indices of max(1, floor(fraction · N)) of the positions (N,3).
     """
     quota = max(1, int(fraction * len(places)))
     if quota == 1:
@@ -132,7 +132,7 @@ def _on_strokes(places: np.ndarray, fraction: float, rng: np.random.Generator) -
 def _widest_plane(places: np.ndarray) -> np.ndarray:
     """The two coordinates (N,2) in which points (N,3) spread most."""
     centred = places - places.mean(axis=0)
-    # No matrix product: its sums, and so the scribbles, could depend on the number of threads.
+    # No matrix product: its sums, and so the scribbles, may depend on the number of threads.
     _, axes = np.linalg.eigh(np.einsum("ni,nj->ij", centred, centred))
     plane: np.ndarray = centred @ axes[:, 1:]
     return plane
@@ -150,17 +150,17 @@ def _distance_to_segment(plane: np.ndarray, start: np.ndarray, end: np.ndarray) 
 def scribble_dataset(
     source: SemanticKitti, out: Path, settings: ScribbleSettings, workers: int = 0
 ) -> int:
-    """Make a root of ``scribble_kitti`` whose scribbles are drawn from full labels.
+    """Make a root of ``scribble_kitti`` with scribbles drawn from full labels.
 
-    Points and full labels are links to those of the source; scribbles are drawn for the training
-    sequences. Those of a scan depend on the settings and its id alone, and a call that was
-    interrupted is completed by the same call.
+    Points and full labels are links to the source; scribbles are drawn for the training sequences.
+    The scribbles of a scan depend only on the settings and its id. The same call completes an
+    interrupted one.
 
     Args:
-        source: with full labels, in SemanticKITTI's layout and ids.
-        out: folder to write to: missing, empty, or begun with the same source and settings.
-        settings: of the drawing.
-        workers: processes; 0 draws in this one.
+        source: data set with full labels, in SemanticKITTI's layout and ids.
+        out: output folder: missing, empty, or begun with the same source and settings.
+        settings: settings of the drawing.
+        workers: number of processes; 0 draws in this one.
 
     Returns:
         The number of training scans.
@@ -168,7 +168,7 @@ def scribble_dataset(
     Raises:
         ConfigError: the folder holds something else, other scribbles, or cannot be written.
         DataError: a training sequence is missing, or a scan or its labels cannot be read.
-        RangesegError: a process that draws died.
+        RangesegError: a worker process died.
     """
     scan_ids = source.scan_ids("train")
     stamp = {
@@ -199,7 +199,7 @@ def scribble_dataset(
 
 
 class _Drawing(Dataset["RangesegError | None"]):
-    """Draws and writes the scribbles of one scan; its error is returned, see ``TrainingScans``."""
+    """Draws and writes the scribbles of one scan; returns its error, see ``TrainingScans``."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class _Drawing(Dataset["RangesegError | None"]):
 
 
 def _link_sequences(source: SemanticKitti, out: Path) -> None:
-    """Link points, labels and poses of every sequence that the source has."""
+    """Link points, labels and poses of every sequence of the source."""
     for split in source.splits:
         for sequence in source.sequences(split):
             there, here = (root / "sequences" / sequence for root in (source.root, out))

@@ -16,8 +16,8 @@ from rangeseg.datasets.labels import IGNORE, LabelMap
 from rangeseg.datasets.sequences import SequenceFolder
 from rangeseg.geometry.sensor import HDL_64E
 
-# Class: the raw id a prediction is written as, its colour. The official file lists colours as
-# blue, green, red; these are red, green, blue.
+# Class: raw id of predictions, colour. The official file lists blue, green, red; these are red,
+# green, blue.
 _CLASSES: dict[str, tuple[int, tuple[int, int, int]]] = {
     "car": (10, (100, 150, 245)),
     "bicycle": (11, (100, 230, 245)),
@@ -40,8 +40,8 @@ _CLASSES: dict[str, tuple[int, tuple[int, int, int]]] = {
     "traffic-sign": (81, (255, 0, 0)),
 }
 
-# Raw ids without a class of their own: the class they are merged into (None: ignored) and their
-# official name. One scan does not tell whether a thing moves.
+# Raw ids without their own class: the class they merge into (None: ignored), official name. Moving
+# things merge too, as one scan does not show motion.
 _MERGED: dict[int, str | None] = {
     0: None,  # unlabeled
     1: None,  # outlier
@@ -82,7 +82,7 @@ def _label_map() -> LabelMap:
 
 
 DRAWN_STAMP = "scribbles.json"
-"""The file that says that a folder's scribbles were drawn by ``rangeseg-data scribble``."""
+"""The file that marks a folder's scribbles as drawn by ``rangeseg-data scribble``."""
 
 
 class SemanticKitti(SequenceFolder):
@@ -96,8 +96,8 @@ class SemanticKitti(SequenceFolder):
         name="semantic_kitti",
         label_map=_label_map(),
         sensor=HDL_64E,
-        # The first five are RangeNet++'s published values for 64x2048; the steps are differences
-        # between neighbouring pixels, zero on average, so only their scale is set.
+        # The first five are RangeNet++'s published values for 64x2048. Steps, the differences of
+        # neighbouring pixels, have mean zero, so only their scale is set.
         statistics={
             "range": (12.12, 12.32),
             "x": (10.88, 11.47),
@@ -129,8 +129,8 @@ class ScribbleKitti(SemanticKitti):
 
     ``root`` is SemanticKITTI's, with ``sequences/SS/scribbles/FFFFFF.label`` beside ``labels/`` in
     the training sequences. Validation and test read the full labels; the labelled lists are
-    SemanticKITTI's. Scribbles that rangeseg drew from full labels give the data set another name,
-    so that results on them are not taken for results on the published annotation.
+    SemanticKITTI's. With scribbles from ``rangeseg-data scribble`` the data set has another name in
+    results.
 
     Reference: Unal et al., Scribble-Supervised LiDAR Semantic Segmentation, CVPR 2022.
     """

@@ -28,12 +28,12 @@ class SequenceFolder(FileSource):
 
     ``root/sequences/SS/velodyne/FFFFFF.bin`` holds x, y, z, intensity as float32;
     ``root/sequences/SS/labels/FFFFFF.label`` one integer per point. A subclass sets ``info`` and
-    ``SPLITS``, and its own ``layout`` where it differs.
+    ``SPLITS``, and ``layout`` where it differs.
     """
 
     SPLITS: ClassVar[Mapping[str, tuple[str, ...]]]
     CAMERA_POSES: ClassVar[bool] = False
-    """Whether ``poses.txt`` must be of the camera, as KITTI's are."""
+    """Whether ``poses.txt`` must hold the camera's poses, as in KITTI."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -48,15 +48,15 @@ class SequenceFolder(FileSource):
 
     @property
     def sequences_root(self) -> Path:
-        """The folder that holds those of the sequences."""
+        """The parent folder of the sequences."""
         return self.root / self.layout.sequences_folder
 
     def sequence_ids(self, sequence: str) -> list[str]:
         """Ids of all scans of one sequence, in the order of the numbers or times in their names.
 
         Raises:
-            DataError: the root is wrong, the sequence is missing or empty, or a file has a name
-                that no labelled list can hold.
+            DataError: the root is wrong, the sequence is missing or empty, or labelled lists cannot
+                hold a file's name.
         """
         suffix = self.layout.points_suffix
         folder = self.sequences_root / sequence / self.layout.points_folder
@@ -76,7 +76,7 @@ class SequenceFolder(FileSource):
                 kind="missing",
             )
         scan_ids = [f"{sequence}/{frame}" for frame in frames]
-        # Such a list is written when a run begins and read when it is resumed or evaluated.
+        # A run writes such a list when it begins and reads it when resumed or evaluated.
         unlisted = [scan_id for scan_id in scan_ids if scan_id_of(scan_id) != scan_id]
         if unlisted:
             name = unlisted[0].partition("/")[2] + suffix
@@ -104,9 +104,9 @@ class SequenceFolder(FileSource):
         )
 
     def has_labels(self, scan_id: str) -> bool:
-        """Whether there is a label file for a scan, sound or not, or a link to one that is lost.
+        """Whether a scan has a label file, sound or not, or a broken link to one.
 
-        Where labels are a field of the point files: whether this file has it.
+        If labels are a field of the point files: whether this file has it.
         """
         points_path, label_path = self.paths(scan_id)
         if (field := self.layout.fields.get("label")) is None:
@@ -114,10 +114,10 @@ class SequenceFolder(FileSource):
         try:
             return field in read_header(points_path, self.layout).names
         except DataError:
-            return True  # reading it will tell what is wrong
+            return True  # reading it will report the fault
 
     def labels_without_scan(self, sequence: str) -> list[str]:
-        """Ids that a sequence has label files of, but no points."""
+        """Ids with label files but no points in a sequence."""
         folder = self.paths(f"{sequence}/any")[1].parent
         if "label" in self.layout.fields:
             return []
@@ -129,9 +129,9 @@ class SequenceFolder(FileSource):
         return [i for frame in frames if (i := f"{sequence}/{frame}") not in present]
 
     def poses(self, sequence: str) -> dict[str, np.ndarray]:
-        """The LiDAR's pose in each scan, of ``poses.txt`` and ``calib.txt``; see ``ScanSource``.
+        """The LiDAR's pose in each scan, from ``poses.txt`` and ``calib.txt``; see ``ScanSource``.
 
-        Where the layout turns the points, it turns the poses with them.
+        If the layout rotates the points, it also rotates the poses.
         """
         poses = self._file_poses(sequence)
         if not self.layout.turns:
@@ -141,17 +141,17 @@ class SequenceFolder(FileSource):
         return {scan_id: turn @ pose @ turn.T for scan_id, pose in poses.items()}
 
     def _file_poses(self, sequence: str) -> dict[str, np.ndarray]:
-        """The poses of a sequence for the points as the files have them."""
+        """The poses of a sequence for the unrotated points of the files."""
         folder = self.sequences_root / sequence
         return read_sequence_poses(folder, self.sequence_ids(sequence), self.CAMERA_POSES)
 
     @cached_property
     def _known_poses(self) -> dict[str, dict[str, np.ndarray]]:
-        """The poses of each sequence that scans were read of."""
+        """The cached poses of each sequence read so far."""
         return {}
 
     def _world_pose(self, scan_id: str) -> np.ndarray | None:
-        """The sensor's pose (4,4), by which points in the world's frame come back to it."""
+        """The sensor's pose (4,4), to bring points from the world's frame back to the sensor's."""
         if self.layout.frame == "sensor":
             return None
         sequence = scan_id.partition("/")[0]
@@ -167,7 +167,7 @@ class SequenceFolder(FileSource):
         return pose
 
     def times(self, sequence: str) -> dict[str, float]:
-        """The time of each scan, of ``times.txt`` or of the names; see ``ScanSource``."""
+        """The time of each scan, from ``times.txt`` or the names; see ``ScanSource``."""
         return read_times(self.sequences_root / sequence, self.sequence_ids(sequence))
 
     def label_file(self, scan_id: str) -> str:
@@ -181,19 +181,19 @@ class SequenceFolder(FileSource):
         return (sequence / "predictions" / self._raw_name(scan_id)).as_posix()
 
     def _raw_name(self, scan_id: str) -> str:
-        """The name of a file of raw labels, which ``.npy`` files are not."""
+        """The name of a raw label file; the suffix ``.npy`` becomes ``.label``."""
         suffix = self.layout.labels_suffix
         return scan_id.partition("/")[2] + (".label" if suffix.endswith(".npy") else suffix)
 
     def encode_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Raw ids (N,) of a whole type that holds those of the labels; see ``LabelMap.to_raw``."""
+        """Raw ids (N,) of an integer type for the label files; see ``LabelMap.to_raw``."""
         return self.info.label_map.to_raw(labels).astype(written_label_type(self.layout))
 
     def check_root(self) -> None:
-        """Check that the root is the folder of the sequences, or that above ``sequences/``.
+        """Check that the root is the folder of the sequences, or the one above ``sequences/``.
 
         Raises:
-            DataError: it is not; the message names the root that was probably meant.
+            DataError: it is not; the message names the probable root.
         """
         layout, name = self.layout, PurePosixPath(self.layout.sequences_folder).as_posix()
         below = PurePosixPath(name, "00", layout.points_folder, f"000000{layout.points_suffix}")
@@ -224,13 +224,13 @@ class SequenceFolder(FileSource):
 
 
 def _frames(folder: Path, suffix: str) -> list[str]:
-    """Names, without suffix, of the files that end with it; 9 comes before 10."""
-    # Not dot files: macOS leaves ._000000.bin beside every copied file.
+    """Names, without suffix, of the files with a suffix; 9 comes before 10."""
+    # Skip dot files: macOS leaves ._000000.bin beside every copied file.
     names = (n for n in os.listdir(folder) if n.endswith(suffix) and not n.startswith("."))
     return sorted((name[: -len(suffix)] for name in names), key=in_order)
 
 
 def in_order(frame: str) -> tuple[list[str | Decimal], str]:
-    """What frames are sorted by: their words and numbers in turn; .15 comes before .2."""
+    """Sort key of frames: words and numbers in turn; .15 comes before .2."""
     parts = re.split(r"([0-9]+(?:\.[0-9]+)?)", frame)
     return [Decimal(part) if i % 2 else part for i, part in enumerate(parts)], frame

@@ -28,7 +28,7 @@ class Simulated(SemanticKitti):
     Reading never generates: ``ensure_simulated`` does, or ``rangeseg-data simulate``.
 
     Args:
-        root: folder of the data set; only the number of beams is read from it here.
+        root: folder of the data set; only the number of beams is read here.
     """
 
     info: DatasetInfo = replace(
@@ -50,7 +50,7 @@ class Simulated(SemanticKitti):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        with suppress(DataError):  # is raised where the data are needed
+        with suppress(DataError):  # raised where the data are needed
             stamp = _stamp(self.root)
             if stamp is not None and (beams := stamp.settings.beams) != SIMULATED_32.beams:
                 name = f"simulated-{beams}"
@@ -58,7 +58,7 @@ class Simulated(SemanticKitti):
                 self.info = replace(type(self).info, sensor=sensor)
 
     def official(self, split: str) -> Official | None:
-        """None: its stamp says what was generated."""
+        """None: nothing is published; the stamp describes the generated data."""
         return None
 
     def sequence_ids(self, sequence: str) -> list[str]:
@@ -86,7 +86,7 @@ class Simulated(SemanticKitti):
 
 
 def _stamp(root: Path) -> Stamp | None:
-    """What a folder holds of a simulation in SemanticKITTI's layout; None if nothing."""
+    """Read the stamp of a simulation in SemanticKITTI's layout; None without one."""
     stamp = read_stamp(root)
     if stamp is not None and stamp.settings.format != "kitti":
         raise DataError(
@@ -97,13 +97,13 @@ def _stamp(root: Path) -> Stamp | None:
 
 
 def ensure_simulated(source: ScanSource, workers: int | None = None) -> None:
-    """Generate what a simulated data set lacks; do nothing for any other.
+    """Complete a simulated data set; do nothing for any other.
 
-    One that is missing is generated with the default settings, a partial one with its own.
+    A missing one is generated with default settings, a partial one with its own.
 
     Args:
         source: any data set.
-        workers: processes; all cores by default.
+        workers: number of processes; all cores by default.
 
     Raises:
         DataError: the folder holds another version or something else, or cannot be written.

@@ -1,4 +1,4 @@
-"""Lists of labelled scans on the disk: read, written, checked, and the published ones."""
+"""Lists of labelled scans on the disk: read, write, check, recognise published ones."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rangeseg.system.files import writable, write_file
 _ONE_A_LINE = "write one SEQ/FRAME a line, e.g. 00/000123 (nuScenes: one sample token)"
 
 _GZIP = b"\x1f\x8b"
-# No path, no comment, no blank at an end, and no dot in front: neither . nor .. is a name.
+# No path, no comment, no blank at an end, no leading dot, which excludes . and .. too.
 _INNER = r"[^\s/\\#\x00-\x1f\x7f]"
 _WORDS = rf"(?!\.){_INNER}+(?: +{_INNER}+)*"
 SEQUENCE_NAME = rf"(?:{_WORDS})"
-"""What labelled lists can name, and so the folder of a sequence."""
+"""Names that labelled lists can hold, and so folders of sequences."""
 
 _FRAME = rf"({_WORDS})"
 _SUFFIX = r"\.(?:bin|label|npy)"
@@ -48,10 +48,10 @@ _LASERMIX_UNIFORM = {
 
 
 def read_split(path: Path) -> list[str]:
-    """Read a list of scans, one a line, in any of the forms that ``scan_id_of`` knows.
+    """Read a list of scans, one a line, in any form of ``scan_id_of``.
 
-    Blank lines and comments behind ``#`` are skipped; a gzip file is unpacked, whatever its name.
-    Of a pickle of infos (``.pkl``) the scans are taken, see ``read_pickled``.
+    Blank lines and comments after ``#`` are skipped; a gzip file is unpacked, whatever its name. A
+    pickle of infos (``.pkl``) gives its scans, see ``read_pickled``.
 
     Returns:
         The ids in the order of the file; ``check_split`` compares them with the data set.
@@ -68,9 +68,9 @@ def read_split(path: Path) -> list[str]:
 
 
 def write_split(path: Path, ids: Iterable[str], comment: str) -> None:
-    """Write a list that ``read_split`` reads; folders are made, a name in ``.gz`` is packed.
+    """Write a list for ``read_split``; create folders, and compress a name in ``.gz``.
 
-    The lines of the comment, where the list comes from, are written first, behind ``#``.
+    The comment, the origin of the list, is written first, after ``#``.
 
     Raises:
         ConfigError: the file exists or cannot be written.
@@ -89,8 +89,8 @@ def check_split(labelled: Sequence[str], source: ScanSource, path: Path) -> None
     """Check that a list, read from ``path``, can be the labelled scans of a data set.
 
     Raises:
-        DataError: the list is empty, names a scan twice, belongs to another data set, or names a
-            scan that is not in the train split or has no labels.
+        DataError: the list is empty, repeats a scan, belongs to another data set, or names a scan
+            outside the train split or without labels.
     """
     if not labelled:
         raise DataError(f"{path} lists no scan: {_ONE_A_LINE}")
@@ -120,12 +120,12 @@ def check_split(labelled: Sequence[str], source: ScanSource, path: Path) -> None
 
 
 def scan_id_of(text: str) -> str | None:
-    r"""The scan that a line of a list names, None if it names none.
+    r"""Parse a line of a list to a scan id; None if it is none.
 
-    Known are ``00/000123`` with or without a suffix, paths of its files in KITTI's layout with
-    any folder above (``/data/sequences/00/velodyne/000123.bin``,
-    ``sequences\00\labels\000123.label``), and nuScenes sample tokens (32 hexadecimal digits).
-    Names may hold blanks, but not end with one. Only names come out of this, never a path.
+    Accepts ``00/000123`` with or without a suffix, and nuScenes sample tokens (32 hexadecimal
+    digits). Also accepts paths in KITTI's layout below any folder
+    (``/data/sequences/00/velodyne/000123.bin``, ``sequences\00\labels\000123.label``). Names may
+    hold blanks, but not end with one. The result is never a path.
     """
     if _TOKEN.fullmatch(text):
         return text
@@ -142,13 +142,13 @@ def is_token(scan_id: str) -> bool:
 
 
 def published_name(scan_ids: Iterable[str]) -> str | None:
-    """Which published list these scans are, in any order; None if none that is known here."""
+    """Name of the published list with these scans, in any order; None if unknown."""
     which = _LASERMIX_UNIFORM.get(fingerprint(scan_ids))
     return None if which is None else f"LaserMix (Kong et al. 2023) uniform, {which}"
 
 
 def fingerprint(scan_ids: Iterable[str]) -> str:
-    """The sha256 of the sorted unique ids, one a line: it recognises a list in any order."""
+    """The sha256 of the sorted unique ids, one a line: the same for any order."""
     return hashlib.sha256("\n".join(sorted(set(scan_ids))).encode()).hexdigest()
 
 
@@ -165,7 +165,7 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             packed = file.read(2) == _GZIP
         with gzip.open(path) if packed else path.open("rb") as file:
-            # utf-8-sig: Windows editors put a byte order mark in front of the first id.
+            # utf-8-sig: Windows editors put a byte order mark before the first id.
             return file.read().decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: give the file that lists the scans") from None
@@ -177,7 +177,7 @@ def _read_text(path: Path) -> str:
 
 
 def _other_kind(labelled: Sequence[str], known: str, source: ScanSource, path: Path) -> str:
-    """The message for a list whose ids have another form than those of the data set."""
+    """The message for a list with ids in another form than the data set's."""
     name = published_name(labelled)
     form, guess = "SEQ/FRAME", "SemanticKITTI or a data set in its layout"
     if is_token(labelled[0]):
@@ -190,13 +190,13 @@ def _other_kind(labelled: Sequence[str], known: str, source: ScanSource, path: P
 
 
 def _some(names: Sequence[str]) -> str:
-    """Up to three names, and how many more there are."""
+    """Up to three names, and the number of further ones."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def _splits_of(scan_ids: Sequence[str], source: ScanSource) -> dict[str, str]:
-    """In which other split a scan is, as far as the other splits are on the disk."""
+    """The other split of each scan, as far as other splits are on the disk."""
     found: dict[str, str] = {}
     for split in source.splits:
         if split != "train":

@@ -1,4 +1,4 @@
-"""Which scans of the train split are labelled: a ratio drawn from a seed, or a list."""
+"""Choose the labelled scans of the train split: a ratio drawn with a seed, or a list."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Ratio:
 
     def __str__(self) -> str:
         percent = Decimal(100 * self.share.numerator) / self.share.denominator
-        return f"{percent.normalize():f}%"  # not 5e-05, and every digit: it is read again
+        return f"{percent.normalize():f}%"  # not 5e-05, and every digit, as it is parsed again
 
     @property
     def folder(self) -> str:
-        """What folders and files are named after it: ``10pct``."""
+        """Its form in names of folders and files: ``10pct``."""
         return str(self).replace("%", "pct")
 
 
@@ -46,7 +46,7 @@ class ListFile:
 
     @property
     def folder(self) -> str:
-        """What folders are named after it: the file's name without its suffix."""
+        """Its form in names of folders: the file's name without suffix."""
         return self.path.stem
 
 
@@ -54,7 +54,7 @@ Labels = Ratio | ListFile
 
 
 def parse_labels(text: str) -> Labels:
-    """What ``--labels`` and ``run.labels`` mean: anything but a number is the path of a list.
+    """Parse ``--labels`` and ``run.labels``: a number is a ratio, anything else a list's path.
 
     Raises:
         ConfigError: a number that is no ratio, see ``parse_ratio``.
@@ -63,7 +63,7 @@ def parse_labels(text: str) -> Labels:
 
 
 def parse_ratio(text: str) -> Ratio:
-    """The share of labelled scans, exactly: ``1%``, ``10 %``, ``0.5``.
+    """Parse the share of labelled scans, exactly: ``1%``, ``10 %``, ``0.5``.
 
     Raises:
         ConfigError: not a number, outside (0, 1], or a bare ``1``, which may mean 1 % or all.
@@ -84,9 +84,9 @@ def parse_ratio(text: str) -> Ratio:
 def labelled_and_unlabelled(
     source: ScanSource, labels: Labels, seed: int
 ) -> tuple[list[str], list[str]]:
-    """The sorted ids of the labelled scans, and those of all others of the train split.
+    """The sorted ids of the labelled scans, and of all other scans of the train split.
 
-    The seed is that of a draw; a list does not depend on it.
+    The seed is for draws; a list does not depend on it.
 
     Raises:
         ConfigError: there is no such list.
@@ -111,9 +111,8 @@ def draw_uniform(scan_ids: Sequence[str], ratio: Fraction, seed: int) -> list[st
     """Draw labelled scans uniformly over all scans.
 
     The scans are ordered by a hash of seed and id, and the first floor(ratio · N) are taken, at
-    least one. So lists of one seed are nested (1 % ⊂ 10 % ⊂ 20 % ⊂ 50 %), do not depend on the
-    order of the N different ``scan_ids``, and stay the same with every version of Python and
-    NumPy.
+    least one. So lists of one seed are nested (1 % ⊂ 10 % ⊂ 20 % ⊂ 50 %). They depend neither on
+    the order of the N different ``scan_ids`` nor on the version of Python and NumPy.
 
     Returns:
         The drawn ids, sorted.
@@ -130,18 +129,17 @@ def draw_sequences(
 ) -> list[str]:
     """Draw labelled scans in stretches of time, so that few have an unlabelled neighbour.
 
-    Uniform draws put an almost equal scan, a tenth of a second away, among the unlabelled ones.
-    Here whole sequences are ordered by a hash of seed and name, their scans are strung together in
-    the order of time, and the first floor(ratio · N) are taken, at least one: whole sequences and
-    the beginning of one more. Lists of one seed are nested.
+    Uniform draws leave an almost equal scan, a tenth of a second away, unlabelled. Here sequences
+    are ordered by a hash of seed and name, and their scans are joined in the order of time. The
+    first floor(ratio · N) are taken, at least one: whole sequences and the beginning of one more.
+    Lists of one seed are nested.
 
     Args:
         sequences: name -> its scans in the order of time; N scans in all.
         ratio: in (0, 1].
         seed: of the draw.
-        block: order stretches of this many successive scans instead of whole sequences, each
-            named by its first scan; a sequence ends with what is left. Blocks of 1 are
-            ``draw_uniform``.
+        block: order blocks of this many successive scans instead of whole sequences, each named by
+            its first scan; the last of a sequence may be shorter. Blocks of 1 are ``draw_uniform``.
 
     Returns:
         The drawn ids, sorted.
@@ -164,7 +162,7 @@ def draw_sequences(
 
 
 def labelled_by_sequence(source: ScanSource) -> dict[str, list[str]]:
-    """The scans of the train split that labels can be drawn from, sequence by sequence.
+    """The scans of the train split to draw from, sequence by sequence.
 
     Raises:
         DataError: the train split cannot be listed.
@@ -178,7 +176,7 @@ def labelled_by_sequence(source: ScanSource) -> dict[str, list[str]]:
 
 
 def count_with_unlabelled_neighbour(source: ScanSource, labelled: Iterable[str]) -> int:
-    """How many labelled scans come right before or after an unlabelled one of their sequence.
+    """Count the labelled scans right before or after an unlabelled one of their sequence.
 
     Raises:
         DataError: the train split cannot be listed.
@@ -186,7 +184,7 @@ def count_with_unlabelled_neighbour(source: ScanSource, labelled: Iterable[str])
     chosen, count = set(labelled), 0
     for sequence in source.sequences("train"):
         is_labelled = [scan_id in chosen for scan_id in source.sequence_ids(sequence)]
-        padded = [True, *is_labelled, True]  # before the first and after the last nothing is
+        padded = [True, *is_labelled, True]  # no neighbour before the first and after the last
         count += sum(
             here and not (before and after)
             for before, here, after in zip(padded, is_labelled, padded[2:], strict=False)
@@ -196,7 +194,7 @@ def count_with_unlabelled_neighbour(source: ScanSource, labelled: Iterable[str])
 
 def evenly_spaced(scan_ids: Sequence[str], count: int) -> list[str]:
     """Up to ``count`` of the scans, each from the middle of one of ``count`` equal stretches."""
-    # Precise batch norms are computed on these scans: others would change every trained network.
+    # Precise batch norms use these scans: other scans would change every trained network.
     count = min(count, len(scan_ids))
     return [scan_ids[(2 * i + 1) * len(scan_ids) // (2 * count)] for i in range(count)]
 

@@ -92,7 +92,7 @@ def test_more_than_the_limit_end_it(run: Path, tmp_path: Path, capsys: Capture) 
     config = tmp_path / "run" / "config.yaml"
     config.write_text(config.read_text().replace(str(run.parent / "data"), str(root)))
     assert main(["evaluate", str(tmp_path / "run"), "--on-bad-scan", "skip"]) == 3
-    assert "2 of 3 scans cannot be read, of which at most 1 may be skipped" in error_of(capsys)
+    assert "2 of 3 scans cannot be read, but at most 1 may be skipped" in error_of(capsys)
 
 
 def test_a_submission_never_lacks_a_scan_silently(

@@ -1,4 +1,4 @@
-"""The index of nuScenes: the files of every scan, as one file that is read without the devkit."""
+"""The index of nuScenes: one file with the paths of every scan, read without the devkit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PUBLISHED: Mapping[str, Mapping[str, str]] = {
     "v1.0-mini": {"train": "mini_train", "val": "mini_val"},
     "v1.0-test": {"test": "test"},
 }
-"""Each version with its splits: our name -> the devkit's. The larger one comes first."""
+"""Each version with its splits: toolkit's name -> devkit's. The largest comes first."""
 
 VERSIONS: Mapping[str, Mapping[str, str]] = {
     **PUBLISHED,
@@ -43,13 +43,13 @@ class IndexedScan(NamedTuple):
     """One key frame; paths are relative to the data's folder.
 
     Attributes:
-        token: of the sample; the scan's id.
-        lidar_token: of the sample_data record; the benchmark names predictions by it.
-        points: its file of points.
-        labels: its file of labels, None where none are published.
-        timestamp: in microseconds.
-        pose: of the LiDAR in the world, the first three rows of the matrix, row by row; None if
-            the tables, or an older index, have none.
+        token: token of the sample; the scan's id.
+        lidar_token: token of the sample_data record; the benchmark names predictions by it.
+        points: path of the points.
+        labels: path of the labels, None where none are published.
+        timestamp: time in microseconds.
+        pose: the LiDAR's pose in the world, the first three rows of the matrix, row by row; None if
+            the tables or an older index have none.
     """
 
     token: Token
@@ -71,10 +71,10 @@ class Index(Settings):
     """All scans of one version.
 
     Attributes:
-        format: of the file.
+        format: version of the file format.
         version: a key of VERSIONS.
-        data: the folder that paths are relative to.
-        scenes: by name, sorted.
+        data: base folder of the paths.
+        scenes: scenes by name, sorted.
     """
 
     format: Literal[1]
@@ -89,7 +89,7 @@ class Index(Settings):
 
 
 def index_path(folder: Path, version: str) -> Path:
-    """Where the index of a version is kept."""
+    """Path of a version's index."""
     return folder / f"rangeseg_index_{version}.json"
 
 
@@ -97,8 +97,8 @@ def read_index(folder: Path, version: str) -> Index:
     """Read an index; ``data`` is never None in it.
 
     Raises:
-        DataError: it cannot be read, is damaged or of another format, or the data are not where it
-            says.
+        DataError: it cannot be read, is damaged or of another format, or its data folder is
+            missing.
     """
     path = index_path(folder, version)
     try:
@@ -125,9 +125,9 @@ def read_index(folder: Path, version: str) -> Index:
 
 
 def write_index(index: Index, folder: Path) -> Path:
-    """Write an index, whole or not at all; one that is there is replaced.
+    """Write an index atomically, and replace an existing one.
 
-    In the data's own folder it does not name that folder, so that both can be moved together.
+    An index in the data's folder does not store the folder, so that both can move together.
 
     Raises:
         ConfigError: the folder cannot be written to.
@@ -142,7 +142,7 @@ def write_index(index: Index, folder: Path) -> Path:
 
 
 def missing_index(folder: Path, versions: Sequence[str]) -> DataError:
-    """The error for a folder without the index of any of these versions, the best one first."""
+    """The error for a folder without an index of these versions, best version first."""
     published = [version for version in versions if version in PUBLISHED]
     names = " or ".join(index_path(folder, version).name for version in published)
     present = [version for version in present_versions(folder) if version in versions]
@@ -167,7 +167,7 @@ def present_versions(root: Path) -> list[str]:
 
 
 def expected_tables(root: Path) -> str:
-    """What a folder without tables should hold, what it holds, and which one was perhaps meant."""
+    """Describe expected tables, existing files, and the folder that was perhaps meant."""
     found = sorted(path.name for path in root.iterdir())
     near = [root.resolve().parent, *(root / name for name in found)]
     meant = [str(p) for p in near if any(_has_tables(p, version) for version in VERSIONS)]
@@ -176,7 +176,7 @@ def expected_tables(root: Path) -> str:
 
 
 def _has_tables(root: Path, version: str) -> bool:
-    """Whether a folder holds a version; lidarseg/ has folders of the same names for its labels."""
+    """Whether a folder holds a version's tables; lidarseg/ has label folders of the same names."""
     return any((root / version).glob("*.json"))
 
 

@@ -48,7 +48,7 @@ _CLASSES: dict[str, tuple[int, int, int]] = {
     "vegetation": (0, 175, 0),
 }
 
-# The class that each raw id, 0 to 31, belongs to (None: ignored), and its official name.
+# The class of each raw id 0 to 31 (None: ignored), and the id's official name.
 _RAW: tuple[str | None, ...] = (
     None,  # noise
     None,  # animal
@@ -105,10 +105,9 @@ def _label_map() -> LabelMap:
 class NuScenes(FileSource):
     """nuScenes lidarseg; a scan is a key frame and its id the sample token.
 
-    Needs an index, made once by ``rangeseg-data index nuscenes ROOT``. The splits train and val
-    are those of v1.0-trainval or, where that is not indexed, the mini ones of v1.0-mini. The
-    simulated street in this format has the name ``nuscenes_simulated``, so that results on it are
-    not taken for results on nuScenes.
+    Needs an index from ``rangeseg-data index nuscenes ROOT``. The splits train and val are those of
+    v1.0-trainval or, if that is not indexed, of v1.0-mini. The simulated street in this format is
+    named ``nuscenes_simulated`` in results.
 
     Args:
         root: the folder that holds the index, usually that of nuScenes itself.
@@ -152,14 +151,14 @@ class NuScenes(FileSource):
         return "train", "val", "test"
 
     def sequences(self, split: str) -> tuple[str, ...]:
-        """The names of the scenes of a split, sorted; see ``ScanSource``."""
+        """Sorted names of a split's scenes; see ``ScanSource``."""
         if split not in self.splits:
             raise unknown_name("split", split, self.splits)
         scenes, official = self._index(split).scenes, self._official(split)
         return tuple(name for name, scene in scenes.items() if scene.split == official)
 
     def official(self, split: str) -> Official | None:
-        """How many scenes and key frames the whole set has; see ``ScanSource``."""
+        """Numbers of scenes and key frames of the whole set; see ``ScanSource``."""
         if split not in self.splits:
             raise unknown_name("split", split, self.splits)
         return None if self._versions == [SIMULATED] else _OFFICIAL[split]
@@ -186,7 +185,7 @@ class NuScenes(FileSource):
         return label_path is not None and label_path.exists()
 
     def poses(self, sequence: str) -> dict[str, np.ndarray]:
-        """The LiDAR's pose in each scan of a scene, of the index; see ``ScanSource``."""
+        """The LiDAR's pose in each scan of a scene, from the index; see ``ScanSource``."""
         rows = {i: self._find(i)[1].pose for i in self.sequence_ids(sequence)}
         if not any(rows.values()):
             raise DataError(
@@ -197,11 +196,11 @@ class NuScenes(FileSource):
         return {i: np.array([*r, 0, 0, 0, 1]).reshape(4, 4) for i, r in rows.items() if r}
 
     def times(self, sequence: str) -> dict[str, float]:
-        """The time of each scan of a scene, of the index; see ``ScanSource``."""
+        """The time of each scan of a scene, from the index; see ``ScanSource``."""
         return {i: 1e-6 * self._find(i)[1].timestamp for i in self.sequence_ids(sequence)}
 
     def check_root(self) -> None:
-        """Check that the root holds an index, and the data are where it says."""
+        """Check that the root holds an index, and that its data folder exists."""
         if not self._indices:
             raise missing_index(self.root, list(VERSIONS))
 
@@ -224,7 +223,7 @@ class NuScenes(FileSource):
         return np.where(labels == IGNORE, 0, labels + np.uint8(1)).astype(np.uint8)
 
     def submission_files(self, split: str) -> dict[str, str]:
-        """``<split>/submission.json``: what the predictions were made from."""
+        """``<split>/submission.json``: the sensors used for the predictions."""
         senses = ("camera", "lidar", "radar", "map", "external")
         meta = {f"use_{sense}": sense == "lidar" for sense in senses}
         text = json.dumps({"meta": meta}, indent=2) + "\n"
@@ -252,10 +251,10 @@ class NuScenes(FileSource):
 
     @cached_property
     def _indices(self) -> list[Index]:
-        """The indices that are there, read at their first use."""
+        """The existing indices, read at first use."""
         return [read_index(self.root, version) for version in self._versions]
 
     @property
     def _versions(self) -> list[str]:
-        """The versions whose index is there."""
+        """The versions with an index."""
         return [version for version in VERSIONS if index_path(self.root, version).exists()]

@@ -1,4 +1,4 @@
-"""The tables of nuScenes, read once with its devkit to build the index.
+"""Read the tables of nuScenes with its devkit to build the index.
 
 The devkit loads every table whole; training needs a few columns.
 """
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class _Archives(NamedTuple):
-    """What nuscenes.org calls the downloads of a version."""
+    """Names of a version's downloads on nuscenes.org."""
 
     tables: str
     scans: str
@@ -54,7 +54,7 @@ _ARCHIVES = {
 
 
 def only_version(root: Path) -> str:
-    """The one version that a folder holds.
+    """The only version in a folder.
 
     Raises:
         DataError: it holds none.
@@ -76,7 +76,7 @@ def build_index(root: Path, version: str) -> Index:
         version: a key of VERSIONS.
 
     Raises:
-        ConfigError: no such version, or there is no devkit.
+        ConfigError: no such version, or the devkit is not installed.
         DataError: the version, a table, a record or a file is missing.
     """
     if version not in VERSIONS:
@@ -94,7 +94,7 @@ def build_index(root: Path, version: str) -> Index:
 
 
 def _check_lidarseg(root: Path, version: str) -> None:
-    """Look for the labels' table and folder: the devkit's own message says little."""
+    """Check the labels' table and folder: the devkit's message is unclear."""
     archive = _ARCHIVES[version].labels
     remedy = f"download {archive} from nuscenes.org and unpack it into {root}"
     table, folder = root / version / "lidarseg.json", root / "lidarseg" / version
@@ -108,7 +108,7 @@ def _check_lidarseg(root: Path, version: str) -> None:
 
 
 def _remedy(root: Path, version: str, download: str) -> str:
-    """What to do where something is missing: download it, or complete the simulation."""
+    """Remedy for missing files: download them, or complete the simulation."""
     if version != SIMULATED:
         return download
     return f"complete it with `rangeseg-data simulate {shlex.quote(str(root))}`"
@@ -130,7 +130,7 @@ def _load_tables(root: Path, version: str) -> Any:
 
 @contextmanager
 def _explained(root: Path, version: str) -> Iterator[None]:
-    """What the devkit raises where tables are missing, damaged or do not fit, as a DataError."""
+    """Turn the devkit's errors on missing, damaged or inconsistent tables into a DataError."""
     archives = _ARCHIVES[version]
     again = f"unpack {archives.tables} into {root} again, and after it {archives.labels}"
     try:

@@ -1,14 +1,12 @@
-"""How a scan is packed: columns of numbers, compressed by Blosc2.
+"""Encode a scan as columns of numbers, compressed with Blosc2.
 
-A scan is five Blosc2 chunks after their sizes; a chunk of no bytes is not there:
+A scan is the sizes of five Blosc2 chunks, then the chunks; an absent chunk has size 0:
 
-    steps        (3,N) uint32    x, y and z in millimetres, as differences to the point before
-    intensities  (N,) uint8      places in the table, or (N,) float32 where there is none
-    table        (256,) float32  all intensities of the scan, where at most 256 differ
-    labels       (N,) uint8
-    ring         (N,) int32
+    steps (3,N) uint32 x, y and z in millimetres, as differences to the previous point intensities
+    (N,) uint8 indices into the table, or (N,) float32 without one table (256,) float32 all
+    intensities of the scan, if at most 256 differ labels (N,) uint8 ring (N,) int32
 
-A difference d is stored as 2d, or as -2d - 1 if it is negative: then small ones begin with zeros.
+A difference d is stored as 2d, or as -2d - 1 if negative, so small ones begin with zeros.
 """
 
 from __future__ import annotations
@@ -23,20 +21,20 @@ from rangeseg.datasets.scan_files import measured
 from rangeseg.geometry.kernel import as_points, kernel
 
 _STEPS_PER_M = 1000
-_NOWHERE = np.iinfo(np.int32).min  # of a coordinate that is NaN
+_NOWHERE = np.iinfo(np.int32).min  # code of a NaN coordinate
 
 COORDINATE_ERROR_M = 0.5 / _STEPS_PER_M
-"""Half a step; float32 itself adds up to 4e-6 m within 128 m."""
+"""Half a step; float32 adds up to 4e-6 m within 128 m."""
 
 _SIZES = struct.Struct("<5I")  # bytes of each chunk
 _HEADER = 32  # bytes of a Blosc2 chunk before its content
 
 
 def encode_scan(scan: Scan) -> bytes:
-    """A scan as bytes; its id and its number of points are kept elsewhere.
+    """Encode a scan as bytes; the index keeps its id and number of points.
 
     Args:
-        scan: as a source reads it, with a point at least.
+        scan: a scan from a source, with at least one point.
     """
     points = measured(as_points(scan.points).copy(), 1.0)
     places = np.rint(points[:, :3].T.astype(np.float64) * _STEPS_PER_M)
@@ -54,16 +52,16 @@ def decode_scan(content: np.ndarray, scan_id: str, points: int, with_labels: boo
     """The scan that ``encode_scan`` packed.
 
     Args:
-        content: (B,) uint8, of any origin: what does not fit is refused.
-        scan_id: its id.
-        points: how many it has.
+        content: (B,) uint8 from any origin; invalid bytes are refused.
+        scan_id: id of the scan.
+        points: number of points.
         with_labels: whether labels are wanted.
 
     Returns:
-        The scan; labels None where it has none or they are not wanted.
+        The scan; labels None if it has none or they are not wanted.
 
     Raises:
-        ValueError: this is no such scan; the message says why.
+        ValueError: the bytes are not such a scan; the message gives the reason.
     """
     if len(content) < _SIZES.size:
         raise ValueError(f"it has {len(content)} bytes")
@@ -90,7 +88,7 @@ def decode_scan(content: np.ndarray, scan_id: str, points: int, with_labels: boo
 
 
 def _by_table(intensities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Places in a table (N,) uint8 and the table (256,), or the intensities (N,) and None."""
+    """Table indices (N,) uint8 and the table (256,), or the intensities (N,) and None."""
     different = np.unique(intensities)
     if len(different) > 256:
         return intensities, None
@@ -102,7 +100,7 @@ def _by_table(intensities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 def _restore(
     steps: np.ndarray, numbers: np.ndarray, values: np.ndarray, points: np.ndarray
 ) -> None:
-    """Fill points (N,4) from steps (3,N) and the places (N,) of their intensities in values."""
+    """Fill points (N,4) from steps (3,N) and table indices (N,) of their intensities."""
     x, y, z = np.int32(0), np.int32(0), np.int32(0)
     for i in range(points.shape[0]):
         x, y, z = _after(x, steps[0, i]), _after(y, steps[1, i]), _after(z, steps[2, i])
@@ -112,7 +110,7 @@ def _restore(
 
 @kernel
 def _after(place: np.int32, step: np.uint32) -> np.int32:
-    """The next place; it wraps around as the differences do."""
+    """The next coordinate; it wraps around as the differences do."""
     return np.int32(place + ((step >> 1) ^ -(step & 1)))
 
 
@@ -146,7 +144,7 @@ def _decompress(chunk: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.nda
     import blosc2
 
     values = np.empty(shape, dtype)
-    # Looked at first: Blosc2 writes as much as the chunk promises, whatever the array's size.
+    # Check first: Blosc2 writes as much as the chunk claims, whatever the array's size.
     sizes = (values.nbytes, len(chunk))
     if len(chunk) < _HEADER or blosc2.get_cbuffer_sizes(chunk)[:2] != sizes:
         raise ValueError(f"a part does not hold {values.nbytes} bytes")

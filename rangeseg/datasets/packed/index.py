@@ -1,7 +1,7 @@
-"""The index of a packed data set: where each scan is in the file, and all else about it.
+"""The index of a packed data set: the place of each scan in the file, and its metadata.
 
-The file is MAGIC, the scans as ``codec`` packs them, the index as JSON, and FOOTER: where the index
-begins, its length, its SHA-256, and MAGIC again. The index holds the CRC-32 of every scan, so
+The file is MAGIC, the scans from ``codec``, the index as JSON, and FOOTER. The footer holds the
+index's offset, length and SHA-256, and MAGIC again. The index holds the CRC-32 of every scan, so
 damage anywhere is found.
 """
 
@@ -34,16 +34,16 @@ class PackedScan(NamedTuple):
     """One scan of a pack.
 
     Attributes:
-        scan_id: as the data set has it.
-        prediction: where the benchmark expects its prediction.
+        scan_id: id in the data set.
+        prediction: path of its prediction for the benchmark.
         start: offset in the file.
         size: in bytes.
-        points: their number.
+        points: number of points.
         checksum: CRC-32 of the bytes.
         labelled: whether it has labels.
-        needs_labels: whether it is a fault to have none.
-        pose: of the LiDAR, the first three rows of the matrix, row by row; None if not known.
-        time: in seconds, None if not known.
+        needs_labels: whether missing labels are a fault.
+        pose: the LiDAR's pose, the first three rows of the matrix, row by row; None if unknown.
+        time: time in seconds, None if unknown.
     """
 
     scan_id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
@@ -69,12 +69,12 @@ class PackIndex(Settings):
     """The content of a pack.
 
     Attributes:
-        dataset: the data set it was made from, a key of DATASETS.
-        name: of its info.
+        dataset: the packed data set, a key of DATASETS.
+        name: name in its info.
         meaning: see ``source.meaning``.
-        sensor: of the folder, where it differs from that of the data set's class.
-        splits: by name.
-        sequences: each with its scans in the order of time.
+        sensor: sensor of the folder, where it differs from the data set class's.
+        splits: splits by name.
+        sequences: name -> scans in the order of time.
     """
 
     dataset: str

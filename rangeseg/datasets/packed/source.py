@@ -1,7 +1,7 @@
-"""A data set as one file, made by ``rangeseg-data pack``.
+"""A data set in one file from ``rangeseg-data pack``.
 
-Scans are read, not mapped into memory: if a disk fails, reading raises an error, while touching
-mapped memory kills the process.
+Scans are read, not memory-mapped: if a disk fails, reading raises an error, but mapped memory kills
+the process.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from rangeseg.errors import DataError, unknown_name
 
 
 class Packed(ScanSource):
-    """A data set that was packed into one file.
+    """A data set packed into one file.
 
     Reading is stateless: any number of processes and threads may share it.
 
     Args:
-        root: the file; opened on first use.
-        name: of the data set, a key of DATASETS.
-        own: the data set of that name, for what needs no file: classes and label maps.
+        root: path of the file; opened on first use.
+        name: the data set, a key of DATASETS.
+        own: the data set of that name, for classes and label maps.
 
     Raises:
-        DataError: on first use, if the file is damaged, or was made from another data set.
+        DataError: on first use, if the file is damaged or holds another data set.
     """
 
     def __init__(self, root: Path, name: str, own: ScanSource) -> None:
@@ -43,13 +43,13 @@ class Packed(ScanSource):
 
     @cached_property
     def info(self) -> DatasetInfo:  # type: ignore[override]
-        """That of the data set the file was made from."""
+        """The info of the packed data set."""
         own, index = self._own.info, self._index
         return replace(own, name=index.name, sensor=index.sensor or own.sensor)
 
     @property
     def layout(self) -> Layout:
-        """What the files held that were packed."""
+        """The layout of the packed files."""
         return getattr(self._own, "layout", Layout())
 
     @property
@@ -64,7 +64,7 @@ class Packed(ScanSource):
             ConfigError: no such split.
             DataError: the split was not packed.
         """
-        if isinstance(self._own, SequenceFolder):  # its description may have other splits now
+        if isinstance(self._own, SequenceFolder):  # its description may have changed since
             return self._own.sequences(split)
         if split not in self.splits:
             raise unknown_name("split", split, self.splits)
@@ -91,7 +91,7 @@ class Packed(ScanSource):
         return self._own.official(split)
 
     def needs_labels(self, scan_id: str) -> bool:
-        """Whether it is a fault that a scan has no labels."""
+        """Whether missing labels of a scan are a fault."""
         return self._find(scan_id).needs_labels
 
     def has_labels(self, scan_id: str) -> bool:
@@ -115,7 +115,7 @@ class Packed(ScanSource):
         return {i: time for i, time in times.items() if time is not None}
 
     def check_root(self) -> None:
-        """Check that the file is whole, as far as its index says, and of this data set.
+        """Check by the index that the file is whole and of this data set.
 
         Raises:
             DataError: it is not.
@@ -126,7 +126,7 @@ class Packed(ScanSource):
         """Look a scan up; returns the number of points.
 
         Raises:
-            DataError: it is not there, or has no labels.
+            DataError: the scan is missing, or has no labels.
         """
         scan = self._find(scan_id)
         if with_labels and not scan.labelled:
@@ -141,7 +141,7 @@ class Packed(ScanSource):
         """Read one scan; its checksum is compared.
 
         Raises:
-            DataError: it is not there or damaged, or has no labels.
+            DataError: the scan is missing or damaged, or has no labels.
         """
         self.check_files(scan_id, with_labels)
         entry = self._find(scan_id)
@@ -165,25 +165,25 @@ class Packed(ScanSource):
         return scan
 
     def label_file(self, scan_id: str) -> str:
-        """Where the folder kept the labels of a scan; of nuScenes, where its prediction belongs."""
+        """Path of a scan's labels in the folder; for nuScenes the path of its prediction."""
         if isinstance(self._own, SequenceFolder):
             return self._own.label_file(scan_id)
         return self._find(scan_id).prediction
 
     def prediction_file(self, scan_id: str, split: str) -> str:
-        """Where the benchmark expects the prediction of a scan."""
+        """Path of a scan's prediction for the benchmark."""
         return self._find(scan_id).prediction
 
     def encode_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Labels as the data set's own label files hold them."""
+        """Encode labels as in the data set's label files."""
         return self._own.encode_labels(labels)
 
     def encode_prediction(self, labels: np.ndarray) -> np.ndarray:
-        """A prediction as the benchmark's file holds it."""
+        """Encode a prediction for the benchmark."""
         return self._own.encode_prediction(labels)
 
     def submission_files(self, split: str) -> dict[str, str]:
-        """Further files that a submission holds."""
+        """Further files of a submission."""
         return dict(self._split(split).submission)
 
     def _split(self, split: str) -> PackedSplit:
@@ -222,13 +222,13 @@ class Packed(ScanSource):
 
 
 def meaning(source: ScanSource) -> dict[str, str]:
-    """What gives the values in a pack their meaning: classes, raw ids and the file layout."""
+    """Settings that define the values in a pack: classes, raw ids and the file layout."""
     labels = source.info.label_map
     said = {"classes": ", ".join(labels.names)}
     for raw, train in sorted(labels.raw_to_train.items()):
         said[f"raw id {raw}"] = "ignored" if train == IGNORE else labels.names[train]
     if isinstance(source, SequenceFolder):
-        # A field that a later version adds does not make the packs of this one useless.
+        # Defaults are left out, so fields of later versions do not invalidate existing packs.
         layout = source.layout.model_dump(exclude_defaults=True, exclude={"accept"})
         said |= {f"layout.{key}": str(value) for key, value in layout.items()}
         stated = source.layout.ring_column is not None or "ring" in source.layout.fields
@@ -238,7 +238,7 @@ def meaning(source: ScanSource) -> dict[str, str]:
 
 
 def _check_values(scan: Scan, with_labels: bool, info: DatasetInfo) -> None:
-    """Raise ValueError if the data set has no such label or beam: both index arrays."""
+    """Raise ValueError if the data set has no such label or beam, as both index arrays."""
     if with_labels and scan.labels is None:
         raise ValueError("its labels are missing")
     if scan.labels is not None:

@@ -21,17 +21,17 @@ from rangeseg.system.progress import Progress
 
 @dataclass
 class Packing:
-    """What was packed.
+    """A summary of the packed data.
 
     Attributes:
-        splits: by name.
-        sequences: ids of the scans of each one.
-        left_out: what is missing and why, a line for each split.
-        labelled: scans that have labels.
-        points: of all scans.
-        raw_bytes: of their files.
-        packed_bytes: of the pack.
-        sha256: of the pack, in hexadecimal digits.
+        splits: names of the splits.
+        sequences: sequence -> ids of its scans.
+        left_out: missing sequences and the reason, a line per split.
+        labelled: number of scans with labels.
+        points: points of all scans.
+        raw_bytes: size of their files.
+        packed_bytes: size of the pack.
+        sha256: checksum of the pack, hexadecimal.
     """
 
     splits: dict[str, PackedSplit] = field(default_factory=dict)
@@ -45,25 +45,25 @@ class Packing:
 
     @property
     def scans(self) -> int:
-        """How many there are."""
+        """Number of scans."""
         return sum(map(len, self.sequences.values()))
 
 
 def pack_dataset(
     source: FileSource, name: str, path: Path, splits: Sequence[str] | None = None
 ) -> Packing:
-    """Write a data set into one file, whole or not at all.
+    """Write a data set into one file, atomically.
 
     Missing sequences are left out if their split has others.
 
     Args:
         source: the data set.
         name: its key in DATASETS.
-        path: of the file; folders are made.
+        path: path of the file; folders are created.
         splits: names; None packs all that exist.
 
     Raises:
-        ConfigError: no such split, or the file is there already or cannot be written.
+        ConfigError: no such split, or the file exists or cannot be written.
         DataError: there is nothing to pack, or a scan cannot be read.
     """
     if path.exists():
@@ -115,7 +115,7 @@ def _plan(source: FileSource, splits: Sequence[str] | None) -> Packing:
 
 
 class _Counted:
-    """A file with its length and digest so far."""
+    """A file that tracks its length and digest."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.size, self.sha256 = file, 0, hashlib.sha256()
@@ -141,7 +141,7 @@ def _write(file: _Counted, source: FileSource, name: str, packing: Packing) -> N
                 entries.append(entry._replace(pose=pose, time=times.get(scan_id)))
                 progress.update()
             packed[sequence] = tuple(entries)
-    # Only a folder's own sensor is stored; that of `custom` is in its description.
+    # Store only a folder's own sensor; the sensor of `custom` is in its description.
     general = getattr(type(source), "info", source.info)
     sensor = None if source.info.sensor == general.sensor else source.info.sensor
     index = PackIndex(
@@ -156,7 +156,7 @@ def _write(file: _Counted, source: FileSource, name: str, packing: Packing) -> N
 
 
 def _poses(source: FileSource, sequence: str, packing: Packing) -> dict[str, tuple[float, ...]]:
-    """The finite poses of a sequence, in rows; that there are none is noted only if damaged."""
+    """The finite poses of a sequence, in rows; missing poses are noted only if damaged."""
     try:
         poses = source.poses(sequence)
     except DataError as error:
