@@ -28,6 +28,7 @@ def test_versions_and_data(tiny_config: list[str], tmp_path: Path, capsys: Captu
     assert any("GPU" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_data_that_are_there_are_counted(simulated_root: Path, tmp_path: Path) -> None:
     text = (ROOT / "configs" / "simulated.yaml").read_text()
     config = tmp_path / "mine.yaml"
@@ -55,6 +56,7 @@ def test_what_is_not_installed_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> 
     assert any(line.startswith(f"{BAD}torch cannot be imported") for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the names are those of Linux")
 def test_without_system_libraries_it_works_and_names_them(tmp_path: Path) -> None:
     environment = broken_library(tmp_path, "libusb-1.0.so.0")

@@ -105,6 +105,7 @@ def test_labels_of_unlabelled_scans_are_opened_to_verify_and_for_nothing_else(
     assert "the file is truncated" in error
 
 
+@pytest.mark.slow
 def test_a_killed_call_is_completed(street: Path, labelled: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(words(street, labelled, whole, "--reach", "5")) == 0
@@ -203,6 +204,7 @@ def test_nuscenes(tmp_path: Path, capsys: Capture) -> None:
         assert 0 < (raw != 0).mean() < 1
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_real_mini_set(real_data: Path, tmp_path: Path, capsys: Capture) -> None:
     """Frame 0 of ten places labels frames 4 and 9; the default settings."""

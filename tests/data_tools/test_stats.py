@@ -230,6 +230,7 @@ def test_the_example_holds_what_is_measured(real_data: Path, capsys: Capture) ->
     assert block["sensor"] == described
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_semantic_kitti(real_data: Path, capsys: Capture) -> None:
     out = stats(capsys, "semantic_kitti", real_data / "semantickitti_mini", "--scans", 6)

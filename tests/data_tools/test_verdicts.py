@@ -65,6 +65,7 @@ CASES: list[tuple[str, Change, dict[str, object], list[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "change", "files", "stated"), CASES)
 def test_refused_until_stated(
     name: str,

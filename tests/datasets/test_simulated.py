@@ -91,6 +91,7 @@ def test_a_partial_one_is_completed_with_its_own_settings(made: Path, tmp_path: 
     assert json.loads((root / "simulation.json").read_text()) == stamp
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_defaults")
 @pytest.mark.parametrize("command", ["train", "compare", "demo"])
 def test_who_generates(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,7 @@ def test_layers_get_the_mean_of_what_they_normalise_by(simulated_root: Path) -> 
     assert all(torch.equal(a, b) for a, b in zip(weights, after, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["supervised", "mean_teacher", "cps"])
 def test_a_training_ends_with_them(tiny_config: list[str], tmp_path: Path, method: str) -> None:
     """Of the labelled scans, or of all; for a teacher, and for the mean of two networks."""

@@ -67,6 +67,7 @@ def test_the_networks_are_traced_whole(name: str) -> None:
     assert "encode" not in vars(network)
 
 
+@pytest.mark.slow
 def test_the_real_compiler_agrees() -> None:
     tiny, image = Tiny(), torch.randn(1, 3, 4, 8)
     with compiled(torch.nn.Sequential(tiny), "default"):

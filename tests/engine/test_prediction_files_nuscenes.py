@@ -43,6 +43,7 @@ def devkit(run: Path) -> Any:
     return Devkit("v1.0-mini", str(run.parent / "data"), verbose=False)
 
 
+@pytest.mark.slow
 def test_the_devkit_finds_the_miou_that_evaluate_writes(
     run: Path, devkit: Any, tmp_path: Path
 ) -> None:

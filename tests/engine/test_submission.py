@@ -76,6 +76,7 @@ def predict(run: Path, out: Path, *words: str) -> int:
     return main(["predict", str(run), "--out", str(out), "--zip", *words])
 
 
+@pytest.mark.slow
 def test_the_validator_takes_it(run: Path, root: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "submission"
     capsys.readouterr()
@@ -131,6 +132,7 @@ def test_what_is_missing_is_named_before_anything_is_predicted(
     assert problems_of(tmp_path / "out.zip", root) == []
 
 
+@pytest.mark.slow
 def test_a_skipped_scan_is_left_out_only_if_asked(
     run: Path, root: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -152,7 +154,7 @@ def test_a_skipped_scan_is_left_out_only_if_asked(
 
 def test_no_server_takes_the_other_splits(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert predict(run, tmp_path / "val", "--split", "val") == 0
-    said = "warning: no benchmark's server takes the split val of semantic_kitti; it is packed"
+    said = "warning: no benchmark's server accepts the split val of semantic_kitti; it is packed"
     assert capsys.readouterr().err.count(said) == 1
     assert (tmp_path / "val.zip").is_file()
 

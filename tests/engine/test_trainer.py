@@ -32,6 +32,7 @@ def same_weights(a: Path, b: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
+@pytest.mark.slow
 def test_the_weights_depend_on_the_seed_alone(
     trained_run: Path, tiny_config: list[str], tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_activation_checkpointing_is_not_for_compiled_networks(
     assert "set compile: none" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_loss_falls(tiny_config: list[str], tmp_path: Path) -> None:
     train(tiny_config, tmp_path / "run", "--set", "train.steps=60", method="supervised")
     losses = metrics_of(tmp_path / "run", "loss")

@@ -181,6 +181,7 @@ def test_a_signal_during_a_validation_is_heard_and_the_resumed_run_is_the_same(
     assert difference(tmp_path / "whole", stopped) == ""
 
 
+@pytest.mark.slow
 def test_a_bad_scan_is_treated_as_in_the_evaluation(
     tiny_config: list[str], simulated_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

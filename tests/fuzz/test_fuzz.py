@@ -266,6 +266,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_it_works_or_is_refused(name: str, tmp_path: Path) -> None:
     path, contents, read = TARGETS[name](tmp_path)

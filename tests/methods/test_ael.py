@@ -197,6 +197,7 @@ def test_too_small_an_object_or_an_invalid_one_is_no_reason(min_area: float, val
         assert float((mixed[receiver] == neighbour).float().mean()) > 0.4
 
 
+@pytest.mark.slow
 def test_every_suitable_scan_is_a_donor_alike() -> None:
     regions = [(scan, row, columns) for _, row, columns in OBJECT for scan in (1, 2)]
     donors = [int(mixed_scans(regions, seed=seed)[0, 5, 11]) for seed in range(100)]

@@ -245,6 +245,7 @@ def train_steps(method: Method, steps: range) -> None:
                     parameter -= 0.05 * parameter.grad
 
 
+@pytest.mark.slow
 def test_a_resumed_training_goes_on_bit_for_bit(make: Make) -> None:
     settings = {"ramp_start": 0.25, "ramp_length": 0.25}
     through, stopped, resumed = (make(**settings) for _ in range(3))
@@ -309,6 +310,7 @@ def test_the_supervised_term_is_the_sum_over_all_heads_on_the_labelled_scans() -
     torch.testing.assert_close(loss, sum(terms))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
 # Of 1x1 kernels, whose strides may be written in two ways; a hint on speed that comes now and then.
 @pytest.mark.filterwarnings("ignore:Grad strides do not match bucket view strides:UserWarning")

@@ -20,6 +20,7 @@ from .conftest import generator
 SHAPES = [(64, 64, 2048), (64, 32, 1024), (64, 32, 128)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     ("draw", "area"),

@@ -77,6 +77,7 @@ class OnTheHost(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_a_step_stays_on_its_device(method: Method[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device without numbers: who asks for one gets an error, and copies are noted."""
     batch = moved(make_batch(scans=2), lambda field: field.to(ELSEWHERE))
@@ -127,6 +128,7 @@ def test_every_network_sees_channels_last(
     assert all(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler itself does what PyTorch warns of
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_no_step_after_the_first_compiles_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

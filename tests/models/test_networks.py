@@ -207,6 +207,7 @@ def test_the_gradient_of_upsampling_is_not_summed_in_bfloat16(factor: int) -> No
     assert error < 0.003 * exact.grad.square().mean().sqrt()
 
 
+@pytest.mark.slow
 def test_narrow_shortcuts_are_sound() -> None:
     """PyTorch 2.13 corrupts memory where they are strided, so that the process dies."""
     code = (

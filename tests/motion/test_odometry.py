@@ -47,6 +47,7 @@ def errors(source: ScanSource, sequence: str, folder: Path) -> tuple[np.ndarray,
     return np.array([np.linalg.norm(o[:3, 3]) for o in off]), np.degrees(turns)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_scans(real_data: Path, tmp_path: Path, capsys: Capture) -> None:
     """Frames 0, 4, 9, at most 7.5 m apart: KISS-ICP alone takes the cars of 02, 04, 06 to stand."""
@@ -64,6 +65,7 @@ def test_real_scans(real_data: Path, tmp_path: Path, capsys: Capture) -> None:
         assert degrees.max() < 0.5  # .2
 
 
+@pytest.mark.slow
 def test_the_packed_street(tmp_path: Path) -> None:
     """A pack is read as well as the folder that it was made of."""
     root, pack = tmp_path / "street", tmp_path / "street.pack"

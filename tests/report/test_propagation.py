@@ -117,6 +117,7 @@ def test_the_page_draws_gains_over_both_strong_controls() -> None:
     assert "propagation" not in Page(report_page(results()[:6])).text
 
 
+@pytest.mark.slow
 def test_a_training_with_propagation_is_named_from_its_folder_to_the_report(
     tiny_config: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,6 +59,7 @@ def test_the_result_names_every_skipped_scan(run: Path) -> None:
     assert json.loads(line)["scan"] == "00/000000"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_that_a_bad_scan_ended_goes_on_as_if_it_had_skipped_before(
     run: Path, tmp_path: Path, workers: int, capsys: Capture

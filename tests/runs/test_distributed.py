@@ -173,6 +173,7 @@ def trained(pair: Pair) -> list[dict[str, dict[str, Tensor]]]:
     return pair.call(train_all)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DRAWLESS)
 def test_gradients_are_those_of_one_process(two: list[dict[str, Any]], case: str) -> None:
     """Losses are float32 whatever the network is; its own sums are float64 here."""
@@ -216,6 +217,7 @@ def test_processes_draw_apart_and_agree(two: list[dict[str, Any]]) -> None:
     assert sorted(two[0]["share"] + two[1]["share"]) == list(range(7))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Grad strides do not match bucket view strides:UserWarning")
 def test_gradients_are_exchanged_once_a_step(
     tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

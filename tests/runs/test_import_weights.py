@@ -241,6 +241,7 @@ def test_logits_are_those_of_the_official_arithmetic(
     assert same[projection.valid].mean() > 0.999
 
 
+@pytest.mark.slow
 def test_a_run_of_it_is_a_run(
     runs: dict[str, Path], simulated_root: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -179,6 +179,7 @@ def test_a_state_dict_alone(trained_run: Path, own_config: list[str], tmp_path: 
     assert initial.record["origin"] == "net.pt"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_bit_for_bit_without_the_file(
     trained_run: Path, own_config: list[str], tmp_path: Path, capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
@@ -206,6 +207,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit_without_the_file(
     assert f"was begun with train.init={init}, now it is None" in error_of(capsys)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_begins_with_the_same_weights(
     trained_run: Path, own_config: list[str], tmp_path: Path, capsys: Capture
 ) -> None:

@@ -214,6 +214,7 @@ def test_a_stopped_comparison_leaves_no_process_and_ends_as_if_it_had_run_throug
     assert results[0]["miou"] == results[1]["miou"]
 
 
+@pytest.mark.slow
 @needs_proc
 def test_children_end_even_if_the_comparison_is_killed(tmp_path: Path) -> None:
     script, number = tmp_path / "sleeps", tmp_path / "number"
@@ -282,6 +283,7 @@ def test_runs_of_another_labelled_list_are_refused(tiny_config: list[str], tmp_p
         plan(tiny_config, tmp_path, methods=["supervised"], labels=[str(labelled)])
 
 
+@pytest.mark.slow
 def test_data_that_moved_are_found_by_the_evaluation_too(
     tiny_config: list[str], tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def labels_of(run: Path) -> PropagatedLabels:
     return labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_learns_them(tiny_config: list[str], tmp_path: Path, method: str) -> None:
     run = tmp_path / "run"
@@ -67,6 +68,7 @@ def test_labels_of_propagated_scans_are_not_read(
     assert main(words(tiny_config, again, "cutmix_seg", *data)) == 0
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_bit_for_bit(
     tiny_config: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +114,7 @@ def test_settings_of_propagation_are_the_run_s(
     assert "was begun with train.propagation.min_confidence=0.8" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_may_share_a_folder_of_labels(tiny_config: list[str], tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     more = ["--set", f"train.propagation.folder={shared}"]

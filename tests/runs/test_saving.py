@@ -161,6 +161,7 @@ def test_no_whole_checkpoint_is_an_error(
     assert f"error: no checkpoint in {run} is whole" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_changes_no_weight_may_change(
     trained_run: Path, simulated_root: Path, tiny_config: list[str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: Capture,

@@ -170,6 +170,7 @@ def test_it_is_completed_and_never_overwritten(root: Path, tmp_path: Path) -> No
         assert path.read_bytes() == (root / path.relative_to(harmed)).read_bytes()
 
 
+@pytest.mark.slow
 def test_every_command_takes_it(root: Path, tmp_path: Path, capsys: Capture) -> None:
     assert rangeseg_data(["check", "nuscenes", str(root), "--deep"]) == 0
     captured = capsys.readouterr()

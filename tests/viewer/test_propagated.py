@@ -107,6 +107,7 @@ def test_labels_of_another_scan_are_not_shown(propagated: Path, tmp_path: Path) 
         [views.read(scan_id) for scan_id in views.scan_ids]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawing", "no_display")
 def test_pictures_of_points(propagating: Propagating, propagated: Path, tmp_path: Path) -> None:
     of_run = ["view", str(propagating[0]), "--split", "train", "--mode", "propagated"]

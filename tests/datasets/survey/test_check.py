@@ -247,6 +247,7 @@ def test_test_split_needs_no_labels_but_sound_points(tmp_path: Path) -> None:
     assert counts(check_dataset(source)) == {"truncated": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_every_real_scan(real_data: Path) -> None:
     parts = check_dataset(SemanticKitti(real_data / "semantickitti_mini"), deep=True)
