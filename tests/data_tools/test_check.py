@@ -252,7 +252,7 @@ class TestUsage:
         assert call(capsys, "semantic_kitti", root, "--workers", 1)[0] == 0
         code, _, err = call(capsys, "semantic_kitti", root, "--workers", 0)
         assert code == 2
-        assert "0 workers can check nothing" in err
+        assert "0 workers cannot check anything" in err
 
     def test_a_configuration_and_its_root(
         self, root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch

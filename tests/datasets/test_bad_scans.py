@@ -64,9 +64,7 @@ class TestLedger:
             bad_scans.add(f"scan{number}", fault(number))
         with pytest.raises(DataError) as error:
             bad_scans.add("last", fault(7))
-        assert f"{most + 1} of {scans} scans cannot be read, but at most {most}" in str(
-            error.value
-        )
+        assert f"{most + 1} of {scans} scans cannot be read, but at most {most}" in str(error.value)
         assert "file 7 is truncated" in str(error.value)
         assert error.value.kind == "truncated"
 

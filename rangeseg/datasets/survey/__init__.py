@@ -1,1 +1,1 @@
-"""What ``rangeseg-data`` says of a data set."""
+"""Checks and measurements of data sets for ``rangeseg-data``."""

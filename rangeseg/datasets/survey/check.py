@@ -1,4 +1,4 @@
-"""Checks a data set file by file, and says all that is wrong with it at once."""
+"""Check a data set file by file, and report all problems at once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rangeseg.errors import ConfigError, DataError, DataFault
 from rangeseg.system.progress import Progress
 
 _OUTLIERS = 0.02
-"""Share of intensities beyond 0..1 that is in order: a scale need not fit the brightest echoes."""
+"""Accepted share of intensities beyond 0..1: a scale need not fit the brightest echoes."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something on which training or evaluation would fail, in one scan or (None) in many."""
+    """A fault that makes training or evaluation fail, in one scan or (None) in many."""
 
     message: str
     kind: DataFault
@@ -32,9 +32,9 @@ class Problem:
 
 @dataclass
 class Tally:
-    """What was found in one scan or in many.
+    """Findings in one scan or in many.
 
-    Only a deep check fills in the points that are NaN, empty or of a class.
+    Only a deep check counts points that are NaN, empty or of a class.
 
     Attributes:
         labelled: scans with sound labels.
@@ -53,18 +53,18 @@ class Tally:
     notes: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
-        """Add what was found elsewhere."""
+        """Add another tally."""
         for name in vars(self):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def count(self, kind: DataFault) -> int:
-        """How many problems are of a kind."""
+        """Number of problems of a kind."""
         return sum(problem.kind == kind for problem in self.problems)
 
 
 @dataclass
 class Part:
-    """One sequence of a split, and what was found in it; ``none`` if the split has none."""
+    """One sequence of a split and its findings; ``none`` if the split has none."""
 
     split: str
     name: str
@@ -79,19 +79,18 @@ def check_dataset(
     labelled: Sequence[str] | None = None,
     workers: int | None = None,
 ) -> list[Part]:
-    """Check every scan; nothing found wrong with one of them stops the others.
+    """Check every scan; a fault in one does not stop the others.
 
     In the split ``test`` no scan needs labels.
 
     Args:
         source: the data set.
-        splits: which splits; None takes all, and leaves out a test split that is not there, which
-            training does not need.
-        deep: read every point and label; otherwise only sizes of files are looked at where the
-            data set allows it.
-        labelled: the only scans of the train split that need labels; None means all that
-            ``needs_labels`` names.
-        workers: threads; None takes a few more than there are cores.
+        splits: names of the splits; None takes all, without a missing test split, which training
+            does not need.
+        deep: read every point and label; otherwise check only file sizes where the data set allows
+            it.
+        labelled: the only scans of the train split that need labels; None asks ``needs_labels``.
+        workers: number of threads; None takes a few more than cores.
 
     Returns:
         The sequences of all splits; the same for any number of workers.
@@ -101,7 +100,7 @@ def check_dataset(
         ConfigError: no such split, or no worker.
     """
     if workers is not None and workers < 1:
-        raise ConfigError(f"{workers} workers can check nothing: take at least one")
+        raise ConfigError(f"{workers} workers cannot check anything: give at least one")
     source.check_root()
     parts: list[Part] = []
     required: set[str] = set()
@@ -128,7 +127,7 @@ def check_dataset(
 
 
 def _judge(source: ScanSource, parts: Sequence[Part]) -> None:
-    """Add verdicts on the first scans of each sequence to the first part that has scans."""
+    """Add verdicts on the first scans of each sequence to the first part with scans."""
     sequences = {part.name: part.scan_ids for part in parts if part.scan_ids}
     if not sequences:
         return
@@ -141,7 +140,7 @@ def _judge(source: ScanSource, parts: Sequence[Part]) -> None:
 
 
 def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
-    """The sequences of a split with their scans; a missing one is a problem if it is needed."""
+    """The sequences of a split with their scans; a missing one is a problem if needed."""
     parts, faults = [], []
     try:
         parts = [Part(split, sequence) for sequence in source.sequences(split)]
@@ -163,14 +162,14 @@ def _parts(source: ScanSource, split: str, needed: bool) -> list[Part]:
         return parts
     if not needed:
         return []
-    # One line instead of eleven that say the same.
+    # One line instead of eleven equal ones.
     why = faults[0].message if faults else "it has no sequence"
     problem = Problem(f"no sequence of the split {split} can be read: {why}", "missing")
     return [Part(split, "none", found=Tally(problems=[problem]))]
 
 
 def _note_stray_labels(source: ScanSource, part: Part) -> None:
-    """Note what a scan that was never copied leaves behind."""
+    """Note label files without a scan, which may not have been copied."""
     if stray := source.labels_without_scan(part.name):
         more = ", ..." if len(stray) > 3 else ""
         part.found.notes.append(
@@ -198,11 +197,11 @@ def _check_scans(
                 part.found.add(found)
                 progress.update()
     finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C the rest is not waited for
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C do not wait for the rest
 
 
 def _check_field_of_view(source: ScanSource, parts: Sequence[Part]) -> None:
-    """Note if the first scan of a split is not of the sensor that the data set names."""
+    """Note if the first scan of a split does not fit the data set's sensor."""
     firsts = {part.split: part for part in reversed(parts) if part.scan_ids}
     for part in firsts.values():
         try:
@@ -214,10 +213,10 @@ def _check_field_of_view(source: ScanSource, parts: Sequence[Part]) -> None:
 
 
 def _check_scan(source: ScanSource, scan_id: str, deep: bool, required: bool) -> Tally:
-    """Check one scan; what makes it unusable is a problem and not raised."""
+    """Check one scan; record faults as problems instead of raising them."""
     found = Tally(scans=1)
     try:
-        # Labels that nobody needs are still checked where there are some.
+        # Check existing labels even if they are not needed.
         with_labels = required or source.has_labels(scan_id)
         if deep:
             scan = source.read_scan(scan_id, with_labels)
@@ -233,7 +232,7 @@ def _check_scan(source: ScanSource, scan_id: str, deep: bool, required: bool) ->
 
 
 def _look_inside(scan: Scan, found: Tally) -> None:
-    """Count classes, NaN points and empty returns; note what a network would not complain about."""
+    """Count classes, NaN points and empty returns; note faults that a network would not report."""
     finite = np.isfinite(scan.points).all(axis=1)
     empty = (scan.points[:, :3] == 0).all(axis=1)
     found.nan_points = int(np.count_nonzero(~finite))

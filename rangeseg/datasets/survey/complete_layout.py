@@ -1,4 +1,4 @@
-"""What the files of a folder tell of their layout: columns, ring, labels."""
+"""Detect the layout of a folder's files: columns, ring, labels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rangeseg.datasets.survey.find_layout import find_labels
 from rangeseg.datasets.survey.row_rules import find_ring
 
 _MOST_COLUMNS = 16
-_VALUES = 200_000  # of a file, enough to see how often they repeat
-_ALIKE = 0.5  # least correlation of neighbouring points' values; above .8 in all scans tried
+_VALUES = 200_000  # bytes of a file, enough to detect repetition
+_ALIKE = 0.5  # least correlation of neighbouring points' values; above .8 in all tested scans
 
 
 def complete_layout(folder: SequenceFolder, scan_ids: Sequence[str]) -> Layout:
-    """The layout with what the files tell and the user did not."""
+    """Complete the user's layout from the files."""
     layout = folder.layout
-    told: dict[str, Any] = {"ring_zero": "highest"}  # which it is, the inclinations will tell
+    told: dict[str, Any] = {"ring_zero": "highest"}  # the inclinations decide
     path = folder.paths(scan_ids[0])[0]
     if "columns" not in layout.model_fields_set:
         told["columns"] = guess_columns(path, layout)
@@ -39,7 +39,7 @@ def complete_layout(folder: SequenceFolder, scan_ids: Sequence[str]) -> Layout:
 
 
 def _ring(file: PointFile, layout: Layout) -> dict[str, Any]:
-    """The key of a layout that names the beam: a field by its name, or a column by its values."""
+    """The layout key of the beam: a field by its name, or a column by its values."""
     if "column_4" in file.fields or len(file.fields) <= 4:
         rest = [file.fields[name] for name in list(file.fields)[4:]]
         column = find_ring(np.column_stack([file.points, *rest]))
@@ -53,7 +53,7 @@ def _ring(file: PointFile, layout: Layout) -> dict[str, Any]:
 
 
 def _labels(folder: SequenceFolder, scan_ids: Sequence[str], file: PointFile) -> dict[str, Any]:
-    """The keys of a layout that tell where labels are, of files or of a field, and their type."""
+    """The layout keys of labels, in files or a field, and of their type."""
     layout = folder.layout
     stated = layout.model_fields_set
     if "label" in layout.fields:
@@ -74,7 +74,7 @@ def _labels(folder: SequenceFolder, scan_ids: Sequence[str], file: PointFile) ->
 
 
 def _label_type(folder: SequenceFolder, scan_id: str, told: Mapping[str, Any]) -> str | None:
-    """The type of labels by the size of their file; None if they are not one a point."""
+    """The type of labels by their file's size; None if they are not one per point."""
     layout = folder.layout
     path = folder.sequences_root / scan_id.partition("/")[0] / told["labels_folder"]
     path /= scan_id.partition("/")[2] + told["labels_suffix"]
@@ -88,18 +88,18 @@ def _label_type(folder: SequenceFolder, scan_id: str, told: Mapping[str, Any]) -
     if "label_type" in layout.model_fields_set:
         return layout.label_type
     if found is None and told == {"labels_folder": "labels", "labels_suffix": ".label"}:
-        return layout.label_type  # reading them will say what is wrong
+        return layout.label_type  # reading them will report the fault
     return found
 
 
 def guess_columns(path: Path, layout: Layout) -> int:
-    """How many values each point of a file without names has.
+    """Guess the number of values per point in a file without names.
 
-    Neighbouring points are alike, so the values of a raw file repeat themselves, roughly, after
-    as many as a point has; ``.npy`` says it.
+    Neighbouring points are alike, so the values of a raw file nearly repeat after one point;
+    ``.npy`` stores the number.
 
     Returns:
-        The layout's where nothing can be told.
+        The layout's number if it cannot be detected.
 
     Raises:
         DataError: the file cannot be read.
@@ -113,11 +113,11 @@ def guess_columns(path: Path, layout: Layout) -> int:
 
 
 def _repetition(path: Path, layout: Layout) -> int:
-    """After how many values those of a raw file repeat themselves; 4 if they do not."""
+    """The period of repetition of a raw file's values; 4 if there is none."""
     single = layout.model_copy(update={"columns": 1})
     values = raw.read_values(path, single)[:_VALUES, 0].astype(np.float64)
     values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-    values = np.sign(values) * np.log1p(np.abs(values))  # or a few outliers would decide
+    values = np.sign(values) * np.log1p(np.abs(values))  # limits the weight of outliers
     size, width = file_size(path) or 0, np.dtype(layout.dtype).itemsize
     for columns in range(3, _MOST_COLUMNS + 1):
         later, earlier = values[columns:], values[:-columns]

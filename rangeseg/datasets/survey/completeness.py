@@ -1,4 +1,4 @@
-"""What is missing of a published data set, and of the frame numbers of any other."""
+"""Find missing scans of a published data set, or gaps in the frame numbers of others."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rangeseg.system.progress import Progress
 log = logging.getLogger(__name__)
 
 BENCHMARK_SPLIT = "test"
-"""The split of a published data set whose predictions a server takes."""
+"""The split whose predictions a benchmark's server accepts."""
 
 _SHOWN = 3  # sequences, or scans
 
 
 class Listed(Protocol):
-    """The scans of one sequence of a split, as a check lists them."""
+    """The scans of one sequence of a split, as listed by a check."""
 
     split: str
     name: str
@@ -31,12 +31,12 @@ class Listed(Protocol):
 
 @dataclass(frozen=True)
 class Completeness:
-    """The scans of a split beside those of the published data set.
+    """The scans of a split compared with the published data set.
 
     Attributes:
-        split: its name.
-        present: sequence -> ids of its scans; empty where nothing is there.
-        official: what the published data set holds.
+        split: name of the split.
+        present: sequence -> ids of its scans; empty if missing.
+        official: published contents.
     """
 
     split: str
@@ -45,23 +45,23 @@ class Completeness:
 
     @property
     def scans(self) -> int:
-        """How many scans are there."""
+        """Number of present scans."""
         return sum(map(len, self.present.values()))
 
     @property
     def sequences(self) -> int:
-        """How many sequences have scans."""
+        """Number of sequences with scans."""
         return sum(map(bool, self.present.values()))
 
     @property
     def complete(self) -> bool:
-        """Whether there are the published scans, and no others."""
+        """Whether the scans are exactly the published ones."""
         counts = (self.sequences, self.scans) == self.official[:2]
         return counts and not self.missing and not self.strangers
 
     @cached_property
     def missing(self) -> dict[str, list[str]]:
-        """Sequence -> ids of its scans that are not there, where the published ids are known."""
+        """Sequence -> ids of its missing scans, where the published ids are known."""
         there = {scan_id for ids in self.present.values() for scan_id in ids}
         missing: dict[str, list[str]] = {}
         for scan_id in self.official.scan_ids:
@@ -71,14 +71,14 @@ class Completeness:
 
     @cached_property
     def strangers(self) -> list[str]:
-        """Ids of scans that the published data set does not have."""
+        """Ids of scans that were not published."""
         if not self.official.scan_ids:
             return []
         known = set(self.official.scan_ids)
         return [i for ids in self.present.values() for i in ids if i not in known]
 
     def difference(self) -> str:
-        """What is there of how many, and what is missing by name."""
+        """Describe present and total numbers, and name missing scans."""
         said = (
             f"{self.scans:,} of {self.official.scans:,} scans, "
             f"{self.sequences} of {self.official.sequences} sequences"
@@ -94,7 +94,7 @@ class Completeness:
         return said
 
     def document(self) -> dict[str, Any]:
-        """The same for JSON; of each sequence the first missing scan."""
+        """The same for JSON, with the first missing scan of each sequence."""
         return {
             "split": self.split,
             "complete": self.complete,
@@ -117,7 +117,7 @@ class Completeness:
 
 
 def completeness(source: ScanSource, parts: Iterable[Listed]) -> list[Completeness]:
-    """Compare each split of a check with the published data set; empty for data of one's own."""
+    """Compare each split of a check with the published data set; empty for own data."""
     splits: dict[str, dict[str, list[str]]] = {}
     for part in parts:
         splits.setdefault(part.split, {})[part.name] = part.scan_ids
@@ -129,7 +129,7 @@ def completeness(source: ScanSource, parts: Iterable[Listed]) -> list[Completene
 
 
 def completeness_lines(source: ScanSource, parts: Iterable[Listed]) -> Iterator[str]:
-    """Which splits differ from the published ones; none that is missing as a whole."""
+    """Describe splits that differ from the published ones, without wholly missing ones."""
     for found in completeness(source, parts):
         if found.scans and not found.complete:
             what = "partial" if found.scans < found.official.scans else "not as published"
@@ -140,17 +140,17 @@ def completeness_lines(source: ScanSource, parts: Iterable[Listed]) -> Iterator[
 
 
 def gap_note(source: ScanSource, part: Listed) -> str | None:
-    """The frame numbers that a sequence skips, in data that nobody published; else None."""
+    """Describe skipped frame numbers of a sequence in unpublished data; else None."""
     if part.split not in source.splits or source.official(part.split) is not None:
         return None
     return gap_line(part.name, part.scan_ids)
 
 
 def gap_line(sequence: str, scan_ids: Sequence[str]) -> str | None:
-    """The frame numbers that a sequence skips; None if it skips none, or frames are not counted.
+    """Describe the skipped frame numbers of a sequence; None without gaps or numbering.
 
-    Frames are counted if their names are whole numbers, most of them one after the other: times
-    and every tenth scan of a recording have no gaps.
+    Frames are numbered if their names are whole numbers, mostly consecutive. Times and every tenth
+    scan of a recording have no gaps.
     """
     frames = [scan_id.partition("/")[2] for scan_id in scan_ids]
     if not all(frame.isascii() and frame.isdigit() for frame in frames):
@@ -169,7 +169,7 @@ def gap_line(sequence: str, scan_ids: Sequence[str]) -> str | None:
 
 
 def present_scans(source: ScanSource, split: str) -> dict[str, list[str]]:
-    """Sequence -> ids of its scans; a sequence that is missing has none.
+    """Sequence -> ids of its scans; empty for a missing sequence.
 
     Raises:
         ConfigError: no such split.
@@ -187,9 +187,9 @@ def present_scans(source: ScanSource, split: str) -> dict[str, list[str]]:
 
 
 def check_submission(source: ScanSource, split: str) -> None:
-    """Check, before anything is predicted, that a benchmark's server would take a whole split.
+    """Check before prediction that a benchmark's server would accept the split.
 
-    No server takes any other split: that is said in the log.
+    No server accepts other splits, which is logged.
 
     Raises:
         ConfigError: no such split.
@@ -198,7 +198,7 @@ def check_submission(source: ScanSource, split: str) -> None:
     official = source.official(split)
     if official is None or split != BENCHMARK_SPLIT:
         log.warning(
-            "no benchmark's server takes the split %s of %s; it is packed all the same",
+            "no benchmark's server accepts the split %s of %s; it is packed all the same",
             split, source.info.name,
         )  # fmt: skip
         return

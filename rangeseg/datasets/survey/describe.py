@@ -1,4 +1,4 @@
-"""Measurements of a data set, and the description that they give."""
+"""Measure a data set, and derive its description."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from rangeseg.datasets.survey.statistics import (
 from rangeseg.datasets.survey.verdicts.base import Verdict
 from rangeseg.geometry.sensor import RowRule, Sensor
 
-_COLUMNS_STEP = 16  # a suggested image is a multiple of this wide
-_MEASURED = ("front_view", "intensity_scale")  # verdicts of what the description then states
-_NEIGHBOURS = (0.5, 0.75, 1.0, 1.5, 2.0)  # widths to compare, of the suggested one
-_COMPARED = 10  # scans for it
+_COLUMNS_STEP = 16  # suggested widths are multiples of this
+_MEASURED = ("front_view", "intensity_scale")  # verdicts that the description resolves
+_NEIGHBOURS = (0.5, 0.75, 1.0, 1.5, 2.0)  # widths to compare, relative to the suggested one
+_COMPARED = 10  # scans for the comparison
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,10 @@ class Survey:
     """Measurements of the scans of a split or folder.
 
     Attributes:
-        total: how many scans there are; ``scans.scans`` of them were read.
+        total: number of scans; ``scans.scans`` of them were read.
         sensors: the sensor with each row rule that the files allow, the one in use first.
-        lost: width of the image -> share of the points that are lost, at the width in use and at
-            its neighbours.
-        verdicts: on the first scans of each sequence.
+        lost: width of the image -> share of lost points, at the width in use and at its neighbours.
+        verdicts: verdicts on the first scans of each sequence.
     """
 
     total: int
@@ -56,10 +55,10 @@ def survey_scans(
 
     Args:
         source: the data set.
-        split: of its scans up to ``most``, evenly spaced, are read.
+        split: read up to ``most`` of its scans, evenly spaced.
         most: see split.
-        sensor: with the size of the image.
-        anyway: go on although a verdict is refused.
+        sensor: sensor with the image size.
+        anyway: continue despite a refused verdict.
 
     Raises:
         DataError: see ``measure_scans`` and ``measure_images``, or a verdict is refused.
@@ -116,7 +115,7 @@ def survey_folder(
 
 
 def _allowed_sensors(sensor: Sensor, scans: ScanStatistics, used: RowRule) -> list[Sensor]:
-    """The sensor with each row rule that the files allow it, the one in use first."""
+    """The sensor with each row rule that the files allow, the one in use first."""
     rules = [f.rule for f in scans.findings if f.beams == sensor.beams]
     rules += [] if "inclination" in rules else ["inclination"]
     first = used if used in rules else "inclination"
@@ -125,7 +124,7 @@ def _allowed_sensors(sensor: Sensor, scans: ScanStatistics, used: RowRule) -> li
 
 
 def with_sensor(description: Description, scans: ScanStatistics) -> Description:
-    """The description with the sensor, the ring and the intensities that scans show."""
+    """Set the measured sensor, ring and intensity scale in the description."""
     values = description.model_dump()
     values["sensor"] = suggested_sensor(scans)
     values["layout"]["intensity_max"] = scans.intensity_max(description.layout.intensity_max)
@@ -134,7 +133,7 @@ def with_sensor(description: Description, scans: ScanStatistics) -> Description:
 
 
 def suggested_sensor(scans: ScanStatistics) -> dict[str, Any]:
-    """The sensor that scans show, as a description states it."""
+    """The measured sensor, in the form of a description."""
     down, up = scans.field_of_view_deg
     sensor: dict[str, Any] = {
         "beams": scans.beams, "fov_up_deg": up, "fov_down_deg": down, "rows": scans.best.rule,
@@ -146,7 +145,7 @@ def suggested_sensor(scans: ScanStatistics) -> dict[str, Any]:
 
 
 def rounded(channels: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
-    """Statistics as they are written: three digits; a constant channel is only shifted."""
+    """Round statistics to three digits; a constant channel is only shifted."""
     return {
         channel: [float(f"{mean:.3g}"), float(f"{deviation:.3g}") or 1.0]
         for channel, (mean, deviation) in channels.items()

@@ -1,4 +1,4 @@
-"""What the directions of a scan's points tell: beams, azimuth steps, repeated and hidden points."""
+"""Analyse the directions of points: beams, azimuth steps, repeated and hidden points."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 NEAR_M = 1.0
-"""Points nearer than this, mostly echoes of the vehicle itself, are no evidence."""
+"""Nearer points, mostly echoes of the vehicle, are not used."""
 
 MOST_POINTS = 80_000
-"""Of a scan; of more, only those in four windows of azimuth are looked at, all points in them."""
+"""Most points of a scan to use; beyond this, use all points of four azimuth windows."""
 
-_FEWEST = 300  # points that tell something
-_INCLINATION_BIN_DEG = 0.05  # narrower than the spacing of any device's beams, 0.1 or more
+_FEWEST = 300  # points needed
+_INCLINATION_BIN_DEG = 0.05  # below the beam spacing of any device, 0.1 or more
 _SECTORS = 72
-_BROAD_BINS = 20  # a degree: what is broader than this belongs to the scene
+_BROAD_BINS = 20  # a degree: broader structure belongs to the scene
 _STEP_BIN_DEG = 0.002
 _SMALLEST_STEP_DEG, _LARGEST_STEP_DEG = 0.03, 3.0  # devices have 0.07 to 1
 _SAME_DIRECTION_DEG = 0.01
@@ -26,7 +26,7 @@ _STRETCH_DEG, _CROWD = 10.0, 1.2  # sensors turn unevenly: 1.09 occurs in single
 
 
 class Directions(NamedTuple):
-    """Points as the origin sees them, nearer than NEAR_M ones left out.
+    """Points in polar coordinates, without those nearer than NEAR_M.
 
     Attributes:
         azimuth_deg: (M,) float64 in -180..180, 90 is left.
@@ -43,10 +43,10 @@ class Step(NamedTuple):
     """The azimuth step between neighbours of one beam.
 
     Attributes:
-        degrees: 0 where none was found.
-        contrast: how much more often it occurs than one and a half of it. Spinning sensors:
-            50 or more, 6 with 60 % of the points dropped; a rosette 1 to 6.
-        between: share of the steps from a twentieth to a half of it: of one turn there are few.
+        degrees: width, 0 if none was found.
+        contrast: its frequency relative to one and a half steps. Spinning sensors: 50 or more, 6
+            with 60 % of the points dropped; a rosette 1 to 6.
+        between: share of steps from a twentieth to a half of it: few in one turn.
     """
 
     degrees: float
@@ -54,7 +54,7 @@ class Step(NamedTuple):
     between: float
 
     def columns(self, view_deg: float = 360.0) -> int:
-        """How many steps fit into a horizontal field of view."""
+        """Number of steps in a horizontal field of view."""
         return round(view_deg / self.degrees)
 
 
@@ -70,7 +70,7 @@ def find_directions(xyz: np.ndarray, up: int = 2) -> Directions:
 
 
 def thinned(found: Directions, most: int = MOST_POINTS) -> Directions:
-    """The points in four windows of azimuth that hold about ``most``; neighbours stay together."""
+    """The points in four azimuth windows with about ``most`` points; neighbours stay together."""
     share = most / max(len(found.depth), 1)
     if share >= 1.0:
         return found
@@ -79,11 +79,11 @@ def thinned(found: Directions, most: int = MOST_POINTS) -> Directions:
 
 
 def beam_likeness(found: Directions) -> float | None:
-    """How alike the fine inclinations of neighbouring sectors of 5 degrees are: -1 to 1.
+    """Similarity of fine inclinations in neighbouring 5-degree sectors: -1 to 1.
 
-    The beams of a spinning sensor have the same inclinations everywhere. Scenes, which are smooth
-    at this scale, and a rosette's directions have no such lines; nor has a scan that is not seen
-    from its sensor, or whose axis of rotation is not up.
+    The beams of a spinning sensor have the same inclinations everywhere. Smooth scenes and a
+    rosette's directions have no such lines. A scan that is not seen from its sensor, or has a
+    tilted axis, has none either.
 
     Returns:
         None for too few points.
@@ -105,10 +105,10 @@ def beam_likeness(found: Directions) -> float | None:
 
 
 def azimuth_differences(found: Directions) -> np.ndarray:
-    """Differences (K,) in degrees between neighbours of one beam, whatever the order of the file.
+    """Differences (K,) in degrees between neighbours of one beam, for any file order.
 
-    Points within 0.05 degrees of inclination are taken to be of one beam. Where jitter spreads a
-    beam over two such bins, multiples of its step occur as well, as they do for lost echoes.
+    Points within 0.05 degrees of inclination count as one beam. If jitter spreads a beam over two
+    bins, multiples of its step occur too, as with lost echoes.
     """
     beam = np.floor(found.inclination_deg / _INCLINATION_BIN_DEG).astype(np.int64)
     order = np.argsort(beam * 1000.0 + found.azimuth_deg)
@@ -118,7 +118,7 @@ def azimuth_differences(found: Directions) -> np.ndarray:
 
 
 def find_step(differences: np.ndarray) -> Step:
-    """The step that ``azimuth_differences`` show most often: lost echoes only add its multiples."""
+    """The most frequent of ``azimuth_differences``: lost echoes only add its multiples."""
     from scipy.ndimage import gaussian_filter1d
 
     tried = (differences > _SMALLEST_STEP_DEG) & (differences < _LARGEST_STEP_DEG)
@@ -139,9 +139,9 @@ def find_step(differences: np.ndarray) -> Step:
 
 
 def nearest_of_each_direction(found: Directions) -> Directions:
-    """One point for each direction, to a hundredth of a degree: the first return that it had.
+    """The first return of each direction, to a hundredth of a degree.
 
-    Of a single return, that is all points.
+    For a single-return scan these are all points.
     """
     azimuth, inclination = _cells(found, 2 * _SAME_DIRECTION_DEG, _INCLINATION_BIN_DEG)
     order = np.argsort(found.depth)
@@ -152,10 +152,10 @@ def nearest_of_each_direction(found: Directions) -> Directions:
 def hidden_share(single: Directions) -> float:
     """Share of points far behind another one of nearly the same direction.
 
-    From where a scan was taken, its points hide what is behind them: there are few, at edges.
+    Seen from the sensor, points hide those behind them: few are hidden, at edges.
 
     Args:
-        single: of ``nearest_of_each_direction``: further returns of a direction do not count.
+        single: result of ``nearest_of_each_direction``, without further returns.
     """
     azimuth, inclination = _cells(single, _CELL_DEG, _CELL_DEG)
     order = np.argsort(single.depth)
@@ -165,11 +165,11 @@ def hidden_share(single: Directions) -> float:
 
 
 def crowded_share(single: Directions, step: Step) -> float:
-    """Share of points on stretches of a beam where there are more than one turn has steps.
+    """Share of points where a beam has more points than one turn has steps.
 
     Args:
-        single: of ``nearest_of_each_direction``.
-        step: of ``find_step``.
+        single: result of ``nearest_of_each_direction``.
+        step: result of ``find_step``.
     """
     if not step.degrees:
         return 0.0
@@ -179,16 +179,16 @@ def crowded_share(single: Directions, step: Step) -> float:
 
 
 def _cells(found: Directions, across_deg: float, along_deg: float) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the cells that points lie in, by azimuth and by inclination."""
+    """Cell indices of points, by azimuth and by inclination."""
     azimuth = np.floor((found.azimuth_deg + 180.0) / across_deg).astype(np.int64)
     return azimuth, np.floor((found.inclination_deg + 90.0) / along_deg).astype(np.int64)
 
 
 def densest_place(xyz: np.ndarray) -> tuple[float, float]:
-    """Where points (N,3) are densest, as seen from above: around the sensor, nearly always.
+    """Find the densest place of points (N,3) from above: nearly always around the sensor.
 
     Returns:
-        How far from the origin that is, in metres, and how dense they are at the origin, of 1.
+        Its distance from the origin in metres, and the density at the origin relative to it.
     """
     from scipy.ndimage import uniform_filter
 
@@ -206,9 +206,9 @@ def densest_place(xyz: np.ndarray) -> tuple[float, float]:
 
 
 def widest_gap_deg(azimuth_deg: np.ndarray) -> tuple[float, float]:
-    """The widest range of azimuth without points: its width in degrees, and where it begins.
+    """The widest azimuth range without points: its width and start in degrees.
 
-    It begins at its right end and runs to the left, as azimuth grows.
+    It starts at its right end and runs left, with growing azimuth.
     """
     if len(azimuth_deg) == 0:
         return 360.0, -180.0

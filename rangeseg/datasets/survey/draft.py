@@ -1,4 +1,4 @@
-"""A first description of a folder of scans, by what lies in it; to be edited."""
+"""Draft a description of a folder of scans from its files."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from rangeseg.datasets.survey.verdicts.base import Verdict
 from rangeseg.datasets.survey.verdicts.numbers import judge_numbers
 from rangeseg.errors import DataError
 
-_GOLDEN = 0.618034  # successive hues this far apart never come close to each other
+_GOLDEN = 0.618034  # successive hues this far apart never meet
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a folder shows before its scans are measured.
+    """Facts about a folder before its scans are measured.
 
     Attributes:
-        root: the folder of the data set: that above the one that was named, if that is a sequence.
-        description: complete, but for the sensor and the statistics.
-        left_out: folders beside the sequences that hold no scans.
-        raw_ids: raw id -> points of the labelled scans that were read.
+        root: the folder of the data set: the parent, if a sequence was given.
+        description: complete except for the sensor and the statistics.
+        left_out: folders beside the sequences without scans.
+        raw_ids: raw id -> points in the labelled scans read.
     """
 
     root: Path
@@ -48,21 +48,20 @@ class Draft:
 
 
 def draft_description(root: Path, layout: Layout, most: int, anyway: bool = False) -> Draft:
-    """Describe a folder of scans by what lies in it.
+    """Describe a folder of scans by its files.
 
-    What ``layout`` leaves open is taken from the files where they tell it: where the points and
-    the labels lie, their endings, columns, ring, type of the labels. Each raw id becomes a class,
-    but for those that data sets use for what has no class.
+    The files complete ``layout``: folders and endings of points and labels, columns, ring, type of
+    the labels. Each raw id becomes a class, except ids that usually mean no class.
 
     Args:
         root: the folder that holds ``sequences/``, or folders of scans, or the scans of one
             sequence.
-        layout: where the files lie, as far as it is known.
-        most: how many label files are read at the most, evenly spaced.
-        anyway: go on although the files seem to hold other numbers than the layout says.
+        layout: the known part of the layout.
+        most: largest number of label files to read, evenly spaced.
+        anyway: continue although the files contradict the layout's number type.
 
     Raises:
-        DataError: there is no scan, or the files are not what the layout says.
+        DataError: there is no scan, or the files contradict the layout.
     """
     found = find_scans(root, layout)
     folder = SequenceFolder(found.root)
@@ -93,7 +92,7 @@ def draft_description(root: Path, layout: Layout, most: int, anyway: bool = Fals
             {"name": f"class_{raw}", "ids": [raw], "colour": colour}
             for raw, colour in zip(own, _colours(own, layout), strict=True)
         ],
-        # What pseudo-labels are not sure of needs one.
+        # Uncertain points of pseudo-labels need one.
         "ignored_ids": sorted(ignored - set(own)),
         "sensor": {"beams": MOST_BEAMS, "fov_up_deg": 90, "fov_down_deg": -90},
         "sequences": {
@@ -113,10 +112,10 @@ def _check_readable(
     judge: Callable[[Evidence], Iterable[Verdict]],
     anyway: bool,
 ) -> None:
-    """Judge the files of a folder before they are read in earnest.
+    """Judge the files of a folder before their scans are read.
 
     Raises:
-        DataError: they hold other numbers than the layout says.
+        DataError: they contradict the layout's number type.
     """
     placeholder = Description.model_validate(
         {
@@ -132,7 +131,7 @@ def _check_readable(
 
 
 def distinct_colours(count: int) -> list[tuple[int, int, int]]:
-    """Colours (red, green, blue) that can be told apart, up to a few dozen of them by eye."""
+    """Distinct colours (red, green, blue), by eye up to a few dozen."""
     colours = []
     for i in range(count):
         saturation, value = (0.9, 0.55, 0.75)[i % 3], (0.95, 0.8, 0.6)[i // 3 % 3]
@@ -142,14 +141,14 @@ def distinct_colours(count: int) -> list[tuple[int, int, int]]:
 
 
 def _without_class(raw_ids: Mapping[int, int], layout: Layout) -> set[int]:
-    """The ids that stand for no class: below 0, or the last of an unsigned type, or else 0."""
-    last = {"uint8": 255, "uint16": 65535, "uint32": 65535}.get(layout.label_type)  # -1, mostly
+    """The ids that mean no class: below 0, or the last of an unsigned type, or else 0."""
+    last = {"uint8": 255, "uint16": 65535, "uint32": 65535}.get(layout.label_type)  # usually -1
     none = {raw for raw in raw_ids if raw < 0 or raw == last}
     return none or {0}
 
 
 def _colours(own: Sequence[int], layout: Layout) -> list[tuple[int, int, int]]:
-    """Colours of classes: their own, where labels are colours."""
+    """Colours of classes: the labels themselves, if they are colours."""
     if layout.label_type == "colour":
         return [(raw >> 16 & 255, raw >> 8 & 255, raw & 255) for raw in own]
     return distinct_colours(len(own))
@@ -158,7 +157,7 @@ def _colours(own: Sequence[int], layout: Layout) -> list[tuple[int, int, int]]:
 def _find_scans(
     folder: SequenceFolder, named: Path, only: str | None
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Sequence -> ids of its scans, and the folders that hold none."""
+    """Sequence -> ids of its scans, and the folders without scans."""
     if named.is_dir() and (bags := recordings_in(named)) and only is None:
         raise DataError(
             f"{named} holds {', '.join(bags[:3])}: bags are not read in place: import their scans "

@@ -1,4 +1,4 @@
-"""What the first scans of a data set show, before anybody judges them."""
+"""Collect evidence from the first scans of a data set, for the verdicts."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from rangeseg.datasets.survey.directions import (
 from rangeseg.datasets.survey.ground import Plane, Side, find_planes
 from rangeseg.errors import DataError
 
-_HEAD_BYTES = 1 << 18  # of a raw file: enough numbers to see their type
+_HEAD_BYTES = 1 << 18  # bytes of a raw file, enough to detect the number type
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one scan shows.
+    """Evidence from one scan.
 
     Attributes:
-        scan_id: which scan.
-        points: (N,4) float32 as the data set reads them; none where it cannot.
-        layout: what the files are said to hold.
-        file_name: of the points, for messages.
-        head: the first bytes of a raw file of points; none of another format.
-        coordinates: (N,3) float64 in metres, in the file's frame and axes; only of a scan of which
-            most points have no position that can be used.
-        has_intensity: whether the file holds one.
-        label_name: of the label file, for messages.
-        label_bytes: of a raw label file; None where there is none.
-        known_ids: the raw ids that the data set defines; None where nobody has said yet.
-        labelled: (N,) bool: points with a class; None if there are no labels or they are unsound.
-        classes: train ids of the labelled points.
-        beams: of the sensor, if known.
-        view_deg: the horizontal field of view that the sensor is said to have.
+        scan_id: id of the scan.
+        points: (N,4) float32 as the data set reads them; empty if unreadable.
+        layout: stated layout of the files.
+        file_name: name of the point file, for messages.
+        head: the first bytes of a raw point file; empty for other formats.
+        coordinates: (N,3) float64 in metres, in the file's frame and axes; only if most points have
+            no usable position.
+        has_intensity: whether the file holds intensities.
+        label_name: name of the label file, for messages.
+        label_bytes: content of a raw label file; None without one.
+        known_ids: raw ids defined by the data set; None if not yet stated.
+        labelled: (N,) bool: points with a class; None if labels are missing or unsound.
+        classes: train ids of labelled points.
+        beams: number of beams, if known.
+        view_deg: stated horizontal field of view.
     """
 
     scan_id: str
@@ -78,18 +78,18 @@ class Evidence:
 
     @cached_property
     def directions(self) -> Directions:
-        """Of all points, as the level sensor sees them."""
+        """Directions of all points, for the level sensor."""
         return find_directions(self.xyz)
 
     @cached_property
     def own_directions(self) -> Directions:
-        """Of all points in the sensor's own axes: a tilt that is stated is not taken out."""
+        """Directions of all points in the sensor's own axes, with its stated tilt."""
         own = own_axes(self.xyz, self.layout)
         return self.directions if own is self.xyz else find_directions(own)
 
     @cached_property
     def sample(self) -> Directions:
-        """A part of ``own_directions`` in which neighbours are together."""
+        """A part of ``own_directions`` with neighbours kept together."""
         return thinned(self.own_directions)
 
     @cached_property
@@ -99,7 +99,7 @@ class Evidence:
 
     @cached_property
     def returns(self) -> float:
-        """Points for each direction."""
+        """Points per direction."""
         return len(self.sample.depth) / max(len(self.single.depth), 1)
 
     @cached_property
@@ -129,10 +129,10 @@ class Evidence:
 
 
 def own_axes(xyz: np.ndarray, layout: Layout) -> np.ndarray:
-    """Points (N,3) of a level sensor in the axes in which its beams are seen.
+    """Turn points (N,3) of a level sensor to the axes of its beams.
 
-    Those are the sensor's own: a tilt that is stated is put back. Where a driver had turned level
-    points by it, they are the level ones.
+    These are the sensor's own axes, with the stated tilt, or the level axes if a driver had already
+    levelled the points.
     """
     if not (layout.roll_deg or layout.pitch_deg):
         return xyz
@@ -143,16 +143,16 @@ def own_axes(xyz: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def gather_evidence(source: ScanSource, scan_id: str, sensor: bool, labels: bool) -> Evidence:
-    """Read one scan and all that its files show beside it.
+    """Read one scan and the further evidence in its files.
 
     Args:
-        source: the data set; of one that is packed only points and labels are known.
-        scan_id: which scan.
-        sensor: whether the data set's sensor is its own, and no placeholder.
-        labels: the same of its classes.
+        source: the data set; a packed one gives only points and labels.
+        scan_id: id of the scan.
+        sensor: whether the data set's sensor is real, not a placeholder.
+        labels: whether its classes are real, not placeholders.
 
     Returns:
-        What could be read: a fault in a file is no verdict, and reported where scans are read.
+        The readable evidence. A fault in a file is no verdict; reading the scan reports it.
     """
     scan = _read(source, scan_id, with_labels=labels and source.has_labels(scan_id))
     points = np.empty((0, 4), np.float32) if scan is None else scan.points
@@ -178,7 +178,7 @@ def _read(source: ScanSource, scan_id: str, with_labels: bool) -> Scan | None:
 
 
 def _with_files(found: Evidence, source: FileSource) -> Evidence:
-    """Add what the files of a scan hold."""
+    """Add evidence from a scan's files."""
     points_path, label_path = source.paths(found.scan_id)
     layout = source.layout
     found = replace(found, layout=layout, file_name=points_path.name)
@@ -188,26 +188,26 @@ def _with_files(found: Evidence, source: FileSource) -> Evidence:
                 found = replace(found, head=file.read(_HEAD_BYTES))
         roles = roles_of(read_header(points_path, layout).names, layout)
         found = replace(found, has_intensity="intensity" in roles)
-        if 2 * len(found.xyz) < len(found.points):  # what is far away was made no position
+        if 2 * len(found.xyz) < len(found.points):  # far points lost their position
             found = replace(found, coordinates=_coordinates(points_path, layout, roles))
     except (DataError, OSError):
-        pass  # whoever reads the scan reports it
+        pass  # reading the scan reports it
     if label_path is not None and source.has_labels(found.scan_id):
         found = replace(found, label_name=label_path.name, label_bytes=_raw_bytes(label_path))
     return found
 
 
 def _coordinates(path: Path, layout: Layout, roles: Mapping[Role, str]) -> np.ndarray:
-    """What a file holds for x, y and z, (N,3) float64, in metres."""
+    """The file's x, y and z, (N,3) float64, in metres."""
     fields = read_fields(path, layout)
     axes: tuple[Role, ...] = ("x", "y", "z")
-    with np.errstate(all="ignore"):  # of what is no coordinate
+    with np.errstate(all="ignore"):  # invalid coordinates
         xyz = np.stack([fields[roles[axis]].astype(np.float64) for axis in axes], axis=1)
         return xyz * layout.scale
 
 
 def _raw_bytes(path: Path) -> bytes | None:
-    """The content of a raw file; None of another one, or if it cannot be read."""
+    """The content of a raw file; None for another or unreadable one."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where the scans and labels of a folder lie, told by what is in it."""
+"""Find the scans and labels in a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rangeseg.datasets.layout import Layout
 from rangeseg.datasets.split_files import SEQUENCE_NAME
 
 POINT_SUFFIXES = (".pcd.bin", ".pcd", ".ply", ".las", ".laz", ".npz", ".bin", ".npy")
-"""What files of points are called; of two that are as frequent the first, the other is labels."""
+"""Suffixes of point files; of two equally frequent ones the first wins, the other is labels."""
 
 RECORDINGS = (".bag", ".db3", ".mcap")
 
@@ -24,12 +24,12 @@ _NOT_OURS = re.compile(r"predict|confidence|image|calib", re.IGNORECASE)
 
 
 class Found(NamedTuple):
-    """Where scans lie.
+    """The place of scans.
 
     Attributes:
         root: the folder of the data set.
-        places: keys of a layout: ``sequences_folder``, ``points_folder``, ``points_suffix``.
-        only: the one sequence, where one folder of scans was named rather than a data set.
+        places: layout keys ``sequences_folder``, ``points_folder``, ``points_suffix``.
+        only: the only sequence, if the user gave one folder of scans.
     """
 
     root: Path
@@ -40,18 +40,18 @@ class Found(NamedTuple):
 def find_scans(root: Path, stated: Layout) -> Found:
     """Find the folders of scans: KITTI's layout, a folder of folders, or one folder.
 
-    What is stated is not looked for. Where nothing is found, the usual places are returned.
+    Stated keys are kept. If nothing is found, the usual places are returned.
 
     Args:
-        root: what the user named.
-        stated: the layout as far as it is known.
+        root: the user's folder.
+        stated: the known part of the layout.
     """
     known = {name: getattr(stated, name) for name in stated.model_fields_set}
     if "sequences_folder" in known or (root / "sequences").is_dir():
         below = root / known.get("sequences_folder", "sequences")
         return Found(root, known | _inside(_folders(below), known))
     if root.resolve().parent.name == "sequences":
-        return Found(root, known)  # `check_root` names the folder that is meant
+        return Found(root, known)  # `check_root` names the intended folder
     sequences = _folders(root)
     alone = root if root.name not in ("", "..") else root.resolve()
     if _count(root, known):
@@ -71,15 +71,15 @@ def find_scans(root: Path, stated: Layout) -> Found:
 def find_labels(
     sequence: Path, layout: Layout, frames: Iterable[str]
 ) -> Iterator[tuple[str, str, list[str]]]:
-    """Folders and endings of files that may be the labels of scans, the most likely first.
+    """Find candidate folders and suffixes of label files, the most likely first.
 
     Args:
-        sequence: its folder.
-        layout: where its points lie.
-        frames: names of its scans, without the ending.
+        sequence: folder of the sequence.
+        layout: layout with the place of its points.
+        frames: names of its scans, without suffix.
 
     Yields:
-        ``labels_folder``, ``labels_suffix`` and the frames that have such a file.
+        ``labels_folder``, ``labels_suffix`` and the frames with such a file.
     """
     names = set(frames)
     found: list[tuple[bool, int, str, str, list[str]]] = []
@@ -98,12 +98,12 @@ def find_labels(
 
 
 def recordings_in(root: Path) -> list[str]:
-    """Names of the bags in a folder, which are imported and not read in place."""
+    """Names of the bags in a folder, which must be imported."""
     return sorted(p.name for p in root.glob("*") if p.suffix.lower() in RECORDINGS)
 
 
 def _inside(sequences: Sequence[Path], known: dict[str, Any]) -> dict[str, Any]:
-    """Where most scans of sequences lie, seen from a sequence; nothing where there are none."""
+    """The place of most scans, relative to their sequence; empty without scans."""
     if "points_folder" in known and "points_suffix" in known:
         return {}
     places: Counter[str] = Counter()
@@ -127,7 +127,7 @@ def _inside(sequences: Sequence[Path], known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _count(folder: Path, known: dict[str, Any]) -> int:
-    """How many files of points a folder holds; none where its name says labels."""
+    """Count the point files in a folder; 0 if its name means labels."""
     if _LABELS.search(folder.name) or _NOT_OURS.search(folder.name):
         return 0
     suffix = known.get("points_suffix")
@@ -142,7 +142,7 @@ def _is_part(points: Path, siblings: Sequence[Path]) -> bool:
 
 
 def _suffix(folders: Iterable[Path]) -> str:
-    """The most common ending of files of points, see POINT_SUFFIXES; empty if there are none."""
+    """The most common suffix of point files, see POINT_SUFFIXES; empty without any."""
     endings: Counter[str] = Counter()
     for folder in folders:
         for name in _names(folder):
@@ -159,7 +159,7 @@ def _suffix(folders: Iterable[Path]) -> str:
 
 
 def _by_suffix(folder: Path, frames: set[str]) -> dict[str, list[str]]:
-    """Ending -> the frames that have a file with it."""
+    """Suffix -> frames with such a file."""
     found: dict[str, list[str]] = {}
     for name in _names(folder):
         for dot in (i for i, letter in enumerate(name) if letter == "."):
@@ -170,7 +170,7 @@ def _by_suffix(folder: Path, frames: set[str]) -> dict[str, list[str]]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder that can be sequences, sorted."""
+    """The possible sequences in a folder, sorted."""
     try:
         inside = [p for p in folder.iterdir() if p.is_dir()]
     except OSError:

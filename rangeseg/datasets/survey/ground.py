@@ -1,4 +1,4 @@
-"""The ground around a sensor: which way is up, and how far the sensor leans."""
+"""Find the ground around a sensor, to detect its up axis and its tilt."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 
 Side = Literal["below", "above", "beside"]
 
-_PLENTY = 300_000  # points; of merged scans even more are no better
+_PLENTY = 300_000  # points; more do not help, even for merged scans
 _POINTS, _TRIALS = 2000, 400
 _FARTHEST_M = 20.0
 _THICK_M = 0.1  # ground is rough, and curved
 _NEAREST_M, _HIGHEST_M = 0.3, 6.0  # where sensors are mounted
-_BEHIND_M = 0.3  # nothing is below the ground but slopes and mirrored echoes
+_BEHIND_M = 0.3  # only slopes and mirrored echoes are below the ground
 _MOST_BEHIND = 0.05
 
 
 class Plane(NamedTuple):
-    """A plane with nearly all points on the origin's side of it.
+    """A plane with nearly all points on the origin's side.
 
     Attributes:
         normal: (3,) float64, from the plane towards the origin.
         height: distance of the origin in metres.
-        support: share of the points within 20 m that lie on it.
+        support: share of points within 20 m on the plane.
     """
 
     normal: np.ndarray
@@ -38,21 +38,21 @@ class Plane(NamedTuple):
 
     @property
     def mounting_deg(self) -> tuple[float, float]:
-        """Roll and pitch of a sensor that sees this plane, if the plane is level."""
+        """Roll and pitch of the sensor, if the plane is level."""
         x, y, z = self.normal
         roll = np.degrees(np.arctan2(y, z))
         return float(roll), float(np.degrees(np.arctan2(-x, np.hypot(y, z))))
 
 
 def find_planes(xyz: np.ndarray, level_deg: float = 45.0) -> Mapping[Side, Plane]:
-    """The best plane below, above and beside the origin, of those that could be ground.
+    """Find the best ground candidates below, above and beside the origin.
 
     Args:
-        xyz: (N,3) points in metres; of many a sample is taken, always the same.
-        level_deg: how far a plane below or above may lean.
+        xyz: (N,3) points in metres; many are subsampled, always alike.
+        level_deg: largest tilt of a plane below or above.
 
     Returns:
-        Only the sides where there is one.
+        Side -> plane, only for sides with one.
     """
     xyz = xyz[:: len(xyz) // _PLENTY + 1].astype(np.float64)
     depth = np.sqrt(np.square(xyz).sum(axis=1))
@@ -65,7 +65,7 @@ def find_planes(xyz: np.ndarray, level_deg: float = 45.0) -> Mapping[Side, Plane
     a, b, c = points[rng.integers(len(points), size=(3, _TRIALS))]
     normals = np.cross(b - a, c - a)
     length = np.linalg.norm(normals, axis=1)
-    whole = length > 1.0  # of smaller triangles the normal is not known
+    whole = length > 1.0  # smaller triangles give no reliable normal
     normals = normals[whole] / length[whole, None]
     height = -(normals * a[whole]).sum(axis=1)
     normals *= np.where(height < 0, -1.0, 1.0)[:, None]
@@ -89,7 +89,7 @@ def find_planes(xyz: np.ndarray, level_deg: float = 45.0) -> Mapping[Side, Plane
 
 
 def _refined(points: np.ndarray, plane: Plane) -> Plane:
-    """The plane through the middle of the points that lie on it."""
+    """Refit the plane to the points on it."""
     on = points[np.abs(points @ plane.normal + plane.height) < _THICK_M]
     centre = on.mean(axis=0)
     normal = np.linalg.svd(on - centre, full_matrices=False)[2][-1]

@@ -1,4 +1,4 @@
-"""Verdicts on a data set, by the first scans of its sequences."""
+"""Judge a data set by the first scans of its sequences."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from rangeseg.datasets.survey.verdicts.numbers import judge_numbers
 from rangeseg.datasets.survey.verdicts.sensor import judge_sensor
 from rangeseg.errors import DataError, unknown_name
 
-_SCANS = 3  # of a sequence
-_MANY_SEQUENCES = 16  # of more, one scan each is enough
-_LABELLED, _UNLABELLED = 3, 1  # scans of a training: less than a second for KITTI's
+_SCANS = 3  # scans per sequence
+_MANY_SEQUENCES = 16  # sequences; with more, one scan each is enough
+_LABELLED, _UNLABELLED = 3, 1  # scans before a training: less than a second on KITTI
 
 _log = logging.getLogger(__name__)
 
 
 def judge_files(found: Evidence) -> Iterator[Verdict]:
-    """Whether points and labels can be read at all: ``number_type``, ``label_type``."""
+    """Judge whether points and labels are readable: ``number_type``, ``label_type``."""
     numbers = list(_unless_accepted(judge_numbers(found), found.layout))
     yield from numbers
     if not numbers:
@@ -37,7 +37,7 @@ def judge_files(found: Evidence) -> Iterator[Verdict]:
 
 
 def judge_scan(found: Evidence) -> Iterator[Verdict]:
-    """All verdicts on one scan; none that rests on what another one calls wrong."""
+    """Give all verdicts on one scan, without those that depend on faulty data."""
     layout = found.layout
     if numbers := list(_unless_accepted(judge_numbers(found), layout)):
         yield from numbers
@@ -57,17 +57,17 @@ def judge_source(
     sensor: bool = True,
     labels: bool = True,
 ) -> list[Verdict]:
-    """Verdicts on a data set; one holds for a sequence where half of its scans show it.
+    """Judge a data set; a verdict holds for a sequence if half of its scans show it.
 
     Args:
         source: the data set.
-        scans: sequence -> ids of the scans to look at.
-        judge: what is asked of each scan.
+        scans: sequence -> ids of the scans to inspect.
+        judge: function that judges one scan.
         sensor: whether the data set's sensor is its own, and no placeholder.
         labels: the same of its classes.
 
     Returns:
-        The refused ones first, one of a name; it says in which sequences.
+        One verdict per name, refused ones first, each with its number of sequences.
 
     Raises:
         ConfigError: ``layout.accept`` names no verdict.
@@ -82,7 +82,7 @@ def judge_source(
         found = gather_evidence(source, scan_id, sensor, labels)
         verdicts = list(judge(found))
         without = replace(found, points=found.points[:0], label_bytes=None, coordinates=None)
-        return without, verdicts  # points of many scans need not be kept
+        return without, verdicts  # release the points of earlier scans
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         looked = list(pool.map(look, scan_ids))
@@ -94,13 +94,13 @@ def judge_source(
 
 
 def first_scans(sequences: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Of each sequence the first scans, which ``check`` and ``stats`` look at."""
+    """The first scans of each sequence, for ``check`` and ``stats``."""
     most = _SCANS if len(sequences) <= _MANY_SEQUENCES else 1
     return {name: list(scan_ids[:most]) for name, scan_ids in sequences.items()}
 
 
 def training_scans(labelled: Sequence[str], unlabelled: Sequence[str]) -> dict[str, list[str]]:
-    """A few scans that a training looks at before its first step, by sequence."""
+    """A few scans to judge before a training, by sequence."""
     chosen = evenly_spaced(labelled, _LABELLED) + evenly_spaced(unlabelled, _UNLABELLED)
     found: dict[str, list[str]] = defaultdict(list)
     for scan_id in chosen:
@@ -113,8 +113,8 @@ def refuse(verdicts: Sequence[Verdict], more: str = "") -> None:
     """Log warnings, and raise the first of the refused verdicts.
 
     Args:
-        verdicts: of ``judge_source``.
-        more: what else the error should say.
+        verdicts: result of ``judge_source``.
+        more: addition to the error message.
 
     Raises:
         DataError: one is refused.
@@ -127,7 +127,7 @@ def refuse(verdicts: Sequence[Verdict], more: str = "") -> None:
 
 
 def refuse_unless(anyway: bool, verdicts: Sequence[Verdict]) -> None:
-    """Raise the first of the refused verdicts, unless the user goes on ``anyway``.
+    """Raise the first refused verdict, unless ``anyway`` is set.
 
     Raises:
         DataError: one is refused.
@@ -144,7 +144,7 @@ def _unless_accepted(verdicts: Iterable[Verdict], layout: Layout) -> Iterator[Ve
 def _in_sequences(
     owners: Sequence[str], verdicts: Sequence[Sequence[Verdict]], sequences: int
 ) -> list[Verdict]:
-    """One verdict of each name that holds for a sequence, with the number of such sequences."""
+    """One verdict per name that holds for a sequence, with the number of such sequences."""
     scans: dict[str, int] = defaultdict(int)
     shown: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for owner, of_scan in zip(owners, verdicts, strict=True):

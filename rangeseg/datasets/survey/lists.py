@@ -1,4 +1,4 @@
-"""The lists of labelled scans that ``rangeseg-data split`` draws, imports and compares."""
+"""Draw, import and compare lists of labelled scans, for ``rangeseg-data split``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rangeseg.errors import ConfigError
 
 
 class NewList(NamedTuple):
-    """A list to be written: its ids, the comment in the file, and a line about it."""
+    """A new list: its ids, the comment in the file, and a line about it."""
 
     ids: list[str]
     comment: str
@@ -68,7 +68,7 @@ def draw_lists(
 def import_lists(
     source: ScanSource, found: Mapping[Path, Sequence[str]], out: Path
 ) -> dict[Path, NewList]:
-    """What ``read_lists`` returned, in the package's format.
+    """Convert the lists of ``read_lists`` to the toolkit's format.
 
     Raises:
         ConfigError: two files would get the same name.
@@ -103,7 +103,7 @@ def read_lists(source: ScanSource, files: Iterable[Path]) -> dict[Path, list[str
 
 
 def _tokens(source: ScanSource, scan_ids: list[str]) -> list[str]:
-    """The tokens of scans of nuScenes that a list names by their files; other ids as they are."""
+    """Replace file names of nuScenes scans by their tokens; keep other ids."""
     if not isinstance(source, NuScenes) or not scan_ids or is_token(scan_ids[0]):
         return scan_ids
     of_file = {source.paths(i)[0].stem: i for i in source.scan_ids("train")}
@@ -114,7 +114,7 @@ def write_lists(lists: Mapping[Path, NewList]) -> list[Path]:
     """Write all lists or none.
 
     Returns:
-        Those that were there already, with the same scans: an interrupted call is completed.
+        Existing files with the same scans, so that the same call completes an interrupted one.
 
     Raises:
         ConfigError: a file exists with other scans, or cannot be written.
@@ -132,7 +132,7 @@ def write_lists(lists: Mapping[Path, NewList]) -> list[Path]:
 
 
 def share_line(source: ScanSource, labelled: Sequence[str]) -> str:
-    """How many training scans a list labels, and how many of them border on unlabelled ones."""
+    """Describe how many training scans a list labels, and how many border on unlabelled ones."""
     total, candidates = len(source.scan_ids("train")), len(source.labelled_ids("train"))
     few = "" if candidates == total else f", {candidates} have labels"
     return (
@@ -142,12 +142,12 @@ def share_line(source: ScanSource, labelled: Sequence[str]) -> str:
 
 
 def origin_line(labelled: Sequence[str]) -> str:
-    """Which published list these scans are."""
+    """Name the published list with these scans."""
     return published_name(labelled) or "no published list known here"
 
 
 def nesting_lines(lists: Mapping[Path, Sequence[str]]) -> list[str]:
-    """Which list is part of another, a line for every two; the shorter one comes first."""
+    """Describe which lists are nested, a line per pair; the shorter list comes first."""
     by_length = sorted(lists, key=lambda path: len(lists[path]))
     lines = []
     for few, many in combinations(by_length, 2):

@@ -1,4 +1,4 @@
-"""Label files that a data set overlooks, because they lie elsewhere or have another name."""
+"""Find label files that a data set overlooks because of their place or name."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from rangeseg.errors import DataError
 log = logging.getLogger(__name__)
 
 _NAMED = re.compile(r"label|annot|semantic|ground.?truth|\bgt\b", re.IGNORECASE)
-# Made by networks, drawn by `rangeseg-data scribble`, or of SemanticKITTI's other tasks.
+# From networks, from `rangeseg-data scribble`, or from SemanticKITTI's other tasks.
 _OTHERS = re.compile(r"predict|confidence|pseudo|scribble|voxel|image", re.IGNORECASE)
 _NPY_HEADER = 128  # bytes
 _SHOWN = 3  # sequences
 
 
 def misnamed_labels(source: ScanSource, sequence: str) -> str | None:
-    """Which files may be the labels of scans that have none, and what to do; None if none may.
+    """Describe candidate label files of unlabelled scans, and a remedy; None without any.
 
-    Looked for are files beside or below the scans with a scan's name and another ending or
-    folder, and labels in the right place with names of no scan.
+    Candidates are files beside or below the scans with a scan's name but another suffix or folder.
+    Labels in the right place without a scan's name count too.
     """
     if not isinstance(source, SequenceFolder) or "label" in source.layout.fields:
         return None
     try:
         scan_ids = source.sequence_ids(sequence)
     except DataError:
-        return None  # is said where scans are listed
+        return None  # reported where scans are listed
     label_folder = source.paths(scan_ids[0])[1].parent
     present = {p.name for p in label_folder.iterdir()} if label_folder.is_dir() else set()
     unlabelled = [i for i in scan_ids if source.paths(i)[1].name not in present]
@@ -49,7 +49,7 @@ def misnamed_labels(source: ScanSource, sequence: str) -> str | None:
 
 
 def misnamed_label_lines(source: ScanSource, sequences: Iterable[str]) -> list[str]:
-    """A line for each of the first few sequences with misnamed labels, and how many more."""
+    """A line for each of the first few sequences with misnamed labels, and the number of others."""
     lines = [line for sequence in sequences if (line := misnamed_labels(source, sequence))]
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"{len(lines) - _SHOWN} more sequences have such label files"]
@@ -57,7 +57,7 @@ def misnamed_label_lines(source: ScanSource, sequences: Iterable[str]) -> list[s
 
 
 def warn_of_misnamed_labels(source: ScanSource, split: str) -> None:
-    """Warn of label files that the scans of a split seem to have, but that are not read.
+    """Warn of probable label files of a split's scans that are not read.
 
     Raises:
         DataError: the split cannot be listed.
@@ -68,7 +68,7 @@ def warn_of_misnamed_labels(source: ScanSource, split: str) -> None:
 
 
 def _elsewhere(source: SequenceFolder, sequence: str, scan_ids: Sequence[str]) -> str | None:
-    """Files with the names of these scans, another ending or in another folder."""
+    """Files with the names of these scans, but another suffix or folder."""
     layout, folder = source.layout, source.sequences_root / sequence
     frames = {scan_id.partition("/")[2]: scan_id for scan_id in scan_ids}
     own_folder = source.paths(scan_ids[0])[1].parent
@@ -83,7 +83,7 @@ def _elsewhere(source: SequenceFolder, sequence: str, scan_ids: Sequence[str]) -
         try:
             points = source.check_files(frames[first], with_labels=False)
         except DataError:
-            return None  # is said where scans are read
+            return None  # reported where scans are read
         size = (file_size(example) or 0) - (_NPY_HEADER if suffix.endswith(".npy") else 0)
         if size not in (points, 2 * points, 4 * points, 8 * points):
             return f"{said}write them as raw integers, one for each of the {points} points"
@@ -97,7 +97,7 @@ def _elsewhere(source: SequenceFolder, sequence: str, scan_ids: Sequence[str]) -
 
 
 def _of_no_scan(source: SequenceFolder, sequence: str, scan_id: str) -> str | None:
-    """Label files in their place, none with the name of a scan."""
+    """Label files in the right place without the name of a scan."""
     strays = source.labels_without_scan(sequence)
     if not strays:
         return None

@@ -1,4 +1,4 @@
-"""Whether a scan is of the sensor that a network knows."""
+"""Check whether a scan is from the network's sensor."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rangeseg.datasets.survey.verdicts.base import Verdict
 from rangeseg.geometry.sensor import Sensor
 
 _OUTSIDE = 0.02
-"""Share of points that may be outside the view, half a beam's spacing apart from it. Real scans in
-their own sensor's view: .006 at most; in that of one with other beams .2 and more. A Pandar64's in
-an HDL-64E's may pass: .02 of its points lie outside."""
+"""Accepted share of points outside the view with half a beam's spacing of margin. Real scans: .006
+at most in their own sensor's view, .2 and more with other beams. A Pandar64 in an HDL-64E's view
+may pass: .02 of its points lie outside."""
 
 _FEWER, _MORE = 0.5, 1.6
 """Clusters of inclinations for each beam of the sensor. Real scans: .63 to 1.25."""
 
 _FULL_TURN_DEG = 320.0
-_FAR_M = 5.0  # nearer, the beams' different places in the device blur their inclinations
-_FEWEST = 1000  # points that tell something
+_FAR_M = 5.0  # nearer, the beams' offsets in the device blur their inclinations
+_FEWEST = 1000  # points needed
 
 _OF_INTENSITY = (
     "no_intensity", "constant_intensity", "negative_intensity", "intensity_scale",
@@ -31,12 +31,12 @@ _OF_INTENSITY = (
 
 
 def judge_for_network(found: Evidence, sensor: Sensor, needs_intensity: bool) -> Iterator[Verdict]:
-    """All verdicts on a scan that a network is to label.
+    """Give all verdicts on a scan for a network to label.
 
     Args:
-        found: what the scan shows.
-        sensor: that the network learnt from.
-        needs_intensity: whether it reads the intensity; if so, a scan without it is refused.
+        found: evidence from the scan.
+        sensor: the network's training sensor.
+        needs_intensity: whether the network reads intensity; then a scan without it is refused.
     """
     verdicts = list(judge_scan(found))
     others: list[Verdict] = []
@@ -57,7 +57,7 @@ def judge_for_network(found: Evidence, sensor: Sensor, needs_intensity: bool) ->
 
 
 def judge_sensor_of(found: Evidence, sensor: Sensor) -> Iterator[Verdict]:
-    """``other_sensor``: beams, vertical or horizontal view are not those of a sensor."""
+    """``other_sensor``: beams, vertical or horizontal view differ from the sensor's."""
     seen = found.directions
     if len(seen.depth) < _FEWEST:
         return
@@ -78,6 +78,6 @@ def judge_sensor_of(found: Evidence, sensor: Sensor) -> Iterator[Verdict]:
         f"{found.scan_id} shows about {beams} beams from {high:.1f} to {low:.1f} degrees, "
         f"{outside:.0%} of its points outside the view of the network's sensor {sensor.name} "
         f"({sensor.beams} beams, {sensor.fov_up_deg:g} to {sensor.fov_down_deg:g} degrees{view})",
-        "another sensor, whose labels will be worse than the network's figures",
+        "another sensor, so labels will be worse than the network's figures",
         "train on its scans, from this network with train.init",
     )  # fmt: skip

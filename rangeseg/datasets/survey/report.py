@@ -1,4 +1,4 @@
-"""What ``rangeseg-data check`` and ``stats`` print, line by line."""
+"""Format the output of ``rangeseg-data check`` and ``stats``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FAULTS: tuple[DataFault, ...] = get_args(DataFault)
 
 
 def check_document(source: ScanSource, parts: Sequence[Part], deep: bool) -> dict[str, Any]:
-    """All that a check found, for JSON; what only a deep check counts is null in another one."""
+    """All findings of a check, for JSON; counts of a deep check are null otherwise."""
     total = _total(parts)
     return {
         "ok": not total.problems,
@@ -72,7 +72,7 @@ def check_lines(source: ScanSource, parts: Sequence[Part], deep: bool) -> Iterat
 
 
 def scan_lines(survey: Survey, intensity_max: float | None) -> Iterator[str]:
-    """What the scans show before projection; ``intensity_max`` of the layout, if it has one."""
+    """Describe the scans before projection; ``intensity_max`` from the layout, if any."""
     scans = survey.scans
     low, most, high = scans.intensity
     down, up = scans.field_of_view_deg
@@ -116,7 +116,7 @@ def image_lines(survey: Survey) -> Iterator[str]:
 
 
 def verdict_lines(survey: Survey) -> Iterator[str]:
-    """What the scans seem to be, if it is not what was stated."""
+    """Describe how the scans contradict the stated description."""
     for verdict in survey.verdicts:
         yield f"{'refused' if verdict.refused else 'warning'}: {verdict}"
     if survey.verdicts:
@@ -124,7 +124,7 @@ def verdict_lines(survey: Survey) -> Iterator[str]:
 
 
 def class_lines(scans: ScanStatistics, names: Iterable[str]) -> Iterator[str]:
-    """The share of every class among the points of the labelled scans."""
+    """The share of each class among the points of labelled scans."""
     if scans.labelled:
         yield f"{'class':<24}{'% of points':>12}"
         for index, name in [*enumerate(names), (IGNORE, "(ignored)")]:
@@ -135,7 +135,7 @@ def class_lines(scans: ScanStatistics, names: Iterable[str]) -> Iterator[str]:
 
 
 def doubt_lines(scans: ScanStatistics, sensor: Sensor) -> Iterator[str]:
-    """Where the description and the scans disagree."""
+    """Describe where the description and the scans disagree."""
     for finding in scans.findings:
         if finding.rule == sensor.row_rule and finding.beams != sensor.beams:
             shown = "not possible" if finding.beams is None else f"{finding.beams} beams"

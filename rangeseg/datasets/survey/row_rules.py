@@ -1,4 +1,4 @@
-"""Which row rules the files of a data set allow, and how many beams their sensor has."""
+"""Find the row rules that a data set's files allow, and the number of beams."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from rangeseg.geometry.sensor import RowRule
 
 MOST_BEAMS = 256
 USUAL_BEAMS = (8, 16, 32, 64, 128, 256)
-"""What an estimate is rounded to: most devices, and the tallest that the others need."""
+"""Estimates are rounded to these: the common devices, and the tallest image for others."""
 
 _STEADY = 0.9
-"""Least share of the inclinations' variance that the beam explains, where there are beams."""
+"""Least share of the inclinations' variance that true beams explain."""
 
-_CLUSTERS_FROM_M = 5.0  # nearer, the beams' different places in the device blur the clusters
-_CLUSTERS_INDOORS_FROM_M = 2.0  # where little is farther away
+_CLUSTERS_FROM_M = 5.0  # nearer, the beams' offsets in the device blur the clusters
+_CLUSTERS_INDOORS_FROM_M = 2.0  # used if few points are farther away
 _OUTDOORS = 0.6  # least share of points beyond 5 m; real scans: .73 and more, indoors .41 at most
 _BIN_DEG = 0.01
 _BLUR_DEG = 0.03
-_DIP = 0.3  # a cluster stands out from the next by this share of its height
+_DIP = 0.3  # least prominence of a cluster, as a share of its height
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How many beams a row rule shows, and how it is known; None, and why, if it cannot serve."""
+    """The number of beams by a row rule, and the evidence; None and the reason if it fails."""
 
     rule: RowRule
     beams: int | None
@@ -37,10 +37,10 @@ class Finding:
 
 
 class RowRules:
-    """Collects the evidence scan after scan.
+    """Collects evidence from scan after scan.
 
     Args:
-        beams: what a description says; believed where the inclinations alone would tell.
+        beams: the described number; used where only the inclinations remain.
     """
 
     def __init__(self, beams: int | None = None) -> None:
@@ -53,7 +53,7 @@ class RowRules:
         self._clusters: list[int] = []
 
     def add(self, scan: Scan) -> None:
-        """Take the evidence of one scan, whose points are in the order of the file."""
+        """Add one scan, with points in file order."""
         points = scan.points
         inclination, depth = inclinations(points)
         far = depth >= NEAR_M
@@ -90,7 +90,7 @@ class RowRules:
         return self._ring_falls < 0
 
     def findings(self) -> list[Finding]:
-        """One finding for each rule, the rule that loses the fewest points first."""
+        """One finding per rule; the rule that loses the fewest points comes first."""
         return [self._file_order(), self._ring(), self._scan_order(), self._inclination()]
 
     def _file_order(self) -> Finding:
@@ -130,7 +130,7 @@ class RowRules:
 
 
 def find_ring(values: np.ndarray) -> int | None:
-    """Which column of values (N, columns) names the beam of each point; None if none does."""
+    """Find the column of values (N, columns) with the beam of each point; None if none."""
     inclination, depth = inclinations(values)
     far = depth >= NEAR_M
     for column in range(4, values.shape[1]):
@@ -146,7 +146,7 @@ def find_ring(values: np.ndarray) -> int | None:
 def inclinations(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inclination in degrees and depth in metres of points (N,4), each (N,) float64.
 
-    Both are 0 for a point that has no position.
+    Both are 0 for a point without a position.
     """
     xyz = points[:, :3].astype(np.float64)
     depth = np.sqrt(np.square(xyz).sum(axis=1))
@@ -157,7 +157,7 @@ def inclinations(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def count_clusters(inclination: np.ndarray) -> int:
-    """About how many beams inclinations (N,) in degrees come from: peaks of their histogram."""
+    """Estimate the number of beams of inclinations (N,) in degrees: peaks of their histogram."""
     from scipy.ndimage import gaussian_filter1d
     from scipy.signal import find_peaks
 
@@ -171,7 +171,7 @@ def count_clusters(inclination: np.ndarray) -> int:
 
 
 def _explained(inclination: np.ndarray, beams: np.ndarray) -> tuple[float, float]:
-    """The share of the inclinations' variance that the beam explains, and their ``descent``."""
+    """The share of the inclinations' variance explained by the beam, and their ``descent``."""
     variance = inclination.var()
     if variance == 0.0:
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""What a data set's scans look like: field of view, beams, intensity, channels, classes."""
+"""Measure a data set's scans: field of view, beams, intensity, channels, classes."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from rangeseg.geometry.sensor import RowRule, Sensor
 from rangeseg.system.progress import Progress
 
 PERCENTILES = (0.1, 1.0, 50.0, 99.0, 99.9)
-"""Of inclinations; the outermost bound the field of view, so that stray echoes do not."""
+"""Percentiles of inclinations; the outermost bound the field of view, without stray echoes."""
 
 HIDDEN_M = 0.5
-"""A point this far behind the owner of its pixel belongs to something else, most likely."""
+"""A point this far behind its pixel's owner is probably from another object."""
 
-_OUTSIDE = 0.02  # share of points outside a field of view that is still in order
-_BINS = 18000  # of inclinations: a hundredth of a degree each
+_OUTSIDE = 0.02  # accepted share of points outside a field of view
+_BINS = 18000  # bins of inclinations: a hundredth of a degree each
 _INTENSITY_SCALES = (1.0, 255.0, 4095.0, 65535.0)
-_DIM = 0.05  # of such a scale: if nearly all intensities are below, it is not theirs
+_DIM = 0.05  # share of a scale: if nearly all intensities are below, it is wrong
 
 
 @dataclass(frozen=True)
 class ScanStatistics:
-    """What scans show before any of them is made an image.
+    """Statistics of scans before projection.
 
     Attributes:
-        scans: how many were read; ``labelled`` of them with labels.
+        scans: number of scans read; ``labelled`` of them have labels.
         empty: points that are NaN or (0, 0, 0).
         near: other points nearer than NEAR_M.
-        inclination_deg: at PERCENTILES, of the points from NEAR_M on.
+        inclination_deg: inclinations at PERCENTILES, of points beyond NEAR_M.
         intensity: lowest, 99.9th percentile (the median over scans) and highest.
-        findings: one for each row rule, the best first.
+        findings: one per row rule, the best first.
         ring_rises: whether the ring counts from the lowest beam, where 0 should be the highest.
-        view_deg: the horizontal field of view (left, right), as ``Sensor`` has it.
-        step_deg: azimuth step between neighbours of one beam; None where none was found.
-        columns: steps in the field of view: what an image is wide.
+        view_deg: the horizontal field of view (left, right), see ``Sensor``.
+        step_deg: azimuth step between neighbours of one beam; None if not found.
+        columns: steps in the field of view: the image width.
         counts: (256,) points per train id, ignored ones at 255.
     """
 
@@ -67,17 +67,17 @@ class ScanStatistics:
 
     @property
     def echoes(self) -> float:
-        """Share of the rays with a point that has a position; above 1 with several returns."""
+        """Share of rays with a valid point; above 1 with several returns."""
         return (self.points - self.empty) / (self.scans * self.beams * self.columns)
 
     @property
     def best(self) -> Finding:
-        """The rule that loses the fewest points, of those that the files allow."""
+        """The allowed rule that loses the fewest points."""
         return next(finding for finding in self.findings if finding.beams is not None)
 
     @property
     def beams(self) -> int:
-        """How many beams there are, an estimate if only the inclinations tell."""
+        """Number of beams, an estimate if based on inclinations only."""
         assert self.best.beams is not None
         return self.best.beams
 
@@ -91,11 +91,11 @@ class ScanStatistics:
 
     @property
     def min_range(self) -> float:
-        """NEAR_M if many points are nearer: the vehicle itself, which hides what is behind."""
+        """NEAR_M if many points are nearer: echoes of the vehicle, which hide farther points."""
         return NEAR_M if self.near > _OUTSIDE * self.points else 0.0
 
     def intensity_max(self, current: float = 1.0) -> float:
-        """What to divide the files' intensities by to fill 0..1, now divided by ``current``."""
+        """The divisor that scales the files' intensities to 0..1; ``current`` is the one in use."""
         most, highest = current * self.intensity[1], current * self.intensity[2]
         scale = next((s for s in _INTENSITY_SCALES if highest <= s), highest)
         if 0 < most < _DIM * scale:  # a few outliers, or another unit
@@ -106,7 +106,7 @@ class ScanStatistics:
 
 @dataclass(frozen=True)
 class Fill:
-    """How well one row rule fills the image.
+    """Fill of the image by one row rule.
 
     Attributes:
         filled: share of pixels that show a point.
@@ -121,10 +121,10 @@ class Fill:
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """What range images show.
+    """Statistics of range images.
 
     Attributes:
-        fills: of each row rule.
+        fills: one per row rule.
         channels: channel -> (mean, standard deviation) over filled pixels, not normalised.
     """
 
@@ -135,12 +135,12 @@ class ImageStatistics:
 def measure_scans(
     source: ScanSource, scan_ids: Sequence[str], beams: int | None = None
 ) -> ScanStatistics:
-    """Read scans, with their labels where there are some, and measure them.
+    """Read scans, with labels where present, and measure them.
 
     Args:
         source: the data set.
         scan_ids: scans to read.
-        beams: how many the sensor is known to have; None if that is to be found out.
+        beams: known number of beams; None to estimate it.
 
     Raises:
         DataError: a scan cannot be read, or no point has a position.
@@ -260,17 +260,17 @@ def measure_widths(
 
 
 def field_of_view_warning(points: np.ndarray, sensor: Sensor) -> str | None:
-    """A warning if many points of a scan lie outside the sensor's field of view.
+    """Warn if many points of a scan lie outside the sensor's field of view.
 
-    They crowd into the first and the last column, or, where rows come from the inclination, into
-    the first and the last row. Rows of rule ``ring`` are taken to be there.
+    They crowd into the first and last column, or with rows by inclination into the first and last
+    row. Rule ``ring`` is assumed to be available.
 
     Args:
         points: (N,4) float32 of one scan, in the order of the file.
-        sensor: the one that the scan is projected with.
+        sensor: sensor of the projection.
 
     Returns:
-        The text, with the measured field of view; None where all is well.
+        The text, with the measured field of view; None if all is well.
     """
     inclination, depth = inclinations(points)
     real = depth >= max(sensor.min_range, np.finfo(np.float32).tiny)

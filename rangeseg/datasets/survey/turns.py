@@ -1,4 +1,4 @@
-"""The width of an image: the azimuth step of a sensor, and how much of a turn it sees."""
+"""Measure the azimuth step and the horizontal view of a sensor, for the image width."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _BIN_DEG = 0.5
 _SIDES = round(360 / _BIN_DEG)
 _STEPS_AGREE = 0.05
 STEP_FROM = 5.0
-"""Least contrast of an azimuth step that an image is made by. Real scans have 50 and more,
+"""Least contrast of an azimuth step for the image width. Real scans have 50 and more,
 17 with 18 % and 6 with 60 % of the points dropped."""
 
 FULL_TURN_DEG = 320.0
-"""From this view on a sensor sees all around: a scan indoors left 34 degrees without a point."""
+"""A wider view counts as a full turn: an indoor scan left 34 degrees empty."""
 
 
 class Turns:
-    """Collects the azimuths of scan after scan."""
+    """Collects azimuths from scan after scan."""
 
     def __init__(self) -> None:
         self._steps: list[float] = []
@@ -43,7 +43,7 @@ class Turns:
 
     @property
     def step_deg(self) -> float | None:
-        """The azimuth step: the median over scans; None where fewer than half of them agree."""
+        """The azimuth step: the median over scans; None if fewer than half agree."""
         if not self._steps:
             return None
         step = float(np.median(self._steps))
@@ -52,7 +52,7 @@ class Turns:
 
     @property
     def view_deg(self) -> tuple[float, float]:
-        """Left and right edge of what all scans together see, in whole degrees.
+        """Left and right edge of the joint view of all scans, in whole degrees.
 
         A full turn is (180, -180).
         """
@@ -60,13 +60,13 @@ class Turns:
         gap, right_end = widest_gap_deg(middles)
         if 360.0 - gap >= FULL_TURN_DEG or not len(middles):
             return 180.0, -180.0
-        # The gap begins where the view ends on the left.
+        # The gap begins at the left end of the view.
         left = math.ceil(right_end + _BIN_DEG / 2)
         right = math.floor(right_end + gap - 360.0 - _BIN_DEG / 2)
         turn = 360.0 if left + right < -180.0 else 0.0  # a rear view runs from 270 to 90
         return left + turn, right + turn
 
     def columns(self, step_deg: float) -> int:
-        """How many steps the view has."""
+        """Number of steps in the view."""
         left, right = self.view_deg
         return max(round((left - right) / step_deg), 1)

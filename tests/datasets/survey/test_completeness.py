@@ -201,9 +201,9 @@ class TestSubmission:
             check_submission(SemanticKitti(tmp_path), "val")
             check_submission(Simulated(tmp_path), "test")
         assert caplog.messages == [
-            "no benchmark's server takes the split val of semantic_kitti; it is packed all the "
+            "no benchmark's server accepts the split val of semantic_kitti; it is packed all the "
             "same",
-            "no benchmark's server takes the split test of simulated; it is packed all the same",
+            "no benchmark's server accepts the split test of simulated; it is packed all the same",
         ]
 
 

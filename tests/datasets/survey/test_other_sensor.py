@@ -61,7 +61,7 @@ def test_the_verdict_holds_figures(real_data: Path) -> None:
     assert "lost_echoes" not in verdicts  # by the network's beams nearly all
     text = str(verdicts["other_sensor"])
     assert text.startswith("vlp16_binary_ring shows about 10 beams from 15.0 to -11.0 degrees, 63%")
-    assert "sensor HDL-64E (64 beams, 3 to -25 degrees): another sensor, whose labels" in text
+    assert "sensor HDL-64E (64 beams, 3 to -25 degrees): another sensor, so labels" in text
     accepted = replace(found, layout=Layout(intensity_max=255, accept=("other_sensor",)))
     assert "other_sensor" not in {v.name for v in judge_for_network(accepted, HDL_64E, True)}
 

@@ -171,7 +171,7 @@ def test_bytes_that_are_no_numbers() -> None:
     ("change", "name", "said"),
     [
         (lambda i: 0 * i + 0.5, "constant_intensity", "intensity of all points is 0.5"),
-        (lambda i: 255 * i, "intensity_scale", "0 to 1 is expected; state what the files hold"),
+        (lambda i: 255 * i, "intensity_scale", "0 to 1 is expected; state the files' value"),
         (lambda i: i / 255, "intensity_scale", "99.9 % of the intensities are below 0.00"),
         (lambda i: -40 * i, "negative_intensity", "of the intensities are negative, down to -"),
     ],

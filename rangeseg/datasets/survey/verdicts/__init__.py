@@ -1,1 +1,1 @@
-"""What is wrong with scans, as they show it: pure functions of evidence, by topic."""
+"""Verdicts on scans as pure functions of evidence, by topic."""

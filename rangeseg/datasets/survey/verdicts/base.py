@@ -1,4 +1,4 @@
-"""A verdict: what was seen, what it means, and what mends it."""
+"""A verdict: observation, meaning and remedy."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ VerdictName = Literal[
     "no_intensity", "constant_intensity", "negative_intensity", "intensity_scale",
 ]  # fmt: skip
 NAMES: tuple[str, ...] = get_args(VerdictName)
-"""What ``layout.accept`` may name."""
+"""Names allowed in ``layout.accept``."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One thing that scans show.
+    """One finding about scans.
 
     Attributes:
-        name: what ``layout.accept`` calls it.
-        refused: whether nothing is trained until the user has stated it; else a warning.
-        seen: what was found, with its figure.
-        means: what that is.
-        remedy: the setting or the command that mends it.
+        name: name in ``layout.accept``.
+        refused: whether it stops training until the user states it; else a warning.
+        seen: observation with its figure.
+        means: meaning of the observation.
+        remedy: setting or command that corrects it.
     """
 
     name: VerdictName
@@ -35,6 +35,6 @@ class Verdict:
     remedy: str
 
     def __str__(self) -> str:
-        """One line; a refused verdict names how to accept it."""
+        """One line; a refused verdict shows how to accept it."""
         accepted = f", or accept it: layout.accept=[{self.name}]" if self.refused else ""
         return f"{self.seen}: {self.means}; {self.remedy}{accepted}"

@@ -1,4 +1,4 @@
-"""Whether points are in metres, in the sensor's frame, x forward and z up."""
+"""Judge whether points are in metres, in the sensor's frame, x forward and z up."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from rangeseg.datasets.survey.ground import Plane, find_planes
 from rangeseg.datasets.survey.verdicts.base import Verdict
 
 BEAMS_FROM = 0.2
-"""Least ``beam_likeness`` of a spinning sensor. Real scans: .27 and more (KITTI, whose scans are
-made straight after the turn), .63 and more where they are not; about a wrong axis, tilted by more
-than 3 degrees or of a rosette: .17 at most."""
+"""Least ``beam_likeness`` of a spinning sensor. Real scans: .27 and more (KITTI, corrected for
+motion), .63 and more without that; .17 at most about a wrong axis, tilted by more than 3 degrees or
+from a rosette."""
 
 STEP_FROM = 8.0
-"""Least contrast of an azimuth step that is one. Real scans: 50 and more; 17 with 18 %, 9 with 40 %
+"""Least contrast of a true azimuth step. Real scans: 50 and more; 17 with 18 %, 9 with 40 %
 and 6 with 60 % of the points dropped; rosettes and scans 30 m off: 6 at most."""
 
 MANY_VIEWS_FROM = 0.12
-"""``hidden_share`` of points that were not all seen from the origin. Real scans: .052 at most; ten
+"""Least ``hidden_share`` of points not all seen from the origin. Real scans: .052 at most; ten
 merged .28 and more, 30 m off .28 and more."""
 
 _FARTHEST_M, _NEAREST_M = 250.0, 0.1
-"""Half of a scan's points lie within .8 (indoors) to 23 m of its middle, in all real scans."""
+"""In all real scans half of the points lie within .8 (indoors) to 23 m of the middle."""
 
 _OFFSET_M, _OFFSET_SPREADS = 500.0, 5.0  # maps' coordinates; a LiDAR sees 300 m
 _DENSEST_M, _SPARSE = 18.0, 0.2
-"""Real scans are densest within 13 m of the sensor, and there no denser than 3.4 times as dense as
-at the sensor; 30 m off they are densest 25 m away or more, and 12 times as dense there."""
+"""Real scans are densest within 13 m of the sensor, at most 3.4 times as dense as at the sensor.
+Scans 30 m off are densest 25 m away or more, 12 times as dense there."""
 
 _TILT_DEG, _SMALL_TILT_DEG = 20.0, 5.0  # cars' real scans: 2.8 at most; 6 is a steep road
 _GROUND = 0.25
-"""Least support of ground that leans. Indoors, where floors are small, a plane that is none has
-.20 at most; ground .28 and more, but for one scene of PandaSet, .11 to .17."""
+"""Least support of tilted ground. Indoors, with small floors, false planes have .20 at most; ground
+has .28 and more, except one scene of PandaSet, .11 to .17."""
 
-_NO_GROUND = 0.4  # another plane with less than this share of its support is no ground
-_LEVEL = 0.7  # of its support, a level plane through a part of the same ground may have
+_NO_GROUND = 0.4  # a plane with less than this share of its support is no ground
+_LEVEL = 0.7  # share of its support for a level plane through part of the same ground
 _CEILING = 0.08  # least support of ground above
 
 
@@ -104,7 +104,7 @@ def _world(found: Evidence, seen: str) -> Verdict:
             "check poses.txt, and whether the points are in its frame",
         )  # fmt: skip
     return Verdict(
-        "world", True, seen, "coordinates of the world, not of the sensor",
+        "world", True, seen, "world coordinates, not sensor coordinates",
         "state layout.frame=world, with poses.txt in each sequence, or write points as the sensor "
         "sees them",
     )  # fmt: skip
@@ -137,7 +137,7 @@ def _axes(found: Evidence, xyz: np.ndarray) -> Verdict | None:
 
 
 def _axes_with_up(xyz: np.ndarray, axis: int) -> tuple[str, str, str]:
-    """Forward, left and up if one axis is up or, with more ground on that side, down."""
+    """Forward, left and up, if one axis is up (or down, with more ground on that side)."""
     turned = np.roll(xyz, 2 - axis, axis=1)  # the axis becomes z
     planes = find_planes(turned)
     below = planes["below"].support if "below" in planes else 0.0
@@ -172,19 +172,19 @@ def _up(found: Evidence, xyz: np.ndarray) -> Verdict | None:
 
 
 def _dominates(found: Evidence, plane: Plane) -> bool:
-    """Whether a plane that leans is the ground: well supported, and nothing level is."""
+    """Whether a tilted plane is the ground: well supported, without a level rival."""
     level = find_planes(found.xyz, min(plane.tilt_deg / 2, _SMALL_TILT_DEG)).get("below")
     rest = 0.0 if level is None else level.support
     return plane.support >= _GROUND and rest < _LEVEL * plane.support
 
 
 def _composed(found: Evidence, axes: tuple[str, str, str]) -> str:
-    """The axes of the file, if points that were already turned need to be turned so."""
+    """Compose the file's axes with a further turn of the points."""
     stated = dict(zip("xyz", found.layout.axes, strict=True))
     words = [("-" if a.startswith("-") else "") + stated[a[-1]] for a in axes]
     return ", ".join(word.replace("--", "") for word in words)
 
 
 def _spread(xyz: np.ndarray) -> float:
-    """Median distance of points from their middle."""
+    """Median distance of points from their median position."""
     return float(np.median(np.linalg.norm(xyz - np.median(xyz, axis=0), axis=1)))

@@ -1,4 +1,4 @@
-"""Whether intensities are there, and of the scale that a network expects."""
+"""Judge whether intensities exist and have the expected scale."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rangeseg.datasets.survey.evidence import Evidence
 from rangeseg.datasets.survey.verdicts.base import Verdict
 
 _BEYOND = 0.02
-"""Share of intensities beyond 0..1 that is in order: a scale need not fit the brightest echoes."""
+"""Accepted share of intensities beyond 0..1: a scale need not fit the brightest echoes."""
 
 _DIM = 0.01
-"""Of 0..1: if 99.9 % of the intensities are below, they are of another scale. Real scans: .42 and
-more, but for RELLIS's Ouster, which writes .0095."""
+"""If 99.9 % of the intensities are below this, they have another scale. Real scans: .42 and more,
+except RELLIS's Ouster with .0095."""
 
 
 def judge_intensity(found: Evidence) -> Iterator[Verdict]:
-    """The first that fits of the four verdicts on intensities, each a warning."""
+    """Give the first fitting of four verdicts on intensities, each a warning."""
     if not found.has_intensity:
         yield _warning(
-            "no_intensity", f"{found.file_name} holds no intensity", "it is taken to be 0",
+            "no_intensity", f"{found.file_name} holds no intensity", "it is set to 0",
             "leave intensity out of range_image.channels, or name its field: layout.fields",
         )  # fmt: skip
         return
@@ -44,13 +44,13 @@ def judge_intensity(found: Evidence) -> Iterator[Verdict]:
     elif (values > 1).mean() > _BEYOND:
         yield _warning(
             "intensity_scale", f"intensities run from {low:g} to {high:g}", "0 to 1 is expected",
-            "state what the files hold for the brightest echo: layout.intensity_max, which "
+            "state the files' value for the brightest echo: layout.intensity_max, which "
             "`rangeseg-data stats` measures (255 for most sensors)",
         )  # fmt: skip
     elif (most := float(np.percentile(values, 99.9))) < _DIM:
         yield _warning(
             "intensity_scale", f"99.9 % of the intensities are below {most:.2g}",
-            "0 to 1 is expected, of which they use hardly anything",
+            "the expected range is 0 to 1, hardly used",
             "correct layout.intensity_max, which `rangeseg-data stats` measures",
         )  # fmt: skip
 

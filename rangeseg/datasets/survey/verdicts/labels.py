@@ -1,4 +1,4 @@
-"""Whether label files hold the ids that they are read as, and where the labels are."""
+"""Judge the type of label files, and where labels lie."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rangeseg.datasets.survey.verdicts.base import Verdict
 _HIGHEST_ID = 65535
 _NEARLY_ALL = 0.999
 _COLOURS = 256  # a scan has no more classes
-_FEW_CLASSES = 1024  # ids of all data sets are below
-_NO_CLASS_FROM = 4096  # the lower half of a colour, green and blue, is nearly always above
+_FEW_CLASSES = 1024  # above the ids of all data sets
+_NO_CLASS_FROM = 4096  # nearly always below the lower half of a colour, green and blue
 _SECTOR_DEG = 120.0
-"""Widest stretch of azimuth, of what the sensor sees, where no point need have a label. Real
-scans: 1 degree at most; with one label of a thousand kept at random, 28."""
+"""Widest accepted azimuth range of the view without labels. Real scans: 1 degree at most; with one
+random label in a thousand kept, 28."""
 
 
 def judge_labels(found: Evidence) -> Iterator[Verdict]:
@@ -52,7 +52,7 @@ def _wrong_type(found: Evidence) -> Verdict | None:
 
 
 def _four_bytes(content: bytes, found: Evidence) -> tuple[str, str, str] | None:
-    """Of four bytes a label: the type and the byte order that fit; None if they are as stated."""
+    """Find the fitting type and byte order of four-byte labels; None if as stated."""
     layout = found.layout
     little, big = np.frombuffer(content, "<u4"), np.frombuffer(content, ">u4")
     if layout.label_type in ("float32", "colour") or not little.any():
@@ -72,7 +72,7 @@ def _four_bytes(content: bytes, found: Evidence) -> tuple[str, str, str] | None:
 
 
 def _eight_bytes(content: bytes, found: Evidence) -> tuple[str, str, str] | None:
-    """Of eight bytes a label: whole numbers or floats, of either byte order."""
+    """Find the type of eight-byte labels: whole numbers or floats, of either byte order."""
     orders = {"little": "<", "big": ">"}
     for order in (found.layout.byte_order, "little", "big"):
         mark = orders[order]
@@ -102,9 +102,9 @@ def _two_bytes(content: bytes, found: Evidence) -> tuple[str, str, str] | None:
 
 
 def _are_ids(floats: np.ndarray) -> bool:
-    """Whether floats are whole numbers that can be ids, not all of them 0.
+    """Whether floats are whole numbers that can be ids, not all 0.
 
-    The smallest floats, as whole numbers read as floats are, are not whole.
+    Whole numbers read as floats are tiny and not whole.
     """
     with np.errstate(invalid="ignore"):
         whole = (floats >= -1) & (floats <= _HIGHEST_ID) & (floats == np.floor(floats))
@@ -119,7 +119,7 @@ def _are_swapped(ids: np.ndarray) -> bool:
 
 
 def _are_colours(ids: np.ndarray, known: frozenset[int] | None) -> bool:
-    """Whether ids are packed colours, and not classes with instances in the upper half."""
+    """Whether ids are packed colours rather than classes with instances in the upper half."""
     values = np.unique(ids)
     classes = np.unique(values & 0xFFFF)
     if known is not None and known.issuperset(classes.tolist()):

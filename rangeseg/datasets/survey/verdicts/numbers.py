@@ -1,4 +1,4 @@
-"""Whether raw files of points hold the numbers that they are read as."""
+"""Judge the number type of raw point files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rangeseg.datasets.survey.evidence import Evidence
 from rangeseg.datasets.survey.verdicts.base import Verdict
 
 _SMALLEST, _LARGEST = 1e-6, 1e7
-"""Between these, either way, lie coordinates in any unit and frame, intensities and times."""
+"""Bounds for coordinates in any unit and frame, intensities and times, with either sign."""
 
 _MOST_ODD = 0.1
-"""Share of numbers that need not be plausible. Real scans: none; float64 read as float32: .17
-and more; bytes in the wrong order: .62 and more."""
+"""Accepted share of implausible numbers. Real scans: none; float64 read as float32: .17 and more;
+bytes in the wrong order: .62 and more."""
 
-_TIDY = 0.02  # most odd numbers under the type that is suggested instead
-_ALIKE = 0.5  # correlation of neighbouring points' numbers; above .8 in all scans tried
+_TIDY = 0.02  # largest share of odd numbers under a suggested type
+_ALIKE = 0.5  # least correlation of neighbouring points; above .8 in all tested scans
 _ORDERS = ("little", "big")
 _FLOATS = tuple((dtype, order) for dtype in ("float32", "float64") for order in _ORDERS)
 
@@ -52,13 +52,13 @@ def judge_numbers(found: Evidence) -> Iterator[Verdict]:
 
 
 def as_numbers(head: bytes, dtype: str, byte_order: str) -> np.ndarray:
-    """The numbers (K,) that bytes hold; what is left over is dropped."""
+    """Read bytes as numbers (K,); drop the remainder."""
     kind = np.dtype(dtype).newbyteorder("<" if byte_order == "little" else ">")
     return np.frombuffer(head[: len(head) // kind.itemsize * kind.itemsize], kind)
 
 
 def odd_share(numbers: np.ndarray) -> float:
-    """Share of numbers that are neither 0 nor of a plausible size; NaN does not count."""
+    """Share of numbers neither 0 nor of plausible size; NaN does not count."""
     with np.errstate(invalid="ignore"):  # of some NaNs
         size = np.abs(numbers.astype(np.float64))
     size = size[~np.isnan(size)]
@@ -67,11 +67,11 @@ def odd_share(numbers: np.ndarray) -> float:
 
 
 def _likely_type(head: bytes) -> tuple[str, str] | None:
-    """The type under which the numbers are plausible, None if there is none."""
+    """The type with plausible numbers, None if there is none."""
     for dtype, order in _FLOATS:
         if odd_share(as_numbers(head, dtype, order)) <= _TIDY:
             return dtype, order
-    # Any bytes are plausible small whole numbers: those of neighbouring points are alike as well.
+    # Any bytes are plausible small whole numbers, so also require that neighbours are alike.
     for dtype in ("int32", "int16"):  # the halves of small int32 are alike as well
         alike = {
             order: repetition(numbers)
@@ -85,7 +85,7 @@ def _likely_type(head: bytes) -> tuple[str, str] | None:
 
 
 def repetition(numbers: np.ndarray) -> float:
-    """How alike neighbouring points are, for the best number of columns from 3 to 8: -1 to 1."""
+    """Similarity of neighbouring points, for the best number of columns from 3 to 8: -1 to 1."""
     values = numbers.astype(np.float64)
     values = np.sign(values) * np.log1p(np.abs(values))
     best = -1.0

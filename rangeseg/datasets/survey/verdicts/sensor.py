@@ -1,4 +1,4 @@
-"""Whether points are one turn of a spinning sensor, and which part of it."""
+"""Judge whether points are one turn of a spinning sensor, or a part of one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOST_CROWDED = 0.04
 _MOST_RETURNS, _DUAL_FROM = 2.5, 1.05
 """Points for each direction. Real scans of one return: 1.03 at most; of two: 1.07 and more."""
 
-_FULL_TURN_DEG = 320.0  # real scans of a full turn leave 34 degrees empty at most, indoors
+_FULL_TURN_DEG = 320.0  # real full turns leave 34 degrees empty at most, indoors
 _LOST = 0.15
-"""Share of the rays without a point that is in order. KITTI, PandaSet, nuScenes: .085 at
-most, but a crop of nuScenes .16, which is warned of."""
+"""Accepted share of rays without a point. KITTI, PandaSet, nuScenes: .085 at most; a crop of
+nuScenes has .16 and gets a warning."""
 
 
 def judge_sensor(found: Evidence) -> Iterator[Verdict]:
