@@ -1,1 +1,1 @@
-"""Networks outside PyTorch: ONNX files, and the programs that run them."""
+"""Networks outside PyTorch: ONNX files and the backends that run them."""

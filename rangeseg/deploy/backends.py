@@ -1,4 +1,4 @@
-"""ONNX Runtime and OpenVINO as what runs a network; neither needs PyTorch."""
+"""ONNX Runtime and OpenVINO as backends; neither needs PyTorch."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ BACKENDS: tuple[str, ...] = get_args(BackendName)
 INPUT, OUTPUT = "image", "logits"
 
 EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "openvino": "openvino"}
-"""Module -> the extra of rangeseg that brings it."""
+"""Module -> the extra of rangeseg that installs it."""
 
 
 def installed(module: str) -> bool:
-    """Whether a module of an extra can be imported; it is not."""
+    """Whether a module of an extra is installed, without importing it."""
     return importlib.util.find_spec(module) is not None
 
 
 def resumed_backend(backend: BackendName, out: Path) -> BackendName:
-    """What completes a folder of predictions: for ``auto`` that which began them, if any did."""
+    """The backend for a folder of predictions: ``auto`` keeps the one that began it."""
     began = (read_stamp(out) or {}).get("backend")
     return began if backend == "auto" and began in BACKENDS else backend
 
@@ -42,7 +42,7 @@ def extra(module: str) -> Any:
     """Import a module of an extra.
 
     Raises:
-        ConfigError: it is not installed; the message holds the line that installs it.
+        ConfigError: it is not installed; the message gives the install command.
     """
     try:
         return importlib.import_module(module)
@@ -56,11 +56,11 @@ def extra(module: str) -> Any:
 
 @cache
 def _core(openvino: Any) -> Any:
-    """OpenVINO's core, one for the life of the process.
+    """OpenVINO's core, one per process.
 
-    On a processor with AMX its plugin gives the calling thread a stack for signals, and unmaps that
-    stack when it is destroyed. Python handles all signals there, and PyTorch's loaders handle the
-    end of a child: the next child that ended would end this process by SIGSEGV.
+    On a processor with AMX its plugin gives the calling thread a signal stack, and unmaps it on
+    destruction. Python handles signals there, and PyTorch's loaders handle a child's end: the next
+    child to end would crash this process (SIGSEGV).
     """
     return openvino.Core()
 
@@ -69,7 +69,7 @@ class OnnxRuntime:
     """ONNX Runtime on the CPU; see ``inference.Backend``.
 
     Args:
-        content: of an ONNX file.
+        content: content of an ONNX file.
         threads: None takes as many as this process has cores.
 
     Raises:
@@ -89,7 +89,7 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its errors share no class
+        except Exception as error:  # its errors have no common class
             raise _cannot_run(self.name, error) from None
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -106,8 +106,8 @@ class OpenVino:
     """OpenVINO on the CPU; see ``inference.Backend``.
 
     Args:
-        model: the content of an ONNX file, or a model that OpenVINO has converted.
-        bfloat16: whether it may compute in bfloat16, where the processor has it.
+        model: the content of an ONNX file, or a model converted by OpenVINO.
+        bfloat16: allow bfloat16 if the processor supports it.
         threads: None takes as many as this process has cores.
 
     Raises:
@@ -136,7 +136,7 @@ class OpenVino:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """(B,C,H,W) float32 -> (B,K,H,W) float32; any thread may call it."""
-        with self._lock:  # a request runs one batch at a time; it uses all cores anyway
+        with self._lock:  # a request runs one batch at a time, on all cores
             self._request.infer([images], share_inputs=True)
             return np.array(self._request.get_output_tensor(0).data)
 
@@ -157,7 +157,7 @@ def pixel_classes(logits: np.ndarray, with_confidence: bool) -> list[PixelClasse
         with_confidence: also its probability.
     """
     batch, number, *size = logits.shape
-    logits = logits.reshape(batch, number, -1, size[-1])  # layers below each other
+    logits = logits.reshape(batch, number, -1, size[-1])  # stack layers vertically
     classes = np.empty((batch, *logits.shape[2:]), dtype=np.uint8)
     largest = np.empty(classes.shape, dtype=np.float32)
     _classify(logits, classes, largest)
@@ -165,14 +165,14 @@ def pixel_classes(logits: np.ndarray, with_confidence: bool) -> list[PixelClasse
     if not with_confidence:
         return [PixelClasses(of_pixels, None) for of_pixels in classes]
     behind = logits - largest[:, None]
-    np.maximum(behind, -50.0, out=behind)  # an exponential that underflows is slow
+    np.maximum(behind, -50.0, out=behind)  # an underflowing exponential is slow
     confidence = 1.0 / np.exp(behind, out=behind).sum(axis=1).reshape(batch, *size)
     return [PixelClasses(*pixels) for pixels in zip(classes, confidence, strict=True)]
 
 
 @kernel
 def _classify(logits: np.ndarray, classes: np.ndarray, largest: np.ndarray) -> None:
-    """Fill in the classes and their logits, row by row: a row fits the cache."""
+    """Fill in the classes and their logits, row by row to fit the cache."""
     batch, number, height, width = logits.shape
     for b in range(batch):
         for row in range(height):

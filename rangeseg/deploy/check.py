@@ -1,4 +1,4 @@
-"""Whether an exported file gives what the network gives in PyTorch, in float32."""
+"""Compare an exported file with its network in PyTorch, in float32."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from rangeseg.errors import DataError
 
 LEAST_LABELS = 0.999
 LEAST_LABELS_HALF = 0.99
-"""Shares of the pixels with a point that must have the same class."""
+"""Least shares of pixels with a point that have the same class."""
 
 LARGEST_DIFFERENCE = 1e-3
-"""Between logits, as a share of the largest one; float16 has but 3 digits and is not held to it."""
+"""Of logits, as a share of the largest one; not required of float16, with only 3 digits."""
 
 _SMALLEST = -80.0
-"""The log of a probability that float32 can hold: an averaged pair's logits may be infinite."""
+"""Least log-probability in float32: an averaged pair's logits may be infinite."""
 
 
 class Agreement(NamedTuple):
-    """How well a file and PyTorch agree where pixels have points.
+    """Agreement of a file and PyTorch on pixels with points.
 
     Attributes:
-        labels: share of these pixels with the same class.
+        labels: share of pixels with the same class.
         logits: the largest difference, as a share of the largest logit.
-        scans: how many were compared.
+        scans: number of compared scans.
     """
 
     labels: float
@@ -48,7 +48,7 @@ def compare(content: bytes, network: nn.Module, scans: Sequence[Prepared]) -> Ag
     """Run scans through ONNX Runtime and PyTorch: the first two as a batch, the others alone.
 
     Args:
-        content: of the ONNX file.
+        content: content of the ONNX file.
         network: the PyTorch network of the file, in float32, on the CPU, in eval mode.
         scans: at least one with a point in its image.
     """
@@ -62,7 +62,7 @@ def compare(content: bytes, network: nn.Module, scans: Sequence[Prepared]) -> Ag
         found = _of_points(backend.logits(images), batch)
         same += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
         pixels += len(expected)
-        # Where float16 overflows, logits are no numbers, which no maximum notices.
+        # If float16 overflows, logits are NaN, which a maximum does not show.
         apart = np.nan_to_num(np.abs(found - expected), nan=np.inf)
         difference = max(difference, float(apart.max(initial=0.0)))
         largest = max(largest, float(np.abs(expected).max(initial=0.0)))
@@ -72,17 +72,17 @@ def compare(content: bytes, network: nn.Module, scans: Sequence[Prepared]) -> Ag
 
 
 def _of_points(logits: np.ndarray, scans: Sequence[Prepared]) -> np.ndarray:
-    """Logits (B,K,H,W) of all pixels -> (P,K) of those with a point."""
+    """Logits (B,K,H,W) of all pixels -> (P,K) of pixels with a point."""
     valid = np.stack([scan.projection.valid for scan in scans])
     found: np.ndarray = np.maximum(np.moveaxis(logits, 1, -1)[valid], _SMALLEST)
     return found
 
 
 def require(agreement: Agreement, half: bool) -> None:
-    """Raise where a file does not agree well enough to be kept.
+    """Raise if a file does not agree well enough to keep.
 
     Raises:
-        DataError: the message holds the figures.
+        DataError: it does not agree; the message holds the figures.
     """
     least = LEAST_LABELS_HALF if half else LEAST_LABELS
     sound = agreement.labels >= least and (half or agreement.logits <= LARGEST_DIFFERENCE)

@@ -1,4 +1,4 @@
-"""A network of a run, handed to the program that runs it fastest."""
+"""Choose and make the fastest backend for a run's network."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rangeseg.models.prediction import folded, needs_float32
 from rangeseg.system.device import Precision
 
 WORTH_CONVERTING = 20
-"""Scans: converting a network takes about as long as PyTorch needs for half of them."""
+"""Scans: converting a network takes as long as PyTorch for about half of them."""
 
 
 def resolve_backend(name: BackendName, device: torch.device, scans: int) -> BackendName:
-    """The backend itself; of ``auto`` the fastest at hand.
+    """Resolve ``auto`` to the fastest available backend.
 
     Args:
-        name: of the backend, or ``auto``.
-        device: where the network is to run.
-        scans: how many are to be predicted.
+        name: name of the backend, or ``auto``.
+        device: device of the network.
+        scans: number of scans to predict.
     """
     if name != "auto":
         return name
@@ -34,14 +34,14 @@ def resolve_backend(name: BackendName, device: torch.device, scans: int) -> Back
 def make_backend(
     name: BackendName, network: nn.Module, shape: Shape, device: torch.device, precision: Precision
 ) -> Backend:
-    """A backend with a copy of a network.
+    """Make a backend with a copy of a network.
 
     Args:
-        name: of the backend, not ``auto``.
-        network: maps (B,C,H,W) to logits (B,K,H,W), in float32; it stays as it is.
-        shape: of an image.
-        device: where it runs.
-        precision: of the forward; ONNX Runtime computes in float32 on a CPU.
+        name: name of the backend, not ``auto``.
+        network: maps (B,C,H,W) to logits (B,K,H,W), in float32; unchanged.
+        shape: shape of an image.
+        device: device of the network.
+        precision: precision of the forward; ONNX Runtime computes in float32 on a CPU.
 
     Raises:
         ConfigError: it is not installed, does not run on the device, or cannot run the network.
@@ -55,7 +55,7 @@ def make_backend(
         )
     copy, threads = folded(network).cpu(), torch.get_num_threads()
     if name == "openvino":
-        less = precision != "float32" and not needs_float32(network)  # it would cast the image too
+        less = precision != "float32" and not needs_float32(network)  # it would also cast the image
         return OpenVino(openvino_model(copy, shape), less, threads)
     content: bytes = onnx_model(copy, shape).SerializeToString()
     return OnnxRuntime(content, threads)

@@ -1,4 +1,4 @@
-"""An exported network, loaded without PyTorch."""
+"""Load an exported network without PyTorch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rangeseg.errors import ConfigError, DataError, one_line
 
 @dataclass(frozen=True)
 class OnnxNetwork:
-    """A network out of an ONNX file, ready to predict.
+    """A network from an ONNX file, ready to predict.
 
     Attributes:
-        metadata: what the file holds besides the weights; ``info()`` and ``images()`` of it give
-            classes, sensor and range images.
-        predictor: takes scans to labels.
+        metadata: the file's metadata; its ``info()`` and ``images()`` give classes, sensor and
+            range images.
+        predictor: labels scans.
     """
 
     metadata: NetworkMetadata
@@ -28,17 +28,17 @@ class OnnxNetwork:
 
 
 def load_onnx(path: Path, backend: BackendName = "auto", threads: int | None = None) -> OnnxNetwork:
-    """Load a file that ``rangeseg export`` wrote.
+    """Load a file from ``rangeseg export``.
 
     Args:
         path: of the file.
-        backend: ``onnxruntime`` or ``openvino``; ``auto`` takes OpenVINO where it is installed,
-            which is faster on every processor that was measured.
-        threads: of the network; None takes as many as this process has cores.
+        backend: ``onnxruntime`` or ``openvino``; ``auto`` takes OpenVINO where installed, which is
+            faster on every processor measured.
+        threads: threads of the network; None takes one per core of this process.
 
     Raises:
-        ConfigError: there is no such backend for a file, or it is not installed.
-        DataError: the file is missing, no ONNX, or not from ``rangeseg export``.
+        ConfigError: no such backend for a file, or it is not installed.
+        DataError: the file is missing, not ONNX, or not from ``rangeseg export``.
     """
     if backend == "auto":
         backend = "openvino" if installed("openvino") else "onnxruntime"
@@ -59,20 +59,20 @@ def load_onnx(path: Path, backend: BackendName = "auto", threads: int | None = N
 
 
 def read_metadata(path: Path, content: bytes) -> NetworkMetadata:
-    """What an ONNX file holds besides its weights.
+    """Read the metadata of an ONNX file.
 
     Args:
         path: of the file, for messages.
-        content: of the file.
+        content: content of the file.
 
     Raises:
         ConfigError: onnx is not installed.
-        DataError: it is no ONNX, or not from ``rangeseg export``.
+        DataError: it is not ONNX, or not from ``rangeseg export``.
     """
     onnx = extra("onnx")
     try:
         model = onnx.load_model_from_string(content)
-    except Exception:  # protobuf's own, of no public class
+    except Exception:  # protobuf's error has no public class
         model = None
     if model is None or not model.graph.node:
         raise DataError(f"{path} is not an ONNX file: give one that `rangeseg export` wrote")
@@ -91,7 +91,7 @@ def read_metadata(path: Path, content: bytes) -> NetworkMetadata:
             f"{path}: its metadata cannot be read ({where}: {one_line(ValueError(first['msg']))}): "
             "export the run again with this version of rangeseg"
         ) from None
-    except ConfigError as error:  # the sensor's own
+    except ConfigError as error:  # raised by the sensor
         raise DataError(f"{path}: its metadata cannot be read ({error})") from None
 
 

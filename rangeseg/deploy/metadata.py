@@ -1,4 +1,4 @@
-"""What an exported network must know besides its weights, to take a scan to labels."""
+"""Metadata of an exported network, which it needs to label a scan."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rangeseg.geometry.sensor import Sensor
 from rangeseg.settings import Settings
 
 KEY = "rangeseg"
-"""Of the metadata, as JSON, among the properties of an ONNX file."""
+"""Key of the metadata (JSON) among the properties of an ONNX file."""
 
 FORMAT = 1
-"""Of these fields; a file of another format is refused."""
+"""Version of these fields; a file of another version is refused."""
 
 
 class NetworkMetadata(Settings):
-    """All that a program needs to prepare the network's input and to read its output.
+    """Metadata to prepare the network's input and to read its output.
 
     The network maps ``image`` (B,C,H,W) float32 to ``logits`` (B,K,H,W) float32; with k layers
     (B,C,k,H,W) to (B,K,k,H,W).
@@ -37,18 +37,18 @@ class NetworkMetadata(Settings):
     channels: tuple[str, ...]
     layers: int = 1  # points that a pixel keeps
     statistics: dict[str, tuple[float, float]]  # channel -> mean, standard deviation
-    sensor: Sensor  # with the size of the image and the row rule
+    sensor: Sensor  # includes image size and row rule
     class_names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]  # red, green, blue in 0..255
-    raw_ids: tuple[int, ...]  # that each class is written as
-    ignored_id: int | None  # that a withheld label is written as
-    label_type: str  # of the data set's label files, as NumPy names it
+    raw_ids: tuple[int, ...]  # raw id of each class in predictions
+    ignored_id: int | None  # raw id of a withheld label
+    label_type: str  # NumPy type of the data set's label files
     layout: Layout = Layout()  # of the data set's files
     policy: MiouPolicy
-    evaluate: EvaluateSettings  # how predictions return to the points
+    evaluate: EvaluateSettings  # back-projection to the points
     half: bool = False  # weights and activations in float16
-    bfloat16: bool = True  # whether a processor may compute in it
-    run: dict[str, Any] = Field(default_factory=dict)  # how it was trained
+    bfloat16: bool = True  # allow bfloat16 on a processor
+    run: dict[str, Any] = Field(default_factory=dict)  # training method
 
     @field_validator("format")
     @classmethod
@@ -58,7 +58,7 @@ class NetworkMetadata(Settings):
         return value
 
     def info(self) -> DatasetInfo:
-        """What the network knows of the data set that it learnt from."""
+        """The network's info of its training data set."""
         raw_to_train = {raw: train for train, raw in enumerate(self.raw_ids)}
         if self.ignored_id is not None:
             raw_to_train[self.ignored_id] = IGNORE
@@ -66,7 +66,7 @@ class NetworkMetadata(Settings):
         return DatasetInfo(self.dataset, label_map, self.sensor, self.statistics, self.policy)
 
     def images(self) -> RangeImages:
-        """The range images that the network reads."""
+        """The network's range images."""
         sensor = self.sensor
         size = {"height": sensor.height, "width": sensor.width}
         content = {"channels": self.channels, "layers": self.layers}
@@ -76,13 +76,13 @@ class NetworkMetadata(Settings):
 def describe(
     source: ScanSource, images: RangeImages, evaluate: EvaluateSettings, **more: Any
 ) -> NetworkMetadata:
-    """The metadata of a network.
+    """Collect the metadata of a network.
 
     Args:
-        source: the data set that it learnt from.
-        images: what it reads.
-        evaluate: the back-projection. Test-time augmentation is left out: it is no part of the
-            network.
+        source: training data set.
+        images: range images of the network.
+        evaluate: the back-projection. Test-time augmentation is not part of the network and left
+            out.
         more: further fields.
     """
     info, label_map = source.info, source.info.label_map

@@ -1,4 +1,4 @@
-"""A trained network as one object: a cloud in, labels out."""
+"""A trained network as one object that labels clouds of points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Labelled = tuple[np.ndarray, np.ndarray]
 
 
 class Segmenter:
-    """Labels clouds of points; what ``rangeseg.load`` returns. Any number of threads may share it.
+    """Labels clouds of points; the result of ``rangeseg.load``. Threads may share it.
 
     Example:
         >>> segmenter = rangeseg.load("runs/semantic_kitti/cps/10pct/seed0")
@@ -29,8 +29,8 @@ class Segmenter:
         'road'
 
     Args:
-        metadata: what is known about the network besides its weights.
-        predictor: the network itself.
+        metadata: metadata of the network.
+        predictor: runs the network.
     """
 
     def __init__(self, metadata: NetworkMetadata, predictor: Predictor) -> None:
@@ -39,7 +39,7 @@ class Segmenter:
 
     @property
     def classes(self) -> dict[int, str]:
-        """Raw id, as labels have it -> name of the class."""
+        """Raw id in labels -> name of the class."""
         return dict(zip(self.metadata.raw_ids, self.metadata.class_names, strict=True))
 
     @property
@@ -49,7 +49,7 @@ class Segmenter:
 
     @property
     def sensor(self) -> Sensor:
-        """The sensor that the network learnt from, with the size of its range image."""
+        """The training sensor, with the size of its range image."""
         return self.metadata.sensor
 
     @overload
@@ -87,18 +87,18 @@ class Segmenter:
         The first call takes longer: numba loads or compiles its kernels.
 
         Args:
-            points: (N, 4 or more) numbers, in the order of the sensor's file: x, y, z in metres in
-                the sensor's frame (x forward, z up), and intensity in 0..1: what the files hold,
-                divided by the data set's ``layout.intensity_max``. Further columns are not looked
-                at; a network that does not read intensity takes (N, 3). N may be 0; a point that
-                is NaN gets a label like every other. Or a list of such clouds.
+            points: (N, 4 or more) numbers in the order of the sensor's file, or a list of such
+                clouds. Columns are x, y, z in metres in the sensor's frame (x forward, z up), and
+                intensity in 0..1: the file's value divided by the data set's
+                ``layout.intensity_max``. Further columns are ignored; a network without intensity
+                takes (N, 3). N may be 0; NaN points get a label too.
             confidence: also return the probability of each label.
-            ring: (N,) the beam of each point, numbered as in the data set's files; only a sensor of
-                rows by ring uses it. Of several clouds a list.
+            ring: (N,) the beam of each point, numbered as in the data set's files; used only for
+                rows by ring. A list for several clouds.
 
         Returns:
-            Labels (N,) in the data set's raw ids, of its label files' type; with ``confidence``
-            a pair of these and their probabilities (N,) float32. Of several clouds a list.
+            Labels (N,) in the data set's raw ids, of its label files' type; with ``confidence`` a
+            pair of these and their probabilities (N,) float32. A list for several clouds.
 
         Raises:
             DataError: a cloud has another shape or type, no intensity though the network needs it,
@@ -130,7 +130,7 @@ class Segmenter:
         return labels if confidence is None else (labels, confidence)
 
     def _scan(self, name: str, points: np.ndarray, ring: np.ndarray | None) -> Scan:
-        """A cloud as a data set's scan, a copy."""
+        """Copy a cloud into a scan."""
         needed = 4 if "intensity" in self.metadata.channels else 3
         if points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind not in "fiu":
             raise DataError(
@@ -145,12 +145,12 @@ class Segmenter:
             )
         own = np.zeros((len(points), 4), dtype=np.float32)
         columns = min(points.shape[1], 4)
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32's range
             own[:, :columns] = points[:, :columns]
         return Scan(name, measured(own, 1.0), None, self._ring(name, len(points), ring))
 
     def _ring(self, name: str, count: int, ring: np.ndarray | None) -> np.ndarray | None:
-        """The beams (N,) int32, 0 the highest; None where rows do not come from them."""
+        """The beams (N,) int32, 0 the highest; None if rows do not use them."""
         if ring is None or self.sensor.row_rule != "ring":
             return None
         ring, beams = np.asarray(ring), self.sensor.beams

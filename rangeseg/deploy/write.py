@@ -1,4 +1,4 @@
-"""A network as one ONNX file with all that it needs besides its weights."""
+"""Write a network and its metadata as one ONNX file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from rangeseg.errors import ConfigError, one_line
 from rangeseg.models.prediction import folded, lower_precision
 
 Shape = tuple[int, ...]
-"""(C,H,W) or (C,k,H,W) of an image."""
+"""Shape (C,H,W) or (C,k,H,W) of an image."""
 
 
 def to_onnx(network: nn.Module, metadata: NetworkMetadata) -> bytes:
-    """The content of an ONNX file, for any number of scans at once.
+    """Convert a network to the content of an ONNX file with dynamic batch size.
 
     Batch norms are folded. With ``metadata.half`` weights and activations are float16; input,
     output and the classifier stay float32.
 
     Args:
-        network: maps (B,C,H,W) to logits (B,K,H,W), in float32; it stays as it is.
+        network: maps (B,C,H,W) to logits (B,K,H,W), in float32; unchanged.
         metadata: written into the file.
 
     Raises:
@@ -43,11 +43,11 @@ def to_onnx(network: nn.Module, metadata: NetworkMetadata) -> bytes:
 
 
 def onnx_model(network: nn.Module, shape: Shape) -> Any:
-    """A folded network as an ``onnx.ModelProto`` with a dynamic batch.
+    """Convert a folded network to an ``onnx.ModelProto`` with a dynamic batch.
 
     Args:
-        network: what ``folded`` or ``lower_precision`` returned, on the CPU.
-        shape: of an image.
+        network: result of ``folded`` or ``lower_precision``, on the CPU.
+        shape: shape of an image.
 
     Raises:
         ConfigError: a package is missing, or PyTorch cannot express the network in ONNX.
@@ -65,20 +65,20 @@ def onnx_model(network: nn.Module, shape: Shape) -> Any:
                 output_names=[OUTPUT],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
-        except Exception as error:  # whatever the tracer meets
+        except Exception as error:  # the tracer may raise anything
             raise ConfigError(
                 f"PyTorch {torch.__version__} cannot express this network in ONNX: "
                 f"{one_line(error)}"
             ) from error
     assert program is not None
     model = program.model_proto
-    for node in model.graph.node:  # lines of source code, and paths on this machine
+    for node in model.graph.node:  # remove source code and local paths
         del node.metadata_props[:]
     return model
 
 
 def openvino_model(network: nn.Module, shape: Shape) -> Any:
-    """A folded network as a model of OpenVINO with a dynamic batch; see ``onnx_model``."""
+    """Convert a folded network to an OpenVINO model with a dynamic batch; see ``onnx_model``."""
     openvino = extra("openvino")
     with _quiet():
         try:
@@ -86,7 +86,7 @@ def openvino_model(network: nn.Module, shape: Shape) -> Any:
                 network, (_example(shape),), dynamic_shapes=({0: torch.export.Dim("batch")},)
             )
             return openvino.convert_model(program)
-        except Exception as error:  # whatever the tracer and the converter meet
+        except Exception as error:  # the tracer and the converter may raise anything
             raise ConfigError(
                 f"OpenVINO {openvino.__version__} cannot convert this network "
                 f"({one_line(error)}): use --backend torch"
@@ -94,13 +94,13 @@ def openvino_model(network: nn.Module, shape: Shape) -> Any:
 
 
 def _example(shape: Shape) -> torch.Tensor:
-    """Two images: of one, the tracer would take the size of the batch for fixed."""
+    """Two images: with one the tracer would fix the batch size."""
     return torch.zeros(2, *shape)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence notes on other packages and on what will change in PyTorch."""
+    """Silence notes on other packages and on future changes of PyTorch."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
