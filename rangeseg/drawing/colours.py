@@ -1,4 +1,4 @@
-"""Values as colours, and legends that explain the colours."""
+"""Map values to colours, and make legends."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ Legend = Sequence[tuple[str, np.ndarray]]
 
 
 def range_colours(depth: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Ranges in metres as colours on a log scale: bright is near.
+    """Colour ranges in metres on a log scale: bright is near.
 
     Args:
         depth: any shape.
         valid: the same shape, bool; elsewhere the colour is EMPTY.
 
     Returns:
-        One more axis of 3, uint8.
+        (..., 3) uint8.
     """
     reach = np.log(np.clip(depth, NEAREST_M, FARTHEST_M) / NEAREST_M)
-    # The darkest colours are left out: they look like EMPTY.
+    # Skip the darkest colours, which look like EMPTY.
     return _scale("viridis", 1.0 - 0.9 * reach / np.log(FARTHEST_M / NEAREST_M), valid)
 
 
 def intensity_colours(intensity: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Intensities in [0,1] as colours; of their root, since most echoes are weak."""
+    """Colour intensities in [0,1] by their root, since most echoes are weak."""
     return _scale("bone", 0.15 + 0.85 * np.sqrt(np.clip(intensity, 0.0, 1.0)), valid)
 
 
 def confidence_colours(confidence: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Probabilities as colours: dark blue is a guess, yellow is certain."""
+    """Colour probabilities: dark blue is a guess, yellow is certain."""
     return _scale("plasma", confidence, valid)
 
 
 def label_colours(labels: np.ndarray, valid: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Train ids as colours of their classes.
+    """Colour train ids by their classes.
 
     Args:
         labels: any shape, uint8; IGNORE becomes EMPTY.
@@ -62,7 +62,7 @@ def label_colours(labels: np.ndarray, valid: np.ndarray, colours: np.ndarray) ->
 def missed_colours(
     prediction: np.ndarray, labels: np.ndarray, valid: np.ndarray, colours: np.ndarray
 ) -> np.ndarray:
-    """Where a prediction is right, RIGHT; elsewhere the colour of the missed class."""
+    """RIGHT for a correct prediction, elsewhere the colour of the missed class."""
     right = (prediction == labels) & (labels != IGNORE)
     table = _table(colours)
     table[_IS_RIGHT] = RIGHT
@@ -70,7 +70,7 @@ def missed_colours(
     return found
 
 
-_IS_RIGHT = np.uint8(IGNORE - 1)  # no class: there are fewer
+_IS_RIGHT = np.uint8(IGNORE - 1)  # beyond the number of classes
 
 
 def _table(colours: np.ndarray) -> np.ndarray:
@@ -109,7 +109,7 @@ def class_legend(classes: Iterable[int], names: Sequence[str], colours: np.ndarr
 
 
 def _scale(name: str, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Values in [0,1] in the colours of one of matplotlib's maps; EMPTY where not valid."""
+    """Colour values in [0,1] with a map of matplotlib; EMPTY where not valid."""
     import matplotlib
 
     colours = (matplotlib.colormaps[name](values)[..., :3] * 255).astype(np.uint8)

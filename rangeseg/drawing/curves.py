@@ -1,4 +1,4 @@
-"""A run's curves as a picture: losses, mIoU and learning rate over the steps."""
+"""Draw a run's curves: losses, mIoU and learning rate over the steps."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _log = logging.getLogger(__name__)
 CURVES = "curves.png"
 
 _SMOOTHED_FROM = 60
-"""From this many points on, a curve is drawn faintly, with its running mean on top."""
+"""Longer curves are drawn faintly, with their running mean on top."""
 
 
 def draw_curves(run: Path, title: str, final: tuple[int, float] | None = None) -> None:
     """Write ``curves.png`` into a run's folder, from its ``metrics.jsonl``.
 
-    A failure is a warning: a picture is no reason to end a training.
+    A failure is only a warning: a picture must not end a training.
 
     Args:
-        run: the folder.
-        title: names the run.
-        final: the steps of the training and the mIoU after them on all validation scans, per cent.
+        run: folder of the run.
+        title: title with the run's name.
+        final: number of steps, and the final mIoU on all validation scans in per cent.
     """
     try:
         lines = read_metrics(run)
         if lines:
             write_file(run / CURVES, _draw(lines, title, final))
-            gc.collect()  # a figure is a reference cycle: Python would keep many of them
-    except Exception as error:  # whatever a broken installation or a full disk raises
+            gc.collect()  # a figure is a reference cycle, so many would stay in memory
+    except Exception as error:  # a broken installation or a full disk may raise anything
         reason = one_line(error)
         _log.warning("%s cannot be drawn (%s); the run goes on without", run / CURVES, reason)
 

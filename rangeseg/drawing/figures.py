@@ -1,4 +1,4 @@
-"""The figures of a result as a picture: confusion matrix, mIoU by distance, reliability curve."""
+"""Draw a result: confusion matrix, mIoU by distance, reliability curve."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _INK, _FAINT, _BARS = "#1f2328", "#8a9099", "#4e79a7"
 
 
 def save_figures(path: Path, title: str, result: Mapping[str, Any]) -> None:
-    """Write a PNG of a result; folders are made, a file that is there is replaced.
+    """Write a PNG of a result; create folders, replace an existing file.
 
     Args:
-        path: of the picture.
+        path: path of the picture.
         title: names the run.
         result: what ``evaluate`` or ``score`` of the engine returned.
 
@@ -58,7 +58,7 @@ def draw_figures(title: str, result: Mapping[str, Any]) -> bytes:
 
 
 def _confusion(axes: Any, result: Mapping[str, Any]) -> None:
-    """Each row of the matrix in per cent of the points of its class."""
+    """Draw the matrix, each row in per cent of its class's points."""
     counts, columns = np.array(result["confusion"]), list(result["iou"])
     names = list(columns)
     if result.get("withheld_points"):
@@ -135,7 +135,7 @@ def _plain(axes: Any) -> None:
 
 
 def _short(count: int) -> str:
-    """``1.2M`` of 1,234,567."""
+    """Shorten a number: ``1.2M`` for 1,234,567."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= unit:
             return f"{count / unit:.3g}{name}"

@@ -1,4 +1,4 @@
-"""The pipeline as a picture: one scan, its range image, its predictions."""
+"""Draw the pipeline: one scan, its range image, its predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rangeseg.geometry.channels import to_image
 
 WIDTH, HEIGHT = 1024, 280
 PIXELS_PER_M = 11
-"""Scale of the views from above: they show 93 m along the driving direction."""
+"""Scale of the top views: they show 93 m along the driving direction."""
 
 
 def draw_pipeline(path: Path, prediction: Prediction, label_map: LabelMap) -> None:
@@ -29,7 +29,7 @@ def draw_pipeline(path: Path, prediction: Prediction, label_map: LabelMap) -> No
 
     Args:
         path: a PNG.
-        prediction: of a scan with labels.
+        prediction: prediction of a labelled scan.
         label_map: names and colours of the classes.
 
     Raises:
@@ -74,11 +74,11 @@ def from_above(points: np.ndarray, colours: np.ndarray, height: int, width: int)
     Args:
         points: (N,4).
         colours: (N,3) uint8.
-        height: of the picture in pixels; PIXELS_PER_M are a metre.
-        width: of the picture in pixels.
+        height: height of the picture in pixels; PIXELS_PER_M are a metre.
+        width: width of the picture in pixels.
 
     Returns:
-        (height,width,3) uint8; of points above each other the highest is visible.
+        (height,width,3) uint8; the highest of points above each other is visible.
     """
     picture = np.tile(EMPTY, (height, width, 1))
     upward = np.argsort(points[:, 2], kind="stable")  # NaN comes last and falls outside the picture

@@ -46,10 +46,10 @@ def sheet(title: str, panels: Sequence[Panel], legend: Legend, columns: int = 1)
     """Draw panels in rows with their titles, a title above and a legend below.
 
     Args:
-        title: of the sheet.
-        panels: of one width, row by row.
-        legend: what the colours mean.
-        columns: panels in a row.
+        title: title of the sheet.
+        panels: panels of one width, row by row.
+        legend: meaning of the colours.
+        columns: panels per row.
 
     Returns:
         (H,W,3) uint8; the pixels of the panels keep their colours.
@@ -83,9 +83,9 @@ def legend_image(legend: Legend, width: int, size: int | None = None) -> np.ndar
     """Draw a legend in as many columns as fit.
 
     Args:
-        legend: what the colours mean; may be empty.
-        width: in pixels.
-        size: of the font in pixels; None takes one that suits the width.
+        legend: meaning of the colours; may be empty.
+        width: width in pixels.
+        size: size of the font in pixels; None fits it to the width.
 
     Returns:
         (H,width,3) uint8.
@@ -109,11 +109,11 @@ def legend_image(legend: Legend, width: int, size: int | None = None) -> np.ndar
 
 
 def text_image(lines: Sequence[str], size: int) -> np.ndarray:
-    """Draw lines of text, as wide as they need; a tab begins a second column.
+    """Draw lines of text at their natural width; a tab begins a second column.
 
     Args:
         lines: at least one.
-        size: of the font in pixels.
+        size: size of the font in pixels.
 
     Returns:
         (H,W,3) uint8.
@@ -134,7 +134,7 @@ def text_image(lines: Sequence[str], size: int) -> np.ndarray:
 
 
 def save_picture(path: Path, image: np.ndarray) -> None:
-    """Write (H,W,3) uint8 as a PNG; folders are made, a file that is there is replaced.
+    """Write (H,W,3) uint8 as a PNG; create folders, replace an existing file.
 
     Raises:
         ConfigError: it cannot be written.
@@ -147,9 +147,9 @@ def save_picture(path: Path, image: np.ndarray) -> None:
 
 
 def save_video(path: Path, frames: Sequence[np.ndarray], milliseconds: int) -> None:
-    """Write frames (H,W,3) uint8 as a GIF that repeats; it has 256 colours.
+    """Write frames (H,W,3) uint8 as a looping GIF with 256 colours.
 
-    Smaller frames, whose legends are shorter, are filled up.
+    Smaller frames, with shorter legends, are padded.
 
     Raises:
         ConfigError: it cannot be written.
@@ -158,7 +158,7 @@ def save_video(path: Path, frames: Sequence[np.ndarray], milliseconds: int) -> N
 
     height, width = np.max([frame.shape[:2] for frame in frames], axis=0)
     frames = [_filled(frame, height, width) for frame in frames]
-    # One palette of the most frequent colours for all frames: class colours stay exact.
+    # One palette of the most frequent colours for all frames keeps class colours exact.
     sample = np.concatenate([frame.reshape(-1, 3) for frame in frames[:: -(-len(frames) // 8)]])
     colours, counts = np.unique(_packed(sample), return_counts=True)
     palette = _unpacked(colours[np.argsort(-counts)[:256]])
@@ -181,36 +181,36 @@ _MARGIN = 14
 
 
 def _filled(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture with PAPER added below and to the right."""
+    """Pad a picture with PAPER below and on the right."""
     canvas = np.tile(PAPER, (height, width, 1))
     canvas[: frame.shape[0], : frame.shape[1]] = frame
     return canvas
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:
-    """Colours (...,3) uint8 as numbers."""
+    """Pack colours (...,3) uint8 into numbers."""
     wide = colours.astype(np.int64)
     packed: np.ndarray = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     return packed
 
 
 def _unpacked(numbers: np.ndarray) -> np.ndarray:
-    """Colours (N,3) int64 of numbers (N,)."""
+    """Unpack numbers (N,) to colours (N,3) int64."""
     return np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=1)
 
 
 def _rgb(colour: np.ndarray) -> tuple[int, ...]:
-    """A colour (3,) uint8 as Pillow takes it."""
+    """Convert a colour (3,) uint8 for Pillow."""
     return tuple(map(int, colour))
 
 
 def _font(width: int, times: float = 1.0) -> ImageFont.FreeTypeFont:
-    """A font that is readable on a screen in a picture of this width."""
+    """A readable font for a picture of this width on a screen."""
     return _sized(round(max(15, width / 84) * times))
 
 
 def _end(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """As much of the end of a text as fits: long paths come first."""
+    """Cut a text at its start to fit, as long paths come first."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("…" + text) > width:

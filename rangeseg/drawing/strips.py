@@ -1,4 +1,4 @@
-"""A scan and its predictions as range images below each other."""
+"""Draw a scan and its predictions as range images below each other."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def range_panels(
     confidence: np.ndarray | None = None,
     propagated: tuple[str, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Draw range, intensity, and if known: truth, labels and predictions with errors, confidence.
+    """Draw range and intensity, and if known truth, labels, predictions with errors, confidence.
 
-    Of layers the ranges of each are drawn; all else is of each pixel's nearest point.
+    Layers each show their ranges; everything else shows each pixel's nearest point.
 
     Args:
-        title: of the picture.
-        scan: with its labels, if it has any.
-        projection: of its points.
+        title: title of the picture.
+        scan: scan with its labels, if any.
+        projection: projection of its points.
         label_map: names and colours of the classes.
         predictions: title of a strip -> (N,) uint8 classes of the points, IGNORE where withheld.
         confidence: (N,) float32 probabilities of the prediction.
@@ -90,7 +90,7 @@ def range_panels(
 
 
 def _layer_panels(projection: Projection) -> list[Panel]:
-    """The ranges of each layer but the first, up to the last that holds a point."""
+    """Draw the ranges of each layer after the first, up to the last with a point."""
     if projection.point_index.ndim == 2:
         return []
     return [
@@ -111,7 +111,7 @@ def _given_panels(
     valid: np.ndarray,
     colours: np.ndarray,
 ) -> list[Panel]:
-    """Propagated labels (H,W) and, if there is truth (H,W), where they are wrong."""
+    """Draw propagated labels (H,W) and, with truth (H,W), their errors."""
     unknown = (valid & (labels == IGNORE))[..., None]
     panels = [Panel(title, np.where(unknown, UNSURE, label_colours(labels, valid, colours)))]
     if truth is not None:
