@@ -1,1 +1,1 @@
-"""Training, validation, inference, evaluation, checkpoints and files of predictions."""
+"""Training, validation, inference, evaluation, checkpoints and prediction files."""

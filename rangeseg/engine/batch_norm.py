@@ -1,4 +1,4 @@
-"""Batch norms: synchronised over processes, and precise statistics after the last step."""
+"""Batch norms: synchronisation over processes, and precise statistics after the last step."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from rangeseg.system.progress import Progress
 
 
 def synchronise_batch_norms(method: nn.Module, device: torch.device) -> None:
-    """Let all processes share the statistics of a batch; with one process nothing changes.
+    """Share batch statistics between all processes; with one process change nothing.
 
     On GPUs the layers become PyTorch's ``SyncBatchNorm``, which has no CPU version. Checkpoints
     stay the same.
 
     Args:
-        method: its batch norms are replaced in place.
-        device: where it will run.
+        method: method whose batch norms are replaced in place.
+        device: device of the training.
     """
     if world_size() == 1:
         return
@@ -60,7 +60,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
 
 
 class _Normalise(torch.autograd.Function):
-    """(x - mean) / deviation · weight + bias, with mean and deviation over all processes.
+    """Compute (x - mean) / deviation · weight + bias, with statistics over all processes.
 
     The losses of all processes depend on every process's pixels, so backward sums over them too.
     """
@@ -100,7 +100,7 @@ def _of_channels(values: Tensor) -> Tensor:
 
 
 BATCH = 2
-"""Scans at once, whatever the batch size: the last stage must not run out of memory."""
+"""Batch size in scans, independent of training, so that memory suffices."""
 
 
 @torch.no_grad()
@@ -115,21 +115,21 @@ def renew_statistics(
 ) -> None:
     """Replace the running means and variances of a trained network's batch norms.
 
-    Training leaves averages over the cropped, perturbed and mixed scans of its last steps. Whole,
-    unperturbed scans are evaluated, so each layer gets the mean of their batch statistics. Every
-    process takes all scans, so all end with the same statistics.
+    Training leaves averages over cropped, perturbed and mixed scans. Evaluation uses whole,
+    unperturbed scans, so each layer gets the mean of their batch statistics. Every process computes
+    all scans, so all get the same statistics.
 
     Args:
-        network: on the device; its weights stay, and it is left in eval mode.
-        device: where it runs.
-        precision: of its forward.
-        images: what it sees of a scan.
+        network: network on the device; keeps its weights, and is left in eval mode.
+        device: device of the network.
+        precision: precision of the forward.
+        images: makes its range images.
         source: the data set.
-        scan_ids: which scans; their labels are not read.
-        bad_scans: what happens to scans that cannot be read.
+        scan_ids: ids of the scans; their labels are not read.
+        bad_scans: policy for unreadable scans.
 
     Raises:
-        DataError: a scan cannot be read and is not to be skipped.
+        DataError: a scan cannot be read and may not be skipped.
 
     Reference:
         Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", Sec. 3 (PreciseBN).
@@ -141,7 +141,7 @@ def renew_statistics(
     sums = [torch.zeros_like(r) for r in running]
     for layer in layers:
         layer.train()
-        layer.momentum = 1.0  # the statistics of one batch alone
+        layer.momentum = 1.0  # keep the statistics of one batch only
     batches = 0
     with Progress("batch norms", len(scan_ids), "scan") as progress:
         for start in range(0, len(scan_ids), BATCH):

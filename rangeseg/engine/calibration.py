@@ -1,4 +1,4 @@
-"""Calibration: whether a network is right as often as its confidence says."""
+"""Calibration: compare a network's confidence with its accuracy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rangeseg.geometry.kernel import kernel
 
 BINS = 15
 _UNIT = 1 << 24
-"""Confidences are summed as multiples of 1 / this: whole numbers, so that no order matters."""
+"""Confidences are summed as integer multiples of 1 / this, so order does not matter."""
 
 
 class Calibration:
-    """Confidence of the predicted class and how often it is right, in 15 equal bins.
+    """Confidence of the predicted class and its accuracy, in 15 equal bins.
 
     A point that was not projected has no confidence (0) and is left out.
 
     Attributes:
-        counts: (3,15) int64: points, right ones, and their summed confidence times 2**24.
+        counts: (3,15) int64: points, correct points, and summed confidence times 2**24.
 
     Reference:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, Sec. 2.
@@ -33,7 +33,7 @@ class Calibration:
         """Count points; those whose truth or prediction is IGNORE are left out.
 
         Args:
-            confidence: (N,) float32 in [0,1]; 0 where there is none.
+            confidence: (N,) float32 in [0,1]; 0 for none.
             prediction: (N,) uint8.
             labels: (N,) uint8.
         """
@@ -42,17 +42,17 @@ class Calibration:
     def ece(self) -> float:
         """Expected calibration error in [0,1]: mean of |accuracy - confidence| over the points.
 
-        Both are those of the point's bin.
+        Both are means of the point's bin.
         """
         points, right, confidence = self.counts
         return float(np.abs(right - confidence / _UNIT).sum() / max(points.sum(), 1))
 
     def result(self) -> dict[str, Any]:
-        """What ``result.json`` holds.
+        """Entries of ``result.json``.
 
         Returns:
-            ``ece`` and, of each bin, mean ``confidence`` and ``accuracy`` in per cent (None where
-            it is empty), and its number of ``points``.
+            ``ece`` and, per bin, mean ``confidence`` and ``accuracy`` in per cent (None if empty),
+            and the number of ``points``.
         """
         points, right, confidence = self.counts.tolist()
 

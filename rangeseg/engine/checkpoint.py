@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running code."""
+"""Checkpoints: written atomically, read without running code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMAT = 3
 CHECKPOINT = "last.pt"
 PREVIOUS = "previous.pt"
 SAVE_AGAIN = "if you trust it, load it and save its state_dict with torch.save"
-"""What to do about a file that holds more than tensors."""
+"""Remedy for a file that holds more than tensors."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,9 @@ class Identity:
         classes: names of the network's outputs, in their order.
         labelled: fingerprint of the list of labelled scans.
         settings: dotted key -> value of every setting that shapes the weights.
-        unlabelled: fingerprint of the list of unlabelled scans that it learns from; None where it
-            does not matter, as in an evaluation.
-        propagated: the key of the propagated labels that it learns from; None likewise, or where
-            there are none.
+        unlabelled: fingerprint of the list of unlabelled training scans; None if irrelevant, as in
+            an evaluation.
+        propagated: key of the propagated training labels; None if irrelevant or if there are none.
     """
 
     method: str
@@ -54,7 +53,7 @@ class Identity:
     propagated: str | None = None
 
     def fields(self) -> dict[str, Any]:
-        """Everything by its name, as it comes back from JSON."""
+        """All fields by name, as JSON returns them."""
         named = {
             "method": self.method, "classes": self.classes, "labelled": self.labelled,
             "unlabelled": self.unlabelled, "propagated": self.propagated,
@@ -66,24 +65,24 @@ class Identity:
 def save_checkpoint(
     path: Path, identity: Identity, step: int, method: Method[Any], training: dict[str, Any]
 ) -> None:
-    """Write a checkpoint, whole or not at all; the one that was there becomes ``previous.pt``.
+    """Write a checkpoint atomically; the last one becomes ``previous.pt``.
 
     Args:
         path: the file.
-        identity: what it belongs to.
-        step: steps done.
-        method: all its networks, heads and banks are written.
+        identity: identity of the run.
+        step: number of finished steps.
+        method: method whose networks, heads and banks are written.
         training: state of the optimiser and the schedule.
 
     Raises:
-        CheckpointError: it cannot be written; the one that was there is untouched.
+        CheckpointError: it cannot be written; the last one is unchanged.
         RangesegError: a weight is no longer finite.
     """
     state = method.state_dict()
     for name, value in state.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise not_finite(name, step)
-    content = io.BytesIO()  # PyTorch's own error for a full disk names neither file nor reason
+    content = io.BytesIO()  # PyTorch's error for a full disk names neither file nor reason
     torch.save(
         {
             "format": FORMAT,
@@ -100,36 +99,36 @@ def save_checkpoint(
 
 
 def _keep_previous(path: Path) -> None:
-    """A second name for a checkpoint that is about to be replaced."""
+    """Link a second name to a checkpoint before its replacement."""
     temporary = path.with_name(PREVIOUS + PARTIAL)
-    with suppress(OSError):  # some file systems have no links; theirs is the one file
+    with suppress(OSError):  # some file systems have no links; they keep one file
         temporary.unlink(missing_ok=True)
         os.link(path, temporary)
         os.replace(temporary, path.with_name(PREVIOUS))
-        # Where both are one file already, the replacement does nothing.
+        # If both are already one file, the replacement does nothing.
         temporary.unlink(missing_ok=True)
 
 
 def checkpoints(run: Path) -> list[Path]:
     """The checkpoints in the folder of a run, the newest first, whole or not."""
-    # A link to a disk that is not there is no sign that nothing was ever saved.
+    # A link to a missing disk does not prove that nothing was saved.
     return [path for path in (run / CHECKPOINT, run / PREVIOUS) if os.path.lexists(path)]
 
 
 def find_checkpoint(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run, with a warning where it is not the last one written.
+    """Find the newest whole checkpoint of a run; warn if it is not the last one written.
 
-    The one before takes the place of a damaged one: the next to be written would otherwise leave
-    the damaged one as its only predecessor.
+    The previous one replaces a damaged one. Otherwise the next write would keep the damaged one as
+    its only predecessor.
 
     Args:
         run: the run's folder.
 
     Returns:
-        Its path; None if none was written yet.
+        Its path; None if none was written.
 
     Raises:
-        CheckpointError: there are checkpoints, but none is whole.
+        CheckpointError: no existing checkpoint is whole.
     """
     paths = checkpoints(run)
     for path in paths:
@@ -161,9 +160,8 @@ def load_checkpoint(
         Steps done, and the state of the optimiser and the schedule.
 
     Raises:
-        CheckpointError: no such file, a damaged one, one of another format, or one of another
-            method, network, list of scans or other setting, which the message names, or with
-            states of different steps.
+        CheckpointError: the file is missing, damaged, of another format, or has states of different
+            steps. Or its method, network, list of scans or a setting differs; the message names it.
     """
     state = read_checkpoint(path, device)
     _check_identity(path, state["identity"], identity)
@@ -179,11 +177,11 @@ def load_checkpoint(
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """The content of a checkpoint; nothing in the file is executed.
+    """Read a checkpoint; nothing in the file is executed.
 
     Args:
         path: the file.
-        device: where its tensors are put.
+        device: device for its tensors.
 
     Raises:
         CheckpointError: no such file, a damaged one, or one of another format.
@@ -192,7 +190,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def read_archive(path: Path, device: torch.device) -> Any:
-    """What ``torch.save`` put into a file; nothing in it is executed.
+    """Read a file from ``torch.save``; nothing in it is executed.
 
     Raises:
         CheckpointError: no such file, or a damaged one.
@@ -202,9 +200,9 @@ def read_archive(path: Path, device: torch.device) -> Any:
     try:
         _check_archive(path)
         return torch.load(path, map_location=device, weights_only=True)
-    except torch.cuda.OutOfMemoryError:  # the file is sound
+    except torch.cuda.OutOfMemoryError:  # the file is not at fault
         raise
-    except pickle.UnpicklingError:  # PyTorch's message tells how to run what is in it
+    except pickle.UnpicklingError:  # PyTorch's message explains how to execute it
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint (it holds more than tensors; none of it was "
             f"run): {SAVE_AGAIN}"
@@ -216,14 +214,14 @@ def read_archive(path: Path, device: torch.device) -> Any:
 
 
 def check_content(path: Path, state: Any) -> dict[str, Any]:
-    """Check that what a file holds is a checkpoint.
+    """Check that a file's content is a checkpoint.
 
     Args:
-        path: the file, for the message.
-        state: what ``read_archive`` returned.
+        path: path for the message.
+        state: result of ``read_archive``.
 
     Raises:
-        CheckpointError: it is none, or one of another format.
+        CheckpointError: it is not a checkpoint, or has another format.
     """
     found = state.get("format") if isinstance(state, dict) else None
     if type(found) is not int or found != FORMAT:  # a tensor has no truth value
@@ -241,19 +239,19 @@ def check_content(path: Path, state: Any) -> dict[str, Any]:
 
 
 def check_owner(run: Path, identity: Identity) -> None:
-    """Check what the checkpoint of a run belongs to, if there is one that can be read.
+    """Check the identity of a run's checkpoint, if one is readable.
 
     Args:
         run: the run's folder.
-        identity: what it must belong to.
+        identity: required identity.
 
     Raises:
-        CheckpointError: it belongs to something else, which the message names.
+        CheckpointError: the identity differs; the message names the field.
     """
     for path in (run / CHECKPOINT, run / PREVIOUS):
         try:
             state = read_checkpoint(path, torch.device("cpu"))
-        except CheckpointError:  # for find_checkpoint to tell
+        except CheckpointError:  # find_checkpoint reports it
             continue
         _check_identity(path, state["identity"], identity)
         return
@@ -261,10 +259,10 @@ def check_owner(run: Path, identity: Identity) -> None:
 
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """What is raised where a state does not fit its owner, as a CheckpointError.
+    """Turn errors of a state that does not fit its owner into a CheckpointError.
 
     Args:
-        path: the checkpoint that the state is from.
+        path: checkpoint of the state.
     """
     try:
         yield
@@ -275,9 +273,9 @@ def fitting(path: Path) -> Iterator[None]:
 
 
 def _check_archive(path: Path) -> None:
-    """Check every byte against its checksum, which PyTorch writes but does not look at.
+    """Check every byte against its checksum, which PyTorch writes but does not check.
 
-    PyTorch stores tensors as they are: a packed entry could grow to any size in memory.
+    PyTorch stores tensors uncompressed: a compressed entry could grow to any size in memory.
     """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -290,7 +288,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_identity(path: Path, found_text: str, identity: Identity) -> None:
-    """Compare field by field; a setting that an older version did not have is left out."""
+    """Compare field by field, without settings that an older version did not have."""
     try:
         found = json.loads(found_text)
     except (ValueError, RecursionError):
@@ -298,7 +296,7 @@ def _check_identity(path: Path, found_text: str, identity: Identity) -> None:
     named, expected = found if isinstance(found, dict) else {}, identity.fields()
     for name in ("method", "classes", "labelled", "unlabelled", "propagated"):
         if name not in named:
-            raise CheckpointError(f"{path} does not say its {name}: train the run again")
+            raise CheckpointError(f"{path} has no {name}: train the run again")
     unlabelled = named.pop("unlabelled"), expected.pop("unlabelled")
     propagated = named.pop("propagated"), expected.pop("propagated")
     for name in [n for n in expected if n in named] + [n for n in named if n not in expected]:
@@ -320,7 +318,7 @@ def _check_identity(path: Path, found_text: str, identity: Identity) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message, shortened where it is long."""
+    """A value for a message, shortened if long."""
     short = reprlib.Repr()
     short.maxlist, short.maxstring = 40, 80
     return short.repr(value)

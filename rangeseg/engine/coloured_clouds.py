@@ -1,4 +1,4 @@
-"""Labelled clouds as PLY or PCD, which CloudCompare and labelling tools open in colour."""
+"""Write labelled clouds as PLY or PCD, for CloudCompare and labelling tools."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def encode_cloud(
     kind: CloudFormat, points: np.ndarray, labels: np.ndarray, classes: np.ndarray,
     colours: np.ndarray,
 ) -> bytes:  # fmt: skip
-    """A binary file with x, y, z, label and colour of each point, in their order.
+    """Encode x, y, z, label and colour of each point as a binary file, in order.
 
-    PLY has ``red``, ``green``, ``blue``; PCD has them packed as ``rgb``, as PCL keeps them.
+    PLY has ``red``, ``green``, ``blue``; PCD has them packed as ``rgb``, as in PCL.
 
     Args:
-        kind: of the file.
+        kind: format of the file.
         points: (N,3 or more) float32 in metres.
         labels: (N,) integers: raw ids.
-        classes: (N,) uint8 train ids; K and more have no colour of their own.
-        colours: (K,3) uint8 of the classes.
+        classes: (N,) uint8 train ids; K and more get the colour of unlabelled points.
+        colours: (K,3) uint8 colours of the classes.
     """
     table = np.concatenate([colours, np.tile(_WITHHELD, (256 - len(colours), 1))])
     own = table[classes]
@@ -41,7 +41,7 @@ def encode_cloud(
 
 
 def _narrow(labels: np.ndarray) -> np.ndarray:
-    """Labels in a type that both formats have: of 64 bits neither is read everywhere."""
+    """Labels in a type of both formats: 64 bits are not read everywhere."""
     if labels.dtype.itemsize < 8:
         return labels
     if labels.size and (labels.min() < -(1 << 31) or labels.max() >= 1 << 31):

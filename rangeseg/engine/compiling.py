@@ -1,4 +1,4 @@
-"""Run the networks of a method compiled by ``torch.compile``."""
+"""Compile the networks of a method with ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ _PARTS = ("encode", "decode", "classify")
 def compiled(method: nn.Module, mode: CompileMode) -> Iterator[Callable[[], None]]:
     """Compile the networks of a method until the context ends.
 
-    Methods reach between the parts of a network, so each part is compiled by itself. All shapes of
-    a training are static: the first step compiles a part for every batch size it sees. For scans
-    of other shapes use ``uncompiled``.
+    Methods call parts of a network, so each part is compiled alone. Training shapes are static: the
+    first step compiles a part for each batch size. For scans of other shapes use ``uncompiled``.
 
     Args:
         method: owner of the networks.
-        mode: of ``torch.compile``; ``reduce-overhead`` and ``max-autotune`` replay CUDA graphs;
-            ``none`` changes nothing.
+        mode: mode of ``torch.compile``; ``reduce-overhead`` and ``max-autotune`` replay CUDA
+            graphs; ``none`` changes nothing.
 
     Yields:
-        A function to call before each step, not before each batch. From then on the outputs of
-        the last step, gradients too, may be overwritten.
+        A function to call before each step, not before each batch. After the call the last step's
+        outputs and gradients may be overwritten.
     """
     if mode == "none":
         yield lambda: None
@@ -43,8 +42,8 @@ def compiled(method: nn.Module, mode: CompileMode) -> Iterator[Callable[[], None
         for part in _PARTS:
             setattr(network, part, torch.compile(getattr(network, part), mode=mode, dynamic=False))
     try:
-        # DDP would cut each part where its buckets end: more graphs for an exchange of a few
-        # megabytes. Older PyTorch refuses that for hand-written backwards such as pad_azimuth's.
+        # DDP would split each part at its buckets: more graphs to exchange a few megabytes. Older
+        # PyTorch refuses this for custom backwards such as pad_azimuth's.
         with config.patch(optimize_ddp=False):
             yield torch.compiler.cudagraph_mark_step_begin
     finally:
@@ -57,8 +56,8 @@ def compiled(method: nn.Module, mode: CompileMode) -> Iterator[Callable[[], None
 def uncompiled(method: nn.Module) -> Iterator[None]:
     """Run compiled networks uncompiled until the context ends.
 
-    Validation sees only a few whole scans. Compiling for their shape takes longer than predicting
-    them, and within one step each of them would be recorded as a CUDA graph.
+    Validation uses only a few whole scans. Compiling for their shape takes longer than predicting
+    them, and would record each as a CUDA graph within one step.
 
     Args:
         method: owner of the networks, compiled or not.

@@ -10,7 +10,7 @@ from rangeseg.geometry.kernel import as_points, kernel
 
 EDGES_M = (10.0, 20.0, 30.0, 50.0)
 DISTANCES = ("0-10 m", "10-20 m", "20-30 m", "30-50 m", "50+ m")
-"""Names of the intervals; each holds its lower end."""
+"""Names of the intervals; each includes its lower end."""
 
 _SQUARED_EDGES = np.array(EDGES_M) ** 2
 _IGNORED = np.uint64(IGNORE)
@@ -23,8 +23,8 @@ class ConfusionByDistance:
         num_classes: K.
 
     Attributes:
-        counts: (5,K+1,K+1) int64: interval of DISTANCES, truth, prediction. The last row and the
-            last column are those of IGNORE.
+        counts: (5,K+1,K+1) int64: interval of DISTANCES, truth, prediction. The last row and column
+            are IGNORE.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -45,7 +45,7 @@ class ConfusionByDistance:
         assert unknown == 0, "a truth or a prediction outside the classes"
 
     def total(self) -> ConfusionMatrix:
-        """The counts of all distances together."""
+        """The counts summed over all distances."""
         return _matrix(self.counts.sum(axis=0))
 
     def matrices(self) -> dict[str, ConfusionMatrix]:
@@ -68,14 +68,14 @@ def _count(
     squared_edges: np.ndarray,
     counts: np.ndarray,
 ) -> int:
-    """Add the points to the counts, and return how many name no class."""
+    """Add the points to the counts; return the number of invalid classes."""
     unknown, last = 0, np.uint64(counts.shape[1] - 1)
     for i in range(labels.shape[0]):
         x, y, z = float(points[i, 0]), float(points[i, 1]), float(points[i, 2])
         squared = x * x + y * y + z * z
         interval = squared_edges.shape[0]
         for k in range(squared_edges.shape[0]):
-            if squared < squared_edges[k]:  # never of NaN
+            if squared < squared_edges[k]:  # false for NaN
                 interval -= 1
         truth, found = np.uint64(labels[i]), np.uint64(prediction[i])
         known = truth < last or truth == _IGNORED

@@ -1,4 +1,4 @@
-"""Evaluation: how well a predictor labels a split."""
+"""Evaluate a predictor on a split."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from rangeseg.system.progress import Progress
 
 
 def scans_to_evaluate(source: ScanSource, split: str) -> list[str]:
-    """The scans of a split that should have labels.
+    """The scans of a split that need labels.
 
     Raises:
-        DataError: none has, or the split cannot be listed.
+        DataError: no scan has labels, or the split cannot be listed.
         ConfigError: no such split.
     """
     scan_ids = source.labelled_ids(split)
@@ -43,10 +43,10 @@ def scans_to_evaluate(source: ScanSource, split: str) -> list[str]:
 
 
 def skipped_by_all(bad_scans: BadScans) -> dict[str, str]:
-    """The scans that any process skipped, with what is wrong with each.
+    """The skipped scans of all processes, with their faults.
 
     Raises:
-        DataError: together they are too many.
+        DataError: in total they are too many.
     """
     if world_size() > 1:
         for skipped in gather(bad_scans.report()):
@@ -56,14 +56,14 @@ def skipped_by_all(bad_scans: BadScans) -> dict[str, str]:
 
 
 def scans_per_second(scans: int, started: float) -> float:
-    """The rate of a stage since its start, as ``time.monotonic`` gave it."""
+    """The rate of a stage since its start in ``time.monotonic``."""
     return scans / max(time.monotonic() - started, 1e-9)
 
 
 def protocol_of(
     predictor: Predictor, info: DatasetInfo, split: str, corruption: Corruption | None = None
 ) -> dict[str, Any]:
-    """What is known of an evaluation's protocol before a scan is read; see ``evaluate``."""
+    """The part of the protocol known before scans are read; see ``evaluate``."""
     sensor, settings = predictor.images.sensor, predictor.settings
     layers = predictor.images.settings.layers
     back_projection = settings.model_dump(include={"back_projection", "window"})
@@ -75,7 +75,7 @@ def protocol_of(
         "policy": info.policy,
         "image": [sensor.height, sensor.width],
         **({"layers": layers} if layers > 1 else {}),
-        "min_range": sensor.min_range,  # m; nearer points are not in the image, but judged
+        "min_range": sensor.min_range,  # m; nearer points are outside the image, but evaluated
         **back_projection,
         **({"tta": settings.tta} if settings.tta > 1 else {}),
         **({"corruption": str(corruption)} if corruption else {}),
@@ -93,23 +93,22 @@ def evaluate(
     """Evaluate on all scans of a split, with a progress bar; processes share the scans.
 
     Args:
-        predictor: what predicts.
+        predictor: makes the predictions.
         source: the data set.
-        split: which scans.
-        on_bad_scan: whether a scan that cannot be read ends the evaluation, or is left out of the
-            figures and named in the result.
-        corruption: what is done to each scan before; lost points are not judged.
+        split: name of the split.
+        on_bad_scan: ``fail`` on an unreadable scan, or leave it out of the metrics and name it in
+            the result.
+        corruption: applied to each scan first; lost points are not evaluated.
 
     Returns:
-        What ``result.json`` holds: ``protocol``, ``miou`` (per cent: ``point``, ``point_raw``,
-        ``pixel``), what ``point_figures`` returns, ``calibration`` (see ``Calibration.result``;
-        points that were not projected have no confidence), ``scans`` that were evaluated,
-        ``skipped_scans`` with what is wrong with each, ``seconds``, and ``scans_per_second`` of all
-        processes together.
+        The content of ``result.json``: ``protocol``, ``miou`` (per cent: ``point``, ``point_raw``,
+        ``pixel``), the result of ``point_figures``, and ``calibration`` without unprojected points
+        (see ``Calibration.result``). Also the number of ``scans``, ``skipped_scans`` with their
+        faults, ``seconds``, and ``scans_per_second`` over all processes.
 
     Raises:
-        DataError: a scan or its labels cannot be read and is not to be skipped, or the split has
-            no labels.
+        DataError: a scan or its labels cannot be read and may not be skipped, or the split has no
+            labels.
     """
     info = source.info
     scan_ids = scans_to_evaluate(source, split)
@@ -148,7 +147,7 @@ def evaluate(
     rows = sum(gather(rows), Counter())
     skipped = skipped_by_all(bad_scans)
     matrices = {"point": points.total(), "point_raw": raw, "pixel": pixels}
-    # Scans that do not allow the sensor's rule fall back, each for itself.
+    # Each scan that does not allow the sensor's rule falls back alone.
     rules = [rule if len(rows) == 1 else f"{rule} ({n})" for rule, n in sorted(rows.items())]
     return {
         "protocol": {**protocol_of(predictor, info, split, corruption), "rows": " + ".join(rules)},

@@ -1,4 +1,4 @@
-"""The figures of a result that follow from the confusion of its points."""
+"""Metrics of a result from the confusion of its points."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rangeseg.engine.distance import ConfusionByDistance
 
 
 def point_figures(confusion: ConfusionByDistance, label_map: LabelMap) -> dict[str, Any]:
-    """What ``result.json`` holds of the points, besides the mIoU.
+    """The point metrics of ``result.json`` apart from the mIoU.
 
     Args:
-        confusion: of all points.
+        confusion: confusion of all points.
         label_map: names of the classes.
 
     Returns:
-        ``iou``: per cent of each class, None where it is absent.
-        ``fwiou``, ``accuracy``: per cent; frequency-weighted IoU, share of right points.
-        ``distance``: of each interval the ``miou`` in per cent over the ``classes`` that the truth
-        holds there (None without any), their number, and the number of ``points``.
-        ``confusion``: (K,K) numbers of points, truth in the rows, prediction in the columns.
+        ``iou``: per cent for each class, None if absent.
+        ``fwiou``, ``accuracy``: per cent; frequency-weighted IoU, share of correct points.
+        ``distance``: per interval the ``miou`` in per cent over the classes of the truth (None
+        without any), the number of ``classes``, and the number of ``points``. ``confusion``: (K,K)
+        numbers of points, truth in the rows, prediction in the columns.
     """
     total = confusion.total()
     return {

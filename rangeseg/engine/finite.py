@@ -14,9 +14,9 @@ _NEVER = 1 << 62
 
 
 class FiniteCheck:
-    """Finds the first step in which a loss or a gradient was no longer finite.
+    """Finds the first step with a loss or gradient that is not finite.
 
-    It looks at every step and raises only when asked: reading the answer waits for the GPU.
+    It checks every step but raises only on request: reading the result waits for the GPU.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class FiniteCheck:
         self._first: Tensor | None = None  # (terms,) int64
 
     def look(self, step: int, values: Mapping[str, Tensor]) -> None:
-        """Look at the scalars of a step, which have the same names at each."""
+        """Check the scalars of a step; their names are the same at each step."""
         now = torch.stack([value.detach().float() for value in values.values()])
         if self._first is None:
             self._names = list(values)
@@ -32,7 +32,7 @@ class FiniteCheck:
         self._first = torch.where(now.isfinite(), self._first, self._first.clamp(max=step))
 
     def raise_if_not_finite(self) -> None:
-        """Raise for any step so far, in any process.
+        """Raise if any step in any process was not finite.
 
         Raises:
             RangesegError: a value was not finite.
@@ -49,6 +49,6 @@ class FiniteCheck:
 def not_finite(what: str, step: int) -> RangesegError:
     """The error for a value that is infinite or not a number."""
     return RangesegError(
-        f"{what} was no longer finite in step {step}, and nothing was saved from there on: begin "
+        f"{what} was no longer finite in step {step}, and nothing was saved since then: begin "
         "again in another --out with a lower train.learning_rate, or with train.precision=float32"
     )

@@ -1,6 +1,6 @@
-"""Inference: a trained network's class for every point, whatever runs the network.
+"""Inference: predict a class for every point, with any backend.
 
-Nothing here imports torch: an exported network predicts without it.
+This module imports no torch: an exported network predicts without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BackProjection = Literal["none", "nearest_label", "nearest_point", "knn_vote"]
 
 
 class EvaluateSettings(Settings):
-    """How predictions return to the points, and on which scans they are judged after training."""
+    """The back-projection, and the evaluation after training."""
 
     split: str = "val"
     back_projection: BackProjection = "nearest_point"
@@ -39,12 +39,12 @@ class EvaluateSettings(Settings):
     neighbours: int = Field(default=5, ge=1)  # knn_vote
     sigma: float = Field(default=1.0, gt=0)  # knn_vote
     cutoff: float = Field(default=1.0, gt=0)  # knn_vote, metres
-    # Test-time augmentation: views of each scan, mirrored and turned, whose probabilities are
-    # averaged; 1: the scan alone. As many times slower; on the simulated street 2 gains half a
-    # point of mIoU, and more of them nothing: networks hardly notice a turn.
+    # Test-time augmentation: number of views, mirrored and rotated, to average; 1: the scan alone.
+    # N views are N times slower. On the simulated street 2 gain half a point of mIoU, more gain
+    # nothing: networks hardly react to rotation.
     tta: int = Field(default=1, ge=1)
     batch_size: int = Field(default=1, ge=1)
-    threads: int = Field(default=2, ge=0)  # read, project and write beside the network; 0: none
+    threads: int = Field(default=2, ge=0)  # threads that read, project and write; 0: none
 
     @field_validator("window")
     @classmethod
@@ -59,15 +59,15 @@ class Prediction:
     """A network's prediction for one scan.
 
     Attributes:
-        scan: the scan as it was read.
-        projection: where its points fell.
-        rows: the row rule that the scan allowed.
-        image: (C,H,W) float32, what the network saw; with k layers (C,k,H,W).
-        pixels: (H,W) or (k,H,W) uint8 class of every pixel, the empty ones too.
-        raw: (N,) uint8 class of every point, that of its own pixel.
+        scan: the scan as read.
+        projection: projection of its points.
+        rows: the row rule used.
+        image: (C,H,W) float32, the network's input; with k layers (C,k,H,W).
+        pixels: (H,W) or (k,H,W) uint8 class of every pixel, even empty ones.
+        raw: (N,) uint8 class of every point's own pixel.
         points: (N,) uint8 class of every point after back-projection.
-        confidence: (N,) float32 probability that the network gave to the class in ``points``, 0
-            where a point was not projected; None where it was not asked for.
+        confidence: (N,) float32 probability of the class in ``points``, 0 for unprojected points;
+            None if not requested.
     """
 
     scan: Scan
@@ -81,7 +81,7 @@ class Prediction:
 
 
 class Prepared(NamedTuple):
-    """A scan up to what the network reads of it; see ``Prediction``."""
+    """A scan prepared for the network; see ``Prediction``."""
 
     scan: Scan
     projection: Projection
@@ -96,7 +96,7 @@ class PixelClasses:
     Attributes:
         classes: (H,W) or (k,H,W) uint8 in the host's memory.
         confidence: likewise, float32 probability of that class, or None.
-        wait: returns once both have arrived, in any thread; None where they are there.
+        wait: blocks until both have arrived, in any thread; None if they have.
     """
 
     classes: np.ndarray
@@ -104,29 +104,29 @@ class PixelClasses:
     wait: Callable[[], object] | None = None
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Classes and confidence, once they have arrived."""
+        """Wait for classes and confidence, and return them."""
         if self.wait is not None:
             self.wait()
         return self.classes, self.confidence
 
 
 class Backend(Protocol):
-    """What runs a network.
+    """Runs a network.
 
     Attributes:
-        name: in protocols, such as ``torch``.
-        device: in results: ``cpu``, or the GPU's model.
+        name: name in protocols, such as ``torch``.
+        device: device in results: ``cpu``, or the GPU's model.
     """
 
     name: str
     device: str
 
     def classify(self, images: Sequence[np.ndarray], with_confidence: bool) -> list[PixelClasses]:
-        """Classes of the pixels of several images at once.
+        """Classify the pixels of several images at once.
 
         Args:
             images: B arrays (C,H,W) or (C,k,H,W) float32.
-            with_confidence: whether probabilities are wanted too.
+            with_confidence: also return probabilities.
         """
 
 
@@ -137,7 +137,7 @@ def prepare(
     scan_id: str,
     views: Sequence[View] = (View(),),
 ) -> Prepared | BadScan:
-    """A scan read and projected, or what is wrong with it; its image is that of all views."""
+    """Read and project a scan, with the image of all views; return its error if it fails."""
     try:
         return prepare_scan(images, views, source.read_scan(scan_id, with_labels))
     except DataError as error:
@@ -145,7 +145,7 @@ def prepare(
 
 
 def prepare_scan(images: RangeImages, views: Sequence[View], scan: Scan) -> Prepared:
-    """A scan projected; its image is that of all views.
+    """Project a scan; its image holds all views.
 
     Raises:
         DataError: it names a beam that the sensor does not have.
@@ -159,8 +159,8 @@ class Predictor:
     """Predicts a class for every point of a scan: projection, network, back-projection.
 
     Args:
-        backend: runs the network; with several views one that averages them, see ``Averaged``.
-        images: the projection.
+        backend: runs the network; with several views it averages them, see ``Averaged``.
+        images: makes the range images.
         settings: the back-projection.
         num_classes: K.
     """
@@ -180,19 +180,19 @@ class Predictor:
         with_confidence: bool = False,
         bad_scans: BadScans | None = None,
     ) -> Generator[Prediction, None, None]:
-        """Predictions of scans, in their order.
+        """Predict scans, in order.
 
-        While the network runs on a batch, threads read and project the next one and back-project
-        the one before. They end when the iterator is closed or exhausted.
+        While the network runs, threads read and project the next batch and back-project the
+        previous one. They end when the iterator is closed or exhausted.
 
-        Scans that cannot be read or projected are passed to ``bad_scans`` in their turn, in the
-        caller's thread, and left out if that does not raise.
+        Scans that cannot be read or projected go to ``bad_scans``, in order and in the caller's
+        thread. They are left out if that does not raise.
 
-        The confidence is back-projected like the labels; after ``knn_vote``, which blends pixels,
-        it is that of the point's own pixel.
+        The confidence is back-projected like the labels. After ``knn_vote``, which blends pixels,
+        it is the own pixel's.
 
         Raises:
-            DataError: a scan cannot be read or projected and is not to be skipped.
+            DataError: a scan cannot be read or projected and may not be skipped.
         """
         read = partial(prepare, self.images, source, with_labels, views=self.views)
         bad_scans = bad_scans or BadScans("fail", len(scan_ids))
@@ -201,13 +201,13 @@ class Predictor:
     def predict_scans(
         self, scans: Sequence[Scan], with_confidence: bool = False
     ) -> Generator[Prediction, None, None]:
-        """Predictions of scans that are in memory, in their order; see ``predict``.
+        """Predict scans in memory, in order; see ``predict``.
 
         Raises:
             DataError: a scan names a beam that the sensor does not have.
         """
         read = partial(prepare_scan, self.images, self.views)
-        # Of one scan nothing can be done beside the network.
+        # A single scan leaves no work for other threads.
         count = self.settings.threads if len(scans) > 1 else 0
         bad_scans = BadScans("fail", len(scans))
         yield from self._predict(read, scans, with_confidence, bad_scans, count)
@@ -220,12 +220,12 @@ class Predictor:
         bad_scans: BadScans,
         count: int,
     ) -> Generator[Prediction, None, None]:
-        """Read, see and back-project, with as many threads beside the network as ``count``."""
+        """Read, classify and back-project, with ``count`` threads beside the network."""
         size = self.settings.batch_size
         with threads(count) as pool:
             prepared = map_ahead(pool, read, scans, ahead=size + count)
             seen = self._see(prepared, with_confidence)
-            # A batch later, so that the network already works on the next one.
+            # One batch later, so that the network already runs on the next one.
             for result in map_ahead(pool, self._finish, seen, ahead=size):
                 if isinstance(result, BadScan):
                     bad_scans.add(result.scan_id, result.error)
@@ -235,7 +235,7 @@ class Predictor:
     def _see(
         self, scans: Iterator[Prepared | BadScan], with_confidence: bool
     ) -> Iterator[tuple[Prepared, PixelClasses] | BadScan]:
-        """The scans in batches through the network."""
+        """Run scans through the network in batches."""
         while batch := list(islice(scans, self.settings.batch_size)):
             images = [scan.image for scan in batch if isinstance(scan, Prepared)]
             seen: list[PixelClasses] = []
@@ -250,7 +250,7 @@ class Predictor:
             return seen
         (scan, projection, rows, image), pixels = seen
         classes, confidences = pixels.arrays()
-        # The confidence goes along as the imaginary part: pixels are searched once.
+        # The imaginary part carries the confidence, so pixels are searched once.
         seen_pixels = classes if confidences is None else classes + 1j * confidences
         raw = own_pixel(seen_pixels, projection)
         points = self._back_project(seen_pixels, projection, scan.points, raw)
@@ -262,7 +262,7 @@ class Predictor:
     def _back_project(
         self, pixels: np.ndarray, projection: Projection, points: np.ndarray, raw: np.ndarray
     ) -> np.ndarray:
-        """Classes of pixels (H,W), and of the points' own ones (N,), to points (N,)."""
+        """Back-project the classes of pixels (H,W), and of own pixels (N,), to points (N,)."""
         s = self.settings
         if s.back_projection == "nearest_point":
             return nearest_point(pixels, projection, points, s.window)

@@ -1,4 +1,4 @@
-"""Begin a training from a network that was trained on something else."""
+"""Begin a training from another trained network."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """What the networks of a training begin with.
+    """The initial weights of a training.
 
     Attributes:
-        body: name -> tensor of what is taken, besides the heads.
-        heads: likewise of the modules that tell the classes; empty where the classes differ.
-        record: what results and reports say of it: ``file``, ``weights`` (first digits of their
+        body: name -> tensor to take, without the heads.
+        heads: name -> tensor of the classifying modules; empty if the classes differ.
+        record: entry for results and reports: ``file``, ``weights`` (first digits of their
             SHA-256), ``origin``, ``taken`` of ``tensors``, and ``new``: name -> why not taken.
     """
 
@@ -37,11 +37,11 @@ class InitialWeights:
     record: Mapping[str, Any]
 
     def put_into(self, network: Network, with_heads: bool) -> None:
-        """Replace the random weights of a network; the rest of them stay.
+        """Replace the random weights of a network, and keep the rest.
 
         Args:
-            network: as the one that ``read_initial_weights`` was given.
-            with_heads: whether the heads are taken too.
+            network: same architecture as for ``read_initial_weights``.
+            with_heads: also take the heads.
         """
         taken = {**self.body, **self.heads} if with_heads else {**self.body}
         network.load_state_dict(taken, strict=False)
@@ -49,7 +49,7 @@ class InitialWeights:
 
 @dataclass(frozen=True)
 class _Found:
-    """The network in a file, and what the file says of it: nothing where it holds weights only."""
+    """The network in a file and its metadata; empty for plain weights."""
 
     tensors: dict[str, Tensor]
     origin: str
@@ -65,18 +65,18 @@ def read_initial_weights(
     classes: tuple[str, ...],
     channels: tuple[str, ...],
 ) -> InitialWeights:
-    """The weights in a file that fit a network by name and shape.
+    """Read the weights that fit a network by name and shape.
 
-    Heads are taken if the classes have the same names in the same order, and the first layer if
-    the channels do. A file that names neither is trusted where shapes fit.
+    Heads are taken if the classes have the same names in the same order, and the first layer if the
+    channels do. In a file without names equal shapes suffice.
 
     Args:
-        path: the folder of a run, its ``last.pt``, or the ``state_dict`` of a network as
-            ``torch.save`` writes it. Of a run it is the network that would be evaluated.
-        network: that is to be trained; it may be on the meta device, and is not changed.
-        model: its settings.
-        classes: names of its outputs.
-        channels: names of its inputs.
+        path: the folder of a run, its ``last.pt``, or a network's ``state_dict`` from
+            ``torch.save``. A run gives the network used for evaluation.
+        network: network to train; may be on the meta device; unchanged.
+        model: settings of the network.
+        classes: names of the outputs.
+        channels: names of the inputs.
 
     Raises:
         CheckpointError: no such file, a damaged one, or one of another network.
@@ -125,9 +125,9 @@ def _read(file: Path) -> _Found:
         model = str(identity["model.name"])
         classes, channels = list(identity["classes"]), list(identity["range_image.channels"])
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise CheckpointError(f"{file} does not say what it was trained on") from None
+        raise CheckpointError(f"{file} does not name its training data") from None
     weights = {str(n): t for n, t in state["method"].items() if isinstance(t, Tensor)}
-    # A teacher is what its method evaluates.
+    # A method with a teacher evaluates the teacher.
     prefix = "teacher." if any(n.startswith("teacher.") for n in weights) else "student."
     tensors = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
     return _Found(tensors, f"{dataset} {method}", model, classes, channels)
@@ -148,7 +148,7 @@ def _why_not(
     classes: tuple[str, ...],
     channels: tuple[str, ...],
 ) -> dict[str, str]:
-    """Name of each tensor -> why it is not taken; empty if it is."""
+    """Name of each tensor -> why it is not taken; empty if taken."""
 
     def fit(modules: tuple[str, ...]) -> bool:
         names = [n for n in wanted if _is_part_of(n, modules) and n in found.tensors]
@@ -175,7 +175,7 @@ def _is_part_of(name: str, modules: tuple[str, ...]) -> bool:
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names and bits, whatever file they are in."""
+    """SHA-256 of names and bits, independent of the file."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

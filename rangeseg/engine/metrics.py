@@ -1,4 +1,4 @@
-"""The confusion matrix and the figures that follow from it."""
+"""The confusion matrix and its metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ConfusionMatrix:
 
     Attributes:
         counts: (K,K) int64, truth in the rows, prediction in the columns.
-        withheld: (K,) int64, points of each class whose prediction is IGNORE: they are missed.
+        withheld: (K,) int64, points of each class predicted as IGNORE, which count as missed.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -53,9 +53,8 @@ class ConfusionMatrix:
         """Mean IoU in [0,1].
 
         Args:
-            policy: what a class absent from truth and prediction does: it counts as 0
-                (``semantickitti``, as the benchmark's evaluation) or is left out (``nuscenes``, as
-                the devkit's).
+            policy: treatment of a class absent from truth and prediction. ``semantickitti`` counts
+                it as 0, like the benchmark; ``nuscenes`` leaves it out, like the devkit.
         """
         iou = self.iou()
         if policy == "semantickitti":
@@ -69,21 +68,21 @@ class ConfusionMatrix:
         return points
 
     def miou_of_present(self) -> float | None:
-        """Mean IoU in [0,1] over the classes that the truth holds; None if it holds none."""
+        """Mean IoU in [0,1] over the classes in the truth; None without any."""
         present = self.points > 0
         return float(self.iou()[present].mean()) if present.any() else None
 
     def frequency_weighted_iou(self) -> float:
-        """Mean IoU in [0,1], each class weighted with its points in the truth."""
+        """Mean IoU in [0,1], weighted by each class's points in the truth."""
         return float(np.nan_to_num(self.iou()) @ self.points / max(self.points.sum(), 1))
 
     def accuracy(self) -> float:
-        """The share [0,1] of right points."""
+        """The share [0,1] of correct points."""
         return float(np.trace(self.counts) / max(self.points.sum(), 1))
 
 
 @kernel
 def _count(prediction: np.ndarray, labels: np.ndarray, tables: np.ndarray) -> None:
-    """Add each pair to one of two tables in turn: the next pair, often the same, need not wait."""
+    """Add pairs to two tables in turn, so that equal successive pairs need not wait."""
     for i in range(labels.shape[0]):
         tables[i % 2, labels[i], prediction[i]] += np.uint32(1)

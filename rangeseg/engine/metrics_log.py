@@ -1,4 +1,4 @@
-"""The training log: ``metrics.jsonl``, its note in the progress bar, and the throughput."""
+"""The training log: ``metrics.jsonl``, note of the progress bar, throughput."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _NORM = "gradient_norm_"
 
 
 def training_seconds(run: Path) -> float | None:
-    """How long a run has trained; None if its metrics are lost.
+    """Training time of a run in seconds; None if its metrics are lost.
 
-    Interruptions are left out, and so are the validations on the way.
+    Interruptions and validations are left out.
     """
     try:
         return float(json.loads((run / METRICS).read_text().splitlines()[-1])["seconds"])
@@ -44,12 +44,12 @@ def training_seconds(run: Path) -> float | None:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl``, up to one that a kill cut short or that is damaged.
+    """Read a run's ``metrics.jsonl`` up to the first truncated or damaged line.
 
-    Each is of one step: ``step``, ``seconds`` of training so far (validations left out), ``rate``
-    of learning, ``loss`` and its terms, ``gradient_norm_0`` and so on; ``data_wait``,
-    ``scans_per_second`` and ``gpu_memory_gib``, see ``Throughput.read``; and after a validation
-    ``val_miou`` and, by class, ``val_iou``, per cent.
+    Each line is one step: ``step``, ``seconds`` of training so far (without validations), learning
+    ``rate``, ``loss`` and its terms, ``gradient_norm_0`` and so on. ``data_wait``,
+    ``scans_per_second`` and ``gpu_memory_gib`` are explained in ``Throughput.read``. A validation
+    adds ``val_miou`` and, by class, ``val_iou``, per cent.
 
     Raises:
         OSError: the file cannot be read.
@@ -73,11 +73,11 @@ def loss_terms(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Throughput:
-    """The clock of a training, begun when it is made.
+    """The clock of a training, which starts on creation.
 
-    A GPU works on while the host waits for scans, so there the wait is measured by marks in the
-    GPU's own queue: from the end of a step's work until the next batch is there. They are read
-    where the losses are read anyway; nothing else waits for the GPU.
+    A GPU keeps working while the host waits for scans. So events in the GPU's queue measure the
+    wait, from the end of a step's work until the next batch arrives. They are read together with
+    the losses; nothing else waits for the GPU.
     """
 
     def __init__(self) -> None:
@@ -89,12 +89,12 @@ class Throughput:
 
     @property
     def seconds(self) -> float:
-        """Of training so far, pauses left out."""
+        """Seconds of training so far, without pauses."""
         return time.monotonic() - self._started - self._paused
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time that is not the training's, such as a validation's."""
+        """Exclude a time from training, such as a validation."""
         begun = time.monotonic()
         try:
             yield
@@ -102,11 +102,11 @@ class Throughput:
             self._paused += time.monotonic() - begun
 
     def fetch(self, steps: Iterator[list[Fields]], device: torch.device) -> Iterator[list[Fields]]:
-        """The same steps, while it is measured how long each lets the training wait.
+        """Yield the steps, and measure the wait for each.
 
         Args:
             steps: the fields of each step, on the host.
-            device: where the training runs.
+            device: device of the training.
         """
         self._device = device
         while True:
@@ -119,14 +119,14 @@ class Throughput:
             yield loaded
 
     def read(self) -> dict[str, float]:
-        """What became of the time since it was last read, in all processes.
+        """Summarise the time since the last call, over all processes.
 
-        To be called by each of them, once the work on the GPU is done.
+        Every process must call it after the GPU has finished.
 
         Returns:
-            ``data_wait``: share of the time, in [0,1], that was spent waiting for scans, in the
-            process where it was longest; ``scans_per_second``, labelled and unlabelled, of all
-            processes; on a GPU ``gpu_memory_gib``, the most that was in use so far.
+            ``data_wait``: share of time in [0,1] spent waiting for scans, in the slowest process.
+            ``scans_per_second``: labelled and unlabelled, of all processes. On a GPU
+            ``gpu_memory_gib``: peak use so far.
         """
         now = self.seconds
         passed = max(now - self._read_at, 1e-9)
@@ -144,7 +144,7 @@ class Throughput:
 
 
 class _Mark:
-    """A moment: the host's clock, or the end of all work that a GPU has in its queue."""
+    """A moment: the host's clock, or the end of all queued work of a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._event: torch.cuda.Event | None = None
@@ -165,8 +165,8 @@ class MetricsLog:
 
     Args:
         run: the run's folder.
-        step: steps done; lines of later steps, which will be done again, are taken out.
-        tensorboard: write curves too.
+        step: finished steps; lines of later steps are removed, as they run again.
+        tensorboard: also write curves.
 
     Attributes:
         throughput: the clock of this training.
@@ -216,14 +216,14 @@ class MetricsLog:
         rate: float,
         validated: Validated | None = None,
     ) -> str:
-        """Write one line; returns the note for the progress bar. Every process must call it.
+        """Write one line and return the progress bar's note. Every process must call it.
 
         Args:
-            step: steps done.
-            losses: terms of the loss of this process.
-            norms: of the gradients.
-            rate: of learning.
-            validated: what a validation after this step found.
+            step: finished steps.
+            losses: terms of this process's loss.
+            norms: norms of the gradients.
+            rate: learning rate.
+            validated: result of a validation after this step.
 
         Raises:
             CheckpointError: the disk is full.
@@ -244,7 +244,7 @@ class MetricsLog:
         with self._writable():
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-            os.fsync(self._file.fileno())  # a checkpoint must not know of more than is here
+            os.fsync(self._file.fileno())  # the log must not be behind a checkpoint
         if self._curves is not None:
             self._curves.scalars(step, {"rate": rate, **scalars})
             if validated is not None:
@@ -260,7 +260,7 @@ class MetricsLog:
 
     def __exit__(self, *error: object) -> None:
         if rank() == 0:
-            with suppress(OSError):  # on a full disk it would fail once more
+            with suppress(OSError):  # on a full disk it would fail again
                 self._file.close()
         if self._curves is not None:
             self._curves.close()
@@ -269,7 +269,7 @@ class MetricsLog:
 def _note(
     total: float, terms: Mapping[str, float], miou: float | None, throughput: Mapping[str, float]
 ) -> str:
-    """What stands behind the progress bar: the most important first, a terminal may be narrow."""
+    """The text after the progress bar, most important first, as a terminal may be narrow."""
     note = f"loss {total:.3f}"
     if miou is not None:
         note += f", mIoU {miou:.1f}"

@@ -1,4 +1,4 @@
-"""From gradients to weights: clipping, optimiser, schedule."""
+"""Update weights: gradient clipping, optimiser, schedule."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rangeseg.methods.base import Method
 
 
 class Optimiser:
-    """AdamW on a OneCycle schedule, with the gradient of each network clipped by itself.
+    """AdamW on a OneCycle schedule, with gradients clipped per network.
 
     Args:
-        method: whose networks are trained; already on their device.
-        steps: of the training.
-        learning_rate: the peak.
-        weight_decay: decoupled, of every parameter.
+        method: method with the networks, already on their device.
+        steps: number of training steps.
+        learning_rate: peak learning rate.
+        weight_decay: decoupled weight decay of every parameter.
         warm_up: share of the steps before the peak.
         clip_norm: largest norm of the gradient, per network.
 
@@ -46,7 +46,7 @@ class Optimiser:
             self._optimiser,
             learning_rate,
             total_steps=steps,
-            # PyTorch divides by the length of the warm-up less one step: keep it off zero.
+            # PyTorch divides by the warm-up's length minus one step: keep it above zero.
             pct_start=min(warm_up * (1 + 1e-6), 1.0),
         )
         self._schedule = self._schedule_from()
@@ -74,7 +74,7 @@ class Optimiser:
         return norms
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs: steps done, and the moments of each parameter by its name.
+        """The state for a resumed training: finished steps, and each parameter's moments by name.
 
         Rates and betas are functions of the step.
         """
@@ -86,7 +86,7 @@ class Optimiser:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned.
+        """Restore a state from ``state_dict``.
 
         Raises:
             ValueError: it belongs to other parameters, or moments have another shape.
@@ -100,11 +100,11 @@ class Optimiser:
             raise ValueError(f"its optimiser {has} {name!r} at step {step}")
         for name, parameter in learnt.items():
             self._optimiser.state[parameter] = _moments(name, moments[name], parameter)
-        self._schedule = self._schedule_from(last_epoch=step - 1)  # it takes a step as it begins
+        self._schedule = self._schedule_from(last_epoch=step - 1)  # the constructor takes a step
 
 
 def _moments(name: str, found: dict[str, Tensor], parameter: Tensor) -> dict[str, Tensor]:
-    """The moments of a parameter, in tensors laid out as the optimiser itself makes them.
+    """The moments of a parameter, in tensors of the optimiser's own layout.
 
     Shapes are checked: the fused optimiser reads as many numbers as the parameter has.
     """

@@ -1,4 +1,4 @@
-"""Predictions as files: what a benchmark accepts, and pseudo-labels for labelling tools."""
+"""Write predictions as files: submissions to benchmarks, and pseudo-labels."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ STAMP = "rangeseg_predictions.json"
 
 
 class PredictionSettings(Settings):
-    """What is written."""
+    """Settings of the files."""
 
     split: str = "test"
     confidence: bool = False  # also float16 files of confidences
     min_confidence: float | None = Field(
         default=None, ge=0, le=1
-    )  # below it, a point's label is withheld
-    # ply, pcd: points with labels and colours, of scans whose predictions are `.label` files
+    )  # labels of points below it are withheld
+    # ply, pcd: points with labels and colours, for data sets with `.label` predictions
     format: Literal["label", "ply", "pcd"] = "label"
 
 
@@ -54,35 +54,34 @@ def write_predictions(
     on_bad_scan: OnBadScan = "fail",
     scan_ids: list[str] | None = None,
 ) -> tuple[int, dict[str, str]]:
-    """Write one file per scan where the benchmark expects it; labels are never read.
+    """Write one file per scan, named as the benchmark expects; labels are never read.
 
-    Each file is written whole or not at all; several processes share the scans. With
-    ``min_confidence`` the files hold pseudo-labels, not a submission: ids are those of the data
-    set's label files, and what a submission needs besides is left out. A skipped scan has no file;
-    the folder's stamp names it.
+    Each file is written atomically; several processes share the scans. With ``min_confidence`` the
+    files hold pseudo-labels, not a submission. They have the ids of the data set's label files, and
+    further submission files are left out. A skipped scan has no file; the folder's stamp names it.
 
     Args:
-        predictor: what predicts.
-        source: whose scans.
-        settings: which split, and what.
-        out: the folder; it is made.
-        origin: the run the predictions come from; kept in the folder, compared on resume.
-        resume: keep the files that are there and add what is missing.
-        on_bad_scan: whether a scan that cannot be read ends the work or is skipped.
+        predictor: makes the predictions.
+        source: data set of the scans.
+        settings: split and content of the files.
+        out: output folder; created if missing.
+        origin: the run of the predictions; kept in the folder, compared on resume.
+        resume: keep existing files and add missing ones.
+        on_bad_scan: ``fail`` on an unreadable scan, or ``skip`` it.
         scan_ids: the only scans of the split to predict; None takes all.
 
     Returns:
-        The number of scans predicted, those of an earlier call included, and the skipped ones
-        with what is wrong with each.
+        The number of predicted scans, including earlier calls, and the skipped ones with their
+        faults.
 
     Raises:
-        ConfigError: the folder is not empty and ``resume`` is not set, it holds other predictions,
-            another process writes in it, or a file cannot be written; or labels are to be
-            withheld and the data set has no id for that.
-        DataError: a scan cannot be read and is not to be skipped.
+        ConfigError: the folder is not empty and ``resume`` is not set, or it holds other
+            predictions. Another process writes in it, a file cannot be written, or the data set has
+            no id for withheld labels.
+        DataError: a scan cannot be read and may not be skipped.
     """
     if settings.min_confidence is not None:
-        source.encode_labels(np.array([IGNORE], dtype=np.uint8))  # said before anything is written
+        source.encode_labels(np.array([IGNORE], dtype=np.uint8))  # check before writing anything
     stamp = {**origin, **settings.model_dump()}
     scan_ids = source.scan_ids(settings.split) if scan_ids is None else scan_ids
     with ExitStack() as held:
@@ -105,7 +104,7 @@ def _write_own(
     scan_ids: list[str],
     on_bad_scan: OnBadScan,
 ) -> dict[str, str]:
-    """Write the missing files of this process's scans; the skipped scans of all processes."""
+    """Write the missing files of this process's scans; return the skipped scans of all."""
     own = shard(scan_ids)
     files = {i: _named(source.prediction_file(i, settings.split), settings) for i in own}
     missing = [i for i in own if not (out / files[i]).is_file()]
@@ -121,7 +120,7 @@ def _write_own(
             predictor.predict(source, missing, False, with_confidence, bad_scans)
         ) as predictions,
     ):
-        # A file takes its time to be safe on the disk.
+        # Syncing a file to the disk is slow.
         for written, _ in enumerate(map_ahead(pool, write, predictions, ahead=count), start=1):
             progress.update(note=f"{scans_per_second(written, started):.3g} scans/s")
     return skipped_by_all(bad_scans)
@@ -130,18 +129,18 @@ def _write_own(
 def zip_submission(
     source: ScanSource, split: str, out: Path, scan_ids: Iterable[str] | None = None
 ) -> Path:
-    """Pack the predictions of a split, and nothing else, as the benchmark's server expects them.
+    """Pack only the predictions of a split, as the benchmark's server expects.
 
-    Folders have entries of their own: SemanticKITTI's validator looks for them.
+    Folders get entries too: SemanticKITTI's validator looks for them.
 
     Args:
         source: the data set.
-        split: the split that was predicted.
-        out: the folder of its predictions.
+        split: the predicted split.
+        out: folder of the predictions.
         scan_ids: the only scans of the split to pack; None takes all.
 
     Returns:
-        The archive, beside the folder; one that is there is replaced.
+        The archive, next to the folder; an existing one is replaced.
 
     Raises:
         ConfigError: it cannot be written, or another process writes in the folder.
@@ -167,7 +166,7 @@ def zip_submission(
 
 
 def read_stamp(out: Path) -> dict[str, Any] | None:
-    """What a folder of predictions says of itself; None where it is none."""
+    """Read the stamp of a folder of predictions; None for another folder."""
     try:
         stamp = json.loads((out / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -207,12 +206,12 @@ def _write_prediction(
         assert confidence is not None
         halves = confidence.astype("<f2").tobytes()
         _write((out / "confidence" / file).with_suffix(".float16"), halves)
-    # Last: a scan counts as done once its labels are there.
+    # Write labels last: they mark a scan as done.
     _write(out / file, content)
 
 
 def _named(file: str, settings: PredictionSettings) -> str:
-    """The name of a file of predictions in the format that is asked for."""
+    """The name of a prediction file in the requested format."""
     return (
         file if settings.format == "label" else f"{file.removesuffix('.label')}.{settings.format}"
     )
@@ -235,7 +234,7 @@ def _begin(out: Path, stamp: dict[str, Any], resume: bool, held: ExitStack) -> N
 
 
 def _check_folder(out: Path, stamp: dict[str, Any], resume: bool) -> None:
-    left = {LOCK, STAMP + PARTIAL}  # by a call that was killed as it began
+    left = {LOCK, STAMP + PARTIAL}  # left by a call killed at its beginning
     if not out.exists() or (out.is_dir() and {p.name for p in out.iterdir()} <= left):
         return
     if not out.is_dir():

@@ -1,4 +1,4 @@
-"""Scores of predictions that any program wrote, from its label files."""
+"""Score predictions of any program from its label files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from rangeseg.system.progress import Progress
 
 @dataclass(frozen=True)
 class PredictionFiles:
-    """Where a folder keeps the prediction of each scan.
+    """The prediction file of each scan in a folder.
 
     Attributes:
         paths: scan id -> file.
-        as_labels: whether ids are those of the data set's label files, not of the benchmark's.
+        as_labels: whether ids are those of the data set's label files, not the benchmark's.
     """
 
     paths: Mapping[str, Path]
@@ -45,31 +45,31 @@ def score(
     on_bad_scan: OnBadScan = "fail",
     reading: int = 2,
 ) -> dict[str, Any]:
-    """Score files of predictions against the labels of a split, with a progress bar.
+    """Score prediction files against the labels of a split, with a progress bar.
 
-    A point whose prediction is an ignored id counts as missed, as in SemanticKITTI's evaluation.
+    A point with an ignored id as prediction counts as missed, as in SemanticKITTI's evaluation.
 
     Args:
         source: the data set.
-        folder: of the predictions, see ``find_predictions``.
-        split: which scans.
-        on_bad_scan: whether a scan that cannot be read ends the work, or is left out of the figures
-            and named in the result. A prediction that cannot be read always ends it.
-        reading: threads that read files.
+        folder: folder of the predictions, see ``find_predictions``.
+        split: name of the split.
+        on_bad_scan: ``fail`` on an unreadable scan, or leave it out of the metrics and name it in
+            the result. An unreadable prediction always fails.
+        reading: number of reading threads.
 
     Returns:
-        What ``evaluate`` returns, as far as it is known of files: ``protocol``, ``miou`` (per cent:
-        ``point``), what ``point_figures`` returns, ``scans``, ``skipped_scans``, and the points
-        with a class but no prediction: ``withheld`` of each class, ``withheld_points`` of all. And
-        ``calibration``, where every prediction has a confidence beside it.
+        The entries of ``evaluate`` that files allow: ``protocol``, ``miou`` (per cent: ``point``),
+        the result of ``point_figures``, ``scans`` and ``skipped_scans``. Also the points with a
+        class but no prediction: ``withheld`` per class, ``withheld_points`` in total. And
+        ``calibration``, if every prediction has a confidence file.
 
     Raises:
         DataError: a prediction is missing, has another number of points than its scan, or holds an
-            unknown id; or a scan cannot be read and is not to be skipped.
+            unknown id; or a scan cannot be read and may not be skipped.
     """
     info, scan_ids = source.info, scans_to_evaluate(source, split)
     files = find_predictions(source, folder, split, scan_ids)
-    if on_bad_scan == "fail":  # else a scan that is skipped may well have none
+    if on_bad_scan == "fail":  # otherwise a skipped scan may lack one
         _check_complete(files, split)
     points = ConfusionByDistance(info.label_map.num_classes)
     calibration: Calibration | None = Calibration()
@@ -108,21 +108,21 @@ def score(
 def find_predictions(
     source: ScanSource, folder: Path, split: str, scan_ids: list[str]
 ) -> PredictionFiles:
-    """Where a folder keeps the predictions of scans: of the layouts below, that of most files.
+    """Find the predictions of scans in a folder, by the layout below with most files.
 
-    1. The benchmark's, as ``rangeseg predict`` writes it.
-    2. That of the data set's label files, with their ids.
+    1. The benchmark's, as from ``rangeseg predict``.
+    2. The data set's label files', with their ids.
     3. A folder per sequence, with the benchmark's file names.
-    4. All files beside each other, where their names differ.
+    4. All files in one folder, if their names differ.
 
     Args:
         source: the data set.
-        folder: of the predictions.
-        split: of the scans.
-        scan_ids: the scans.
+        folder: folder of the predictions.
+        split: split of the scans.
+        scan_ids: ids of the scans.
 
     Raises:
-        DataError: it holds no prediction of these scans, or the labels themselves.
+        DataError: it holds no prediction of these scans, or their labels.
     """
     if not folder.is_dir():
         unpack = "unpack it, and give its folder" if folder.is_file() else "give another one"
@@ -156,7 +156,7 @@ def find_predictions(
 
 
 def _holds_pseudo_labels(folder: Path) -> bool:
-    """Whether ``rangeseg predict --min-confidence`` wrote a folder."""
+    """Whether a folder is from ``rangeseg predict --min-confidence``."""
     try:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -175,7 +175,7 @@ def _check_complete(files: PredictionFiles, split: str) -> None:
 
 
 class _Predicted(NamedTuple):
-    """A scan (N points) with the classes of a file and, if it has one, their confidence."""
+    """A scan (N points) with predicted classes and, if any, their confidence."""
 
     classes: np.ndarray
     labels: np.ndarray
@@ -186,7 +186,7 @@ class _Predicted(NamedTuple):
 def _read(
     source: ScanSource, folder: Path, files: PredictionFiles, scan_id: str
 ) -> _Predicted | BadScan:
-    """A scan with its prediction, or what is wrong with the scan."""
+    """Read a scan with its prediction; return the fault of a bad scan."""
     try:
         scan = source.read_scan(scan_id)
     except DataError as error:

@@ -19,14 +19,14 @@ _log = logging.getLogger(__name__)
 
 
 class TensorBoard:
-    """Writes curves as long as that is possible.
+    """Writes curves while the disk allows it.
 
-    A full disk is warned of once and ends them: a picture is no reason to end a training, nor to
-    hide why one ends.
+    A full disk gives one warning and stops the curves. It must neither end a training nor hide
+    another error.
 
     Args:
-        folder: of the curves; it is made.
-        step: steps done; what the folder has of later ones is hidden.
+        folder: folder of the curves; created if missing.
+        step: finished steps; later ones in the folder are hidden.
 
     Raises:
         ConfigError: TensorBoard is not installed.
@@ -47,14 +47,14 @@ class TensorBoard:
             self._writer = SummaryWriter(str(folder), purge_step=step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """A point of each curve."""
+        """Add a point to each curve."""
         with self._giving_up():
             for name, value in values.items():
                 if self._writer is not None:
                     self._writer.add_scalar(name, value, step)
 
     def validation(self, step: int, validated: Validated) -> None:
-        """The IoU of each class, and the picture if there is one."""
+        """Add the IoU of each class, and the picture, if any."""
         known = {f"val_iou/{n}": v for n, v in validated.iou.items() if v is not None}
         self.scalars(step, known)
         with self._giving_up():
@@ -62,7 +62,7 @@ class TensorBoard:
                 self._writer.add_image("validation", validated.picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the rest."""
         with self._giving_up():
             if self._writer is not None:
                 self._writer.close()
@@ -78,6 +78,6 @@ class TensorBoard:
             _log.warning("%s cannot be written (%s); the run goes on without", self._folder, reason)
 
     def _say_nothing(self, ended: threading.ExceptHookArgs) -> None:
-        """TensorBoard's own thread prints a traceback; what ended it is raised at the next call."""
+        """Silence the traceback of TensorBoard's thread; the next call raises its error."""
         if not type(ended.thread).__module__.startswith("tensorboard"):
             self._hook(ended)

@@ -1,4 +1,4 @@
-"""PyTorch as what runs a network in inference."""
+"""PyTorch as an inference backend."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rangeseg.system.device import Precision, channels_last, device_name, resolv
 
 
 class TorchBackend:
-    """Runs a copy of a network that is made for prediction; see ``inference.Backend``.
+    """Runs a copy of a network, prepared for prediction; see ``inference.Backend``.
 
-    The network itself may go on learning: the copy does not follow.
+    The network may train on; the copy does not change.
 
     Args:
         network: maps (B,C,H,W) to logits (B,K,H,W).
-        device: where the copy runs.
-        precision: of the forward.
+        device: device of the copy.
+        precision: precision of the forward.
     """
 
     name = "torch"
@@ -37,11 +37,11 @@ class TorchBackend:
 
     @torch.inference_mode()
     def classify(self, images: Sequence[np.ndarray], with_confidence: bool) -> list[PixelClasses]:
-        """Classes of the pixels of several images; on a GPU they arrive while the caller goes on.
+        """Classify the pixels of several images; a GPU copies results while the caller continues.
 
         Args:
             images: B arrays (C,H,W) float32.
-            with_confidence: whether probabilities are wanted too.
+            with_confidence: also return probabilities.
         """
         on_gpu = self._device.type == "cuda"
         batch = torch.empty((len(images), *images[0].shape), pin_memory=on_gpu)
@@ -50,15 +50,15 @@ class TorchBackend:
         logits = self.network(batch)
         confidences: list[np.ndarray | None] = [None] * len(images)
         if with_confidence:
-            # The classes are those of the logits: rounded probabilities tie more often.
+            # Take classes from logits: rounded probabilities tie more often.
             largest, classes = logits.max(dim=1)
-            # What adds less than 1e-21 is raised to that: an exponential that underflows is slow.
+            # Clamp terms below 1e-21: an underflowing exponential is slow.
             behind = (logits - largest.unsqueeze(1)).clamp_(min=-50.0)
             confidence = behind.exp_().sum(dim=1).reciprocal_()
             confidences = list(confidence.to("cpu", non_blocking=True).numpy())  # (B, H, W)
         else:
             classes = logits.argmax(dim=1)
-        # One byte a pixel is copied instead of eight, or of K floats.
+        # Copy one byte per pixel instead of eight, or of K floats.
         classes = classes.to(torch.uint8).to("cpu", non_blocking=True)  # (B, H, W)
         wait: Callable[[], object] | None = None
         if on_gpu:

@@ -62,40 +62,40 @@ from rangeseg.system.progress import Progress
 
 
 class TrainSettings(Settings):
-    """How a method is trained."""
+    """Settings of a training."""
 
-    steps: int = Field(default=1000, ge=0)  # 0: weights that `rangeseg import-weights` imported
-    # labelled scans a step, and as many unlabelled; several processes share them
+    steps: int = Field(default=1000, ge=0)  # 0: weights from `rangeseg import-weights`
+    # labelled scans per step, and as many unlabelled; processes share them
     batch_size: int = Field(default=4, ge=2)
-    accumulate: int = Field(default=1, ge=1)  # batches a step, whose gradients are averaged
+    accumulate: int = Field(default=1, ge=1)  # batches per step; their gradients are averaged
     learning_rate: float = Field(default=5e-3, gt=0)  # the peak of OneCycle
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps before the peak
     clip_norm: float = Field(default=1.0, gt=0)  # largest norm of the gradient, per network
-    labelled: Labelled = "strong"  # perturbation and mixing among labelled scans, or not
+    labelled: Labelled = "strong"  # perturb and mix labelled scans, or not
     # A run, its last.pt, or a network's state_dict to begin from; None: random weights. Heads are
-    # new where the classes differ, the first layer where the channels do.
+    # reinitialised if the classes differ, the first layer if the channels do.
     init: Path | None = None
     class_weights: ClassWeights = "sqrt_inverse_frequency"  # `inverse_frequency` is FIDNet's
     cross_entropy: CrossEntropySettings = CrossEntropySettings()  # of the labelled scans
     lovasz_weight: float = Field(default=0.0, ge=0)
     boundary_weight: float = Field(default=0.0, ge=0)
-    # Which heads have these two terms, if the network has auxiliary ones: FRNet's alone have them.
+    # Heads with these two terms, if the network has auxiliary heads: FRNet has them only there.
     terms_on: TermsOn = "all_heads"
     precision: Precision = "auto"
-    compile: CompileMode = "none"  # of torch.compile; slow to start, and no gain on a CPU
+    compile: CompileMode = "none"  # mode of torch.compile; slow start, no gain on a CPU
     activation_checkpointing: bool = False  # less GPU memory for more time
     workers: int = Field(default=0, ge=0)  # processes that load scans
     save_every: int = Field(default=200, ge=1)  # steps
-    save_minutes: float = Field(default=10.0, gt=0)  # and after so long, if that is sooner
+    save_minutes: float = Field(default=10.0, gt=0)  # or after this time, if sooner
     log_every: int = Field(default=20, ge=1)  # steps
-    # Steps between looks at the mIoU, which only inform: nothing is chosen by them; 0: never.
+    # Steps between validations, which only inform and select nothing; 0: never.
     validate_every: int = Field(default=500, ge=0)
     validate_scans: int = Field(default=20, ge=1)  # of the split val, evenly spaced
-    # Scans that the statistics of batch norms are of in the end; 0: those of the last steps
+    # Scans for the final batch-norm statistics; 0 keeps those of the last steps
     precise_batch_norm: int = Field(default=100, ge=0)
-    deterministic: bool = False  # exactly repeatable on a GPU too, and slower; a CPU always is
-    tensorboard: bool = False  # curves and pictures, in the run's folder tensorboard/
+    deterministic: bool = False  # exactly repeatable on a GPU too, but slower; a CPU always is
+    tensorboard: bool = False  # write curves and pictures to the run's folder tensorboard/
     augmentation: AugmentationSettings = AugmentationSettings()
     perturbation: PerturbationSettings = PerturbationSettings()
     propagation: TrainPropagation = TrainPropagation()
@@ -106,7 +106,7 @@ class TrainSettings(Settings):
             raise ValueError("steps must be 1 or more")
         if self.activation_checkpointing and self.compile != "none":
             raise ValueError(
-                "activation_checkpointing is for networks that are not compiled: set compile: none"
+                "activation_checkpointing needs uncompiled networks: set compile: none"
             )
         return self
 
@@ -124,20 +124,18 @@ def train(
 ) -> None:
     """Train a method; writes ``metrics.jsonl`` and ``last.pt`` into the run's folder.
 
-    If there is a checkpoint, the training goes on from it. Processes that were joined train one
-    method together.
+    A training resumes from an existing checkpoint. Joined processes train one method together.
 
     Args:
-        method: what is trained.
+        method: method to train.
         scans: the labelled and unlabelled scans.
-        settings: how.
-        identity: what the checkpoint belongs to.
-        run: the folder, which exists.
-        seed: of every random draw.
-        device: where.
-        validation: evaluates the method every ``validate_every`` steps, but not after the last one;
-            None for never.
-        finish: called by every process between the last step and its checkpoint.
+        settings: settings of the training.
+        identity: identity of the checkpoint.
+        run: existing folder of the run.
+        seed: seed of every random draw.
+        device: device of the training.
+        validation: runs every ``validate_every`` steps except after the last one; None for never.
+        finish: every process calls it between the last step and its checkpoint.
 
     Raises:
         DataError: a scan cannot be read and is not to be skipped.
@@ -146,7 +144,7 @@ def train(
         LostProcessError: another process ended.
         Interrupted: on SIGINT or SIGTERM, after saving.
     """
-    # The method on its device, with the state of the last checkpoint if there is one.
+    # Move the method to its device, and load the last checkpoint, if any.
     if settings.deterministic:
         make_deterministic()
     synchronise_batch_norms(method, device)
@@ -160,7 +158,7 @@ def train(
     )  # fmt: skip
     step = _resume(run, identity, method, optimiser, device)
 
-    # The batches from that step on; several processes share each of them.
+    # Load the batches from that step on; processes share each batch.
     reads = range(settings.accumulate * step, settings.accumulate * settings.steps)
     given = list(scans.propagated)
     share = settings.propagation.share_of(len(scans.labelled), len(given))
@@ -180,31 +178,31 @@ def train(
         collected_signals() as received,
     ):
         while step < settings.steps:
-            # Gradients of the losses, summed over the batches of this step.
+            # Sum the gradients over the batches of this step.
             begin_step()
             context = StepContext(step, settings.steps, generator)
             losses = _accumulate(method, model, batches, context, settings, seed)
 
-            # New weights, and what the method derives from them (teacher, banks).
+            # Update the weights, and then the method's teacher or banks.
             norms = optimiser.step()
             method.after_step(context)
             step += 1
             check.look(step, {**losses, **norms})
 
-            # A look at the mIoU on validation scans.
+            # Validate.
             ended, validated = step == settings.steps, None
             if validation is not None and not ended and step % settings.validate_every == 0:
                 check.raise_if_not_finite()  # waits for the GPU: the pause begins after the step
                 with log.throughput.paused(), uncompiled(method):
                     validated = validation.run(method)
 
-            # What is due. Processes agree: a signal or the clock may change at any moment.
+            # Agree on what is due: a signal or the clock may change at any moment.
             overdue = time.monotonic() - saved > 60 * settings.save_minutes
             stop, due = all_reduce_max(received[0] if received else 0, overdue)
             recording = ended or validated is not None or step % settings.log_every == 0
             saving = ended or stop or due or step % settings.save_every == 0
 
-            # The log and the progress bar.
+            # Write the log, and update the progress bar.
             note = ""
             if recording or saving:
                 check.raise_if_not_finite()
@@ -212,7 +210,7 @@ def train(
                 note = log.record(step, losses, norms, optimiser.rate, validated)
             progress.update(note=note)
 
-            # The checkpoint, after the last step with the batch norms that are evaluated.
+            # Write the checkpoint, after the last step with final batch norms.
             if ended:
                 with uncompiled(method):
                     finish()
@@ -225,7 +223,7 @@ def train(
                     validation.show()
             if stop:
                 break
-        # No process ends before the checkpoint is there, and a signal may have come meanwhile.
+        # Wait in all processes until the checkpoint exists; a signal may have come meanwhile.
         (stop,) = all_reduce_max(received[0] if received else stop)
     if stop:
         raise Interrupted(stop)
@@ -238,7 +236,7 @@ def _resume(
     optimiser: Optimiser,
     device: torch.device,
 ) -> int:
-    """Load the last checkpoint, if there is one; returns the steps done."""
+    """Load the last checkpoint, if any; return the finished steps."""
     checkpoint = on_rank_zero(lambda: find_checkpoint(run))
     if checkpoint is None:
         return 0
@@ -256,10 +254,10 @@ def _accumulate(
     settings: TrainSettings,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Forward and backward of every batch of a step; returns the mean of each loss term."""
+    """Run forward and backward for every batch of a step; return the mean of each loss term."""
     count, parts = settings.accumulate, []
     for part in range(count):
-        # One seed per batch: what is drawn depends on it alone, as in the sampler.
+        # One seed per batch determines all its draws, as in the sampler.
         context.generator.manual_seed(batch_seed(seed, count * context.step + part))
         with averaging(model, now=part == count - 1):
             with autocast(context.generator.device, settings.precision):
@@ -274,9 +272,9 @@ def _accumulate(
 def _batches(
     loader: Any, bad_scans: BadScans, throughput: Throughput, device: torch.device
 ) -> Generator[TrainingBatch, None, None]:
-    """The loader's batches on the device.
+    """Move the loader's batches to the device.
 
-    A GPU copies in a queue of its own, while it still computes the step before.
+    A GPU copies in a separate queue while it still computes the previous step.
     """
     copies = None
     if device.type == "cuda":
@@ -295,5 +293,5 @@ def _batches(
             computing.wait_stream(copies)
             for fields in moved:
                 for field in fields.values():
-                    field.record_stream(computing)  # its memory is not free before that is done
+                    field.record_stream(computing)  # its memory is in use until then
         yield TrainingBatch(moved[0], moved[1] if len(moved) > 1 else None)

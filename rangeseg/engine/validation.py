@@ -22,17 +22,17 @@ from rangeseg.methods.base import Method
 from rangeseg.system.distributed import gather, rank, shard
 
 SPLIT = "val"
-"""Never ``test``, whatever is evaluated after the training."""
+"""Never ``test``, whatever split is evaluated after the training."""
 
 
 @dataclass(frozen=True)
 class Validated:
-    """What a validation found.
+    """The result of a validation.
 
     Attributes:
-        miou: per cent, per point, with the data set's policy.
-        iou: per cent of each class, per point; None where it is absent.
-        picture: (H,W,3) uint8 of the first scan, or None where none was asked for.
+        miou: point mIoU in per cent, with the data set's policy.
+        iou: point IoU of each class in per cent; None if absent.
+        picture: (H,W,3) uint8 of the first scan, or None if not requested.
     """
 
     miou: float
@@ -41,18 +41,18 @@ class Validated:
 
 
 class Validation:
-    """Evaluates what a method in training would predict; processes share the scans.
+    """Evaluates a method in training; processes share the scans.
 
-    It only informs: it selects no weights and stops nothing. The weights are bit for bit the same
-    without it. Skipped scans are named by the evaluation after the training.
+    It only informs: it selects no weights and stops nothing. Weights are bit for bit the same
+    without it. The final evaluation names skipped scans.
 
     Args:
         source: the data set.
-        scan_ids: what ``scans_to_validate`` returned.
-        bad_scans: what is done about scans that cannot be read.
-        make_predictor: around the network that the method would have evaluated.
-        draw: makes the picture, of the first scan; None for no picture.
-        show: called by the first process when a validation has been recorded.
+        scan_ids: result of ``scans_to_validate``.
+        bad_scans: policy for unreadable scans.
+        make_predictor: wraps the network that the method evaluates.
+        draw: draws the first scan; None for no picture.
+        show: the first process calls it after recording a validation.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Validation:
         self.make_predictor, self.draw, self.show = make_predictor, draw, show
 
     def run(self, method: Method[Any]) -> Validated:
-        """Evaluate once; every process must.
+        """Evaluate once; every process must call it.
 
         Args:
-            method: whose network is evaluated. It is left as it is.
+            method: method to evaluate; unchanged.
 
         Raises:
             DataError: a scan cannot be read and is not to be skipped.
@@ -101,10 +101,10 @@ def scans_to_validate(source: ScanSource, count: int) -> list[str]:
 
     Args:
         source: the data set.
-        count: how many at most.
+        count: largest number of scans.
 
     Returns:
-        Their ids; none if the split has no labels.
+        Their ids; empty if the split has no labels.
     """
     try:
         scan_ids = scans_to_evaluate(source, SPLIT)
@@ -115,7 +115,7 @@ def scans_to_validate(source: ScanSource, count: int) -> list[str]:
 
 @contextmanager
 def _undisturbed(method: nn.Module) -> Iterator[None]:
-    """Restore the random generators afterwards; a predictor has its own copy of the network."""
+    """Restore the random generators afterwards; a predictor has a copy of the network."""
     device = next(method.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
