@@ -1,4 +1,4 @@
-"""What can go wrong for a user, each with the exit code of the command line."""
+"""Errors for the user, each with its exit code."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ DataFault = Literal["missing", "truncated", "mismatch", "unknown_id", "other"]
 
 
 class RangesegError(Exception):
-    """A mistake or a fault that the message explains: what was found, where, what to do."""
+    """An error with an explaining message: what was found, where, what to do."""
 
     exit_code = 1
 
@@ -18,11 +18,11 @@ class ConfigError(RangesegError):
 
 
 class DataError(RangesegError):
-    """Scans, labels or split lists that are missing, damaged or do not fit together.
+    """Scans, labels or split lists are missing, damaged or inconsistent.
 
     Args:
         message: what was found, where, and what to do.
-        kind: what sort of fault, for counting them.
+        kind: kind of fault, to count them.
     """
 
     exit_code = 3
@@ -33,17 +33,17 @@ class DataError(RangesegError):
 
 
 class CheckpointError(RangesegError):
-    """A checkpoint that is missing, damaged or belongs to another network."""
+    """A checkpoint is missing, damaged or from another network."""
 
     exit_code = 3
 
 
 class LostProcessError(RangesegError):
-    """Another of the processes that work together has ended.
+    """Another of the joined processes has ended.
 
     Args:
-        message: what to do.
-        spoken_for: whether another process says why, so that nothing is left to say.
+        message: remedy.
+        spoken_for: whether another process reports the reason, so that this one is silent.
     """
 
     def __init__(self, message: str, spoken_for: bool) -> None:
@@ -52,12 +52,12 @@ class LostProcessError(RangesegError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of any library's error as one line of at most 200 characters."""
+    """Shorten any library's error message to one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def unknown_name(kind: str, name: str, known: "list[str] | tuple[str, ...]") -> ConfigError:
-    """The error for a name that is not registered; it lists the options and the nearest one."""
+    """The error for an unregistered name; it lists the options and suggests the nearest."""
     import difflib
 
     near = difflib.get_close_matches(name, known, n=1)

@@ -1,4 +1,4 @@
-"""Scans as range images."""
+"""Turn scans into range images."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class RangeImageSettings(Settings):
     width: int = Field(ge=STRIDE, multiple_of=STRIDE)
     rows: Literal["auto"] | RowRule = "auto"  # auto: the sensor's
     channels: tuple[Literal[ALL_CHANNELS], ...] = CHANNELS  # type: ignore[valid-type]
-    # How many of its points a pixel keeps, the nearest ones; 1 for networks of pixels.
+    # Number of nearest points that a pixel keeps; 1 for networks of pixels.
     layers: int = Field(default=1, ge=1, le=MOST_LAYERS)
-    # Training only. With a full turn the networks pad a crop as if it closed a circle, too.
+    # Training only. With a full turn the networks also pad a crop circularly.
     crop_width: int | None = Field(default=None, ge=STRIDE, multiple_of=STRIDE)
 
     @model_validator(mode="after")
@@ -66,7 +66,7 @@ class RangeImageSettings(Settings):
 
 
 class RangeImages:
-    """Turns scans of one data set into range images, with its sensor and its statistics.
+    """Turns a data set's scans into range images, with its sensor and statistics.
 
     Raises:
         ConfigError: normals with crops, several layers, or rows other than by inclination.
@@ -102,7 +102,7 @@ class RangeImages:
         return tuple(self.statistics.get(c, (0.0, 1.0)) for c in self.settings.channels)
 
     def project(self, scan: Scan) -> tuple[Projection, RowRule]:
-        """Where every point of a scan falls, and the row rule that the scan allowed.
+        """Project a scan; return the projection and the row rule used.
 
         Raises:
             DataError: the scan names a beam that the sensor does not have.
@@ -114,19 +114,19 @@ class RangeImages:
         return self._project(scan, scan.points, beams), rule
 
     def image(self, points: np.ndarray, projection: Projection) -> np.ndarray:
-        """The normalised range image (C,H,W) or (C,k,H,W) float32 of points (N,4)."""
+        """Make the normalised range image (C,H,W) or (C,k,H,W) float32 of points (N,4)."""
         channels = self.settings.channels
         return make_range_image(points, projection, channels, self.statistics, self.sensor)
 
     def images_of_views(
         self, points: np.ndarray, projection: Projection, views: Sequence[View]
     ) -> np.ndarray:
-        """The images (V*C,H,W) or (V*C,k,H,W) float32 of V views of a scan, one after the other.
+        """Stack the images of V views of a scan to (V*C,H,W) or (V*C,k,H,W) float32.
 
         Args:
             points: (N,4) float32.
-            projection: of these points.
-            views: which.
+            projection: projection of these points.
+            views: the V views.
         """
         images = [
             self.image(view.points(points, self.sensor), view.projection(projection))
@@ -142,15 +142,15 @@ class RangeImages:
         window: float,
         objects: AddedPoints | None = None,
     ) -> Sample:
-        """An augmented, perhaps cropped, range image.
+        """Make an augmented and, if set, cropped range image.
 
         Args:
             scan: labelled or not.
-            rng: of the augmentation.
-            augmentation: how strong.
-            window: where a crop begins, as a share [0,1) of the places where it can. A crop of a
-                labelled scan without a labelled pixel is moved to one, if the scan has any.
-            objects: of another labelled scan, to be added to a labelled one; see ``objects``.
+            rng: generator of the augmentation.
+            augmentation: strengths of the augmentation.
+            window: start of a crop as a share [0,1) of its possible places. A crop of a labelled
+                scan without a labelled pixel is moved to one, if the scan has any.
+            objects: objects of another labelled scan to add to a labelled one; see ``objects``.
 
         Returns:
             See ``Sample``.
@@ -166,7 +166,7 @@ class RangeImages:
             if labels is not None:
                 moved = labelled_column(projection, labels, crop_width, first, rng)
                 if moved != first and self.sensor.full_turn and augmentation.rotate:
-                    turns = (moved - first) / self.sensor.width  # rays stay those of the window
+                    turns = (moved - first) / self.sensor.width  # keep the rays of the window
                     points = rotate_points(points, 2.0 * math.pi * turns)
                 first = moved
             projection = crop(projection, crop_width, first)
@@ -184,13 +184,13 @@ class RangeImages:
         rng: np.random.Generator,
         augmentation: AugmentationSettings,
     ) -> AddedPoints:
-        """The objects of some classes of a labelled scan, to be added to another one.
+        """Cut out objects of some classes from a labelled scan, to add to another.
 
         Args:
             scan: a labelled one.
             classes: train ids.
             rng: of the augmentation.
-            augmentation: of the scan; without ``rotate`` objects stay where they are.
+            augmentation: settings of the scan; without ``rotate`` objects keep their place.
 
         Raises:
             DataError: the scan names a beam that the sensor does not have.
@@ -202,8 +202,8 @@ class RangeImages:
     def _see(
         self, scan: Scan, rng: np.random.Generator, augmentation: AugmentationSettings
     ) -> ProjectedScan:
-        """A scan augmented and projected, its gaps filled if that is wanted."""
-        # Before the augmentation: rotation moves the wraps from which rows are read.
+        """Augment and project a scan, and fill its gaps if requested."""
+        # Before the augmentation: rotation moves the azimuth wraps that define rows.
         beams = beam_rows(scan.points, self.sensor, scan.ring)
         middle = None if self.sensor.full_turn else math.radians(self.sensor.middle_deg)
         points = augment_points(scan.points, rng, augmentation, middle)
@@ -217,7 +217,7 @@ class RangeImages:
         return seen
 
     def _project(self, scan: Scan, points: np.ndarray, beams: np.ndarray | None) -> Projection:
-        """The projection of a scan's points, augmented or not; an error names the scan."""
+        """Project a scan's points, augmented or not; an error names the scan."""
         try:
             return project_points(points, self.sensor, beams, self.settings.layers)
         except DataError as error:
@@ -230,22 +230,22 @@ def class_frequencies(
     most: int = 500,
     bad_scans: BadScans | None = None,
 ) -> np.ndarray:
-    """How often each class occurs among the points of labelled scans.
+    """Measure the frequency of each class among the points of labelled scans.
 
-    Classes that do not occur are named in a warning.
+    A warning names absent classes.
 
     Args:
         source: where the scans are.
         scan_ids: labelled scans.
-        most: how many of them are read at the most, evenly spaced.
-        bad_scans: what is done about those that cannot be read; None fails.
+        most: largest number of scans to read, evenly spaced.
+        bad_scans: policy for unreadable scans; None fails.
 
     Returns:
         (K,) float64 that sum to 1.
 
     Raises:
         ConfigError: no point of these scans carries a class.
-        DataError: a scan cannot be read and is not to be skipped.
+        DataError: a scan cannot be read and may not be skipped.
     """
     bad_scans = bad_scans or BadScans("fail", len(scan_ids))
     num_classes = source.info.label_map.num_classes

@@ -1,1 +1,1 @@
-"""NumPy and numba: points to range images and back. No torch below this line."""
+"""Points to range images and back, with NumPy and numba and without torch."""

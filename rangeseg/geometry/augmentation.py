@@ -1,4 +1,4 @@
-"""Random movements of a scan for training."""
+"""Random augmentation of a scan for training."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from rangeseg.settings import Settings
 
 
 class AugmentationSettings(Settings):
-    """How far a scan may be moved; ``configs/published/`` has the values of LaserMix's trainer.
+    """Strengths of the augmentation; ``configs/published/`` has those of LaserMix's trainer.
 
     Attributes:
-        rotate: turn about the vertical by any angle.
+        rotate: rotate about the vertical by any angle.
         flip: mirror y with probability one half.
         scale: stretch all coordinates by a factor within 1 ± this.
-        jitter_std: standard deviation in metres of the bell-shaped noise on each coordinate, which
-            never exceeds 3.5 of them.
-        shift_std: standard deviation in metres of a shift of the whole scan along each axis, which
-            never exceeds 3 of them.
-        drop: the share of points taken away is drawn from 0 to this.
-        range_interpolation: add a point to each gap of one pixel in the rows of an image this many
-            times as wide as the range image; 0 adds none. It should have about as many columns as a
-            beam has points: FRNet takes 4 for 512 columns on SemanticKITTI.
-        instance_copy: names of the classes whose objects are copied from another labelled scan into
-            each labelled one.
+        jitter_std: standard deviation in metres of bell-shaped noise on each coordinate, cut at 3.5
+            deviations.
+        shift_std: standard deviation in metres of a shift of the whole scan along each axis, cut at
+            3 deviations.
+        drop: largest share of dropped points, drawn uniformly from 0.
+        range_interpolation: add a point to each one-pixel gap in the rows of an image this many
+            times as wide as the range image; 0 adds none. Its columns should match the points of a
+            beam: FRNet takes 4 for 512 columns on SemanticKITTI.
+        instance_copy: names of classes; copy their objects from another labelled scan into each
+            labelled one.
     """
 
     rotate: bool = True
@@ -50,7 +50,7 @@ _MIX_1, _MIX_2 = np.uint32(0x7FEB352D), np.uint32(0x846CA68B)
 
 @kernel
 def _random_bits(key_1: Any, key_2: Any, number: Any) -> Any:
-    """32 random bits that belong to a number: no state, so the loop over points is vectorised.
+    """Hash a number to 32 random bits: stateless, so the loop over points is vectorised.
 
     Two rounds of multiply and xor-shift; the multipliers are Wellons' least biased pair (2018).
     """
@@ -76,19 +76,19 @@ def augment_points(
     settings: AugmentationSettings,
     middle: float | None = None,
 ) -> np.ndarray:
-    """A randomly moved copy of a scan, point for point.
+    """Augment a copy of a scan, point for point.
 
-    Points that are dropped become NaN, so that labels and beams still belong to their points and
-    ``project_points`` leaves them out. Points at the origin mean "no echo" and stay there: jitter
-    would turn them into things next to the sensor.
+    Dropped points become NaN, so that labels and beams still match and ``project_points`` leaves
+    them out. Points at the origin mean "no echo" and stay there: jitter would make them objects
+    next to the sensor.
 
-    A view of less than a turn stays where it is: it is mirrored about its middle and not rotated.
-    Else points would leave the image, or pixels of two scans would not be the same ray.
+    A view of less than a turn is mirrored about its middle and not rotated. Otherwise points would
+    leave the image, or pixels of two scans would be different rays.
 
     Args:
         points: (N,4) float32; not changed.
-        rng: where the randomness comes from.
-        settings: what may happen.
+        rng: random generator.
+        settings: strengths of the augmentation.
         middle: azimuth of the middle of the view in radians; None for a full turn.
 
     Returns:
@@ -123,10 +123,10 @@ def augment_points(
 
 
 def rotate_points(points: np.ndarray, angle: float) -> np.ndarray:
-    """A copy of points (N,4) float32, turned by an angle in radians about the vertical."""
+    """Rotate a copy of points (N,4) float32 about the vertical by an angle in radians."""
     rotated = points.copy()
     cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is nowhere before, too
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite points have no position anyway
         rotated[:, 0] = cos * points[:, 0] - sin * points[:, 1]
         rotated[:, 1] = sin * points[:, 0] + cos * points[:, 1]
     return rotated
@@ -177,10 +177,10 @@ def _move_block(
     key_1: np.uint32,
     key_2: np.uint32,
 ) -> None:
-    """In place; random numbers are those of ``first`` and on, four for each point."""
+    """Augment in place; use random numbers from ``first`` on, four per point."""
     for i in range(xs.shape[0]):
         x, y, z = xs[i], ys[i] * mirror, zs[i]
-        # Factors instead of choices: those would keep the loop from being vectorised.
+        # Factors instead of branches, which would prevent vectorisation.
         noise = noise_scale if abs(x) + abs(y) + abs(z) > _ZERO else _ZERO
         number = first + 4 * i
         lot = _random_bits(key_1, key_2, number + 3) >> np.uint32(8)

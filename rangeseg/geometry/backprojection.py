@@ -1,10 +1,10 @@
-"""Pixels to points: every point of the scan gets a label from the labelled range image.
+"""Back-projection: give every point of a scan a label from the labelled range image.
 
-In an image of several layers each kept point reads its own label, and those behind them the label
+In an image of several layers each kept point reads its own label. Points behind them read the label
 of a kept point.
 
-An image of floats, the confidence of the labels for instance, goes the same way; points that were
-not projected get 0 of it. Both go together as complex numbers, labels in the real part.
+An image of floats, e.g. confidences, is back-projected alike; unprojected points get 0. Both
+together form complex numbers with labels in the real part.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from rangeseg.errors import ConfigError
 from rangeseg.geometry.kernel import kernel
 from rangeseg.geometry.projection import Projection
 
-NOTHING = np.float32(np.inf)  # the range where there is no point to compare with
+NOTHING = np.float32(np.inf)  # range of pixels without a point
 
 
 def own_pixel(label_image: np.ndarray, projection: Projection) -> np.ndarray:
-    """The label of the pixel that each point fell into, hidden or not.
+    """Give each point the label of its own pixel, hidden or not.
 
-    In an image of layers, the points behind the kept ones get the last layer's: it is the nearest.
+    In an image of layers, points behind the kept ones get the last layer's label, the nearest.
 
     Args:
-        label_image: (H,W) or (k,H,W) uint8 labels; what empty pixels say is not used.
-        projection: of the N points.
+        label_image: (H,W) or (k,H,W) uint8 labels; those of empty pixels are not used.
+        projection: projection of the N points.
 
     Returns:
-        (N,) of the dtype of ``label_image``. A point that was not projected gets the label that
-        most pixels have (the lower one on a tie; 0 where no pixel is filled), here and in the
-        other functions of this module.
+        (N,) of the dtype of ``label_image``. In this module an unprojected point gets the most
+        frequent label of the pixels (the lower one on a tie; 0 if no pixel is filled).
     """
     default = value_of_unprojected(label_image, projection)
     labels = np.ascontiguousarray(label_image)
@@ -42,22 +41,22 @@ def own_pixel(label_image: np.ndarray, projection: Projection) -> np.ndarray:
 
 
 def nearest_label(label_image: np.ndarray, projection: Projection, window: int = 5) -> np.ndarray:
-    """The label of the pixel around each point whose range is nearest to the point's.
+    """Give each point the label of the pixel in its window with the nearest range.
 
-    A point hidden behind a pole finds the wall beside the pole. The window goes around the seam of
-    a full turn; on a tie the pixel closer to the point's own is preferred, so the own pixel comes
-    first (then the upper row, then the column further left).
+    A point hidden behind a pole finds the wall beside the pole. The window wraps around the seam of
+    a full turn. On a tie the pixel closest to the point's own wins, then the upper row, then the
+    left column.
 
     Args:
-        label_image: (H,W) or (k,H,W) uint8 labels; what empty pixels say is not used.
-        projection: of the N points.
-        window: side of the square of pixels that is searched, odd.
+        label_image: (H,W) or (k,H,W) uint8 labels; those of empty pixels are not used.
+        projection: projection of the N points.
+        window: side of the searched square of pixels, odd.
 
     Returns:
         (N,) of the dtype of ``label_image``; see ``own_pixel`` for points not projected.
 
     Raises:
-        ConfigError: a window that is even or not positive.
+        ConfigError: the window is even or not positive.
 
     Reference:
         Zhao et al., FIDNet: LiDAR Point Cloud Semantic Segmentation with Fully Interpolation
@@ -83,23 +82,23 @@ def nearest_label(label_image: np.ndarray, projection: Projection, window: int =
 def nearest_point(
     label_image: np.ndarray, projection: Projection, points: np.ndarray, window: int = 5
 ) -> np.ndarray:
-    """The label of the pixel around each point whose own point is nearest in space.
+    """Give each point the label of the pixel in its window with the nearest point in space.
 
-    Like ``nearest_label``, but by the distance in three dimensions: of two pixels at the same
-    range the one beside the point is taken, not one a window away. On the real scans' truth it
-    keeps more of every class (``tests/benchmarks/round_trip.py``).
+    Like ``nearest_label``, but by distance in three dimensions. Of two pixels at the same range the
+    one beside the point wins, not one a window away. On the truth of real scans it keeps more of
+    every class (``tests/benchmarks/round_trip.py``).
 
     Args:
-        label_image: (H,W) or (k,H,W) uint8 labels; what empty pixels say is not used.
-        projection: of the N points.
-        points: (N,4) float32, the ones that were projected.
-        window: side of the square of pixels that is searched, odd.
+        label_image: (H,W) or (k,H,W) uint8 labels; those of empty pixels are not used.
+        projection: projection of the N points.
+        points: (N,4) float32, the projected points.
+        window: side of the searched square of pixels, odd.
 
     Returns:
         (N,) of the dtype of ``label_image``; see ``own_pixel`` for points not projected.
 
     Raises:
-        ConfigError: a window that is even or not positive.
+        ConfigError: the window is even or not positive.
     """
     if len(points) != len(projection.row):
         raise ValueError(f"{len(points)} points, but a projection of {len(projection.row)}")
@@ -124,13 +123,13 @@ def nearest_point(
 def _fill_hidden(
     label_image: np.ndarray, projection: Projection, place: np.ndarray, window: int
 ) -> np.ndarray:
-    """Labels (N,) from layers (k,H,W): its own for a kept point, the nearest one's for the others.
+    """Labels (N,) from layers (k,H,W): a kept point's own, the nearest one's for others.
 
     Args:
         label_image: (k,H,W).
-        projection: of the N points.
-        place: (N,D) float32, by which points are near.
-        window: side of the square of pixels that is searched, odd.
+        projection: projection of the N points.
+        place: (N,D) float32 coordinates for the distance.
+        window: side of the searched square of pixels, odd.
     """
     offsets = window_offsets(window)
     found, index = own_pixel(label_image, projection), projection.point_index
@@ -144,7 +143,7 @@ def _fill_hidden(
 
 
 def value_of_unprojected(label_image: np.ndarray, projection: Projection) -> int:
-    """The most common label, looked up only where a point needs it; 0 in an image of floats."""
+    """The most common label, computed only if a point needs it; 0 in an image of floats."""
     if label_image.shape != projection.point_index.shape:
         raise ValueError(
             f"labels of {label_image.shape} pixels, "
@@ -159,7 +158,7 @@ def value_of_unprojected(label_image: np.ndarray, projection: Projection) -> int
 
 
 def window_offsets(window: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns (window * window,) of a window about its centre, from the centre outward."""
+    """Row and column offsets (window * window,) of a window, from its centre outward."""
     if window < 1 or window % 2 == 0:
         raise ConfigError(f"the window must be an odd number of pixels, found {window}")
     row, col = (np.indices((window, window)) - window // 2).reshape(2, -1)
@@ -170,13 +169,13 @@ def window_offsets(window: int) -> tuple[np.ndarray, np.ndarray]:
 def window_places(
     row_offset: np.ndarray, col_offset: np.ndarray, padded_width: int
 ) -> tuple[np.ndarray, np.uint64]:
-    """Where a window's pixels lie in a padded image that is flat, as the kernels want it.
+    """Offsets of a window's pixels in a flat padded image, for the kernels.
 
-    A pixel's window begins at ``row * padded_width + col``, its upper left corner. Counted from
-    there no place is negative, and without a sign numba does not look at it from the end.
+    A pixel's window begins at ``row * padded_width + col``, its upper left corner. Offsets from
+    there are unsigned, so numba need not check for negative indices.
 
     Returns:
-        (window * window,) uint64 places, and the width itself.
+        (window * window,) uint64 offsets, and the padded width.
     """
     places = (row_offset - row_offset.min()) * padded_width + col_offset - col_offset.min()
     return places.astype(np.uint64), np.uint64(padded_width)
@@ -185,9 +184,9 @@ def window_places(
 def pad_window(
     label_image: np.ndarray, projection: Projection, margin: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and ranges (H+2m,W+2m) with a margin, so that a window needs no look at the borders.
+    """Pad labels and ranges to (H+2m,W+2m), so that windows need no border checks.
 
-    Columns go around the seam of a full turn. Beyond the image, and in empty pixels, the range is
+    Columns wrap around the seam of a full turn. Beyond the image, and in empty pixels, the range is
     infinitely far from everything.
     """
     height, width = label_image.shape
@@ -222,7 +221,7 @@ def _fill_padded(
         if not full_turn:
             label_row[:margin], label_row[margin + width :] = 0, 0
             continue
-        # A margin may be wider than the image, so it is filled outward, one turn after the other.
+        # A margin may be wider than the image, so fill it outward, turn after turn.
         for k in range(margin):
             left, right = margin - 1 - k, margin + width + k
             label_row[left], label_row[right] = label_row[left + width], label_row[right - width]
@@ -242,7 +241,7 @@ def _own_pixel(labels: np.ndarray, rows: np.ndarray, cols: np.ndarray, default: 
 def _pad_points(
     points: np.ndarray, point_index: np.ndarray, margin: int, full_turn: bool
 ) -> np.ndarray:
-    """x, y, z of the pixels' points as (H+2m,W+2m,4), padded like ``pad_window``."""
+    """Pad x, y, z of the pixels' points to (H+2m,W+2m,4), like ``pad_window``."""
     height, width = point_index.shape
     pixels = np.full((height + 2 * margin, width + 2 * margin, 4), NOTHING, dtype=np.float32)
     for row in range(height):
@@ -339,7 +338,7 @@ def _nearest_in_layers(
     col_offset: np.ndarray,
     prediction: np.ndarray,
 ) -> None:
-    """Of few points, so nothing is padded; ties as without layers, then the nearer layer."""
+    """For few points, so without padding; ties as without layers, then the nearer layer."""
     layers, height, width = labels.shape
     for i in hidden:
         smallest = NOTHING

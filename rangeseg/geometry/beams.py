@@ -1,4 +1,4 @@
-"""Which laser fired each point, and when, from the order of the points in the file."""
+"""Find the laser and the firing of each point from the order in the file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rangeseg.geometry.kernel import as_points, kernel
 from rangeseg.geometry.sensor import Sensor
 
 ORDERED = 0.98
-"""Least ``descent``, either way, of beams that are numbered from one end to the other."""
+"""Least absolute ``descent`` of beams numbered from one end to the other."""
 
 _STEADY = 0.98
-"""Least agreement (0..1) of azimuths with evenly spaced firings, and of inclinations with beams."""
+"""Least agreement (0..1): azimuths with evenly spaced firings, inclinations with beams."""
 
 _log = logging.getLogger(__name__)
 _warned: set[tuple[str, str]] = set()
@@ -23,22 +23,22 @@ _warned: set[tuple[str, str]] = set()
 def beam_rows(
     points: np.ndarray, sensor: Sensor, ring: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """The beam of each point by the sensor's row rule. Call it before any augmentation.
+    """Find the beam of each point by the sensor's row rule. Call it before any augmentation.
 
-    ``scan_order`` needs a file that lists beam after beam from the highest to the lowest, each
-    counter-clockwise from straight ahead (x forward): a beam begins where the azimuth falls back
-    past zero, or a view cut out of such a file. ``file_order`` needs whole firings of azimuths that
-    are evenly spaced all around, the highest or the lowest beam first.
+    ``scan_order`` needs a file, or a view cut from one, that lists beam after beam from the highest
+    to the lowest. Each beam runs counter-clockwise from straight ahead (x forward), so it begins
+    where the azimuth falls back past zero. ``file_order`` needs whole firings at evenly spaced
+    azimuths all around, the highest or the lowest beam first.
 
     Args:
         points: (N,4) float32 in the order of the file.
-        sensor: its ``row_rule`` and ``beams`` are used.
+        sensor: sensor with ``row_rule`` and ``beams``.
         ring: (N,) integer beam of each point from the file, 0 the highest; for rule ``ring``.
 
     Returns:
-        (N,) int32 in 0..beams-1; None where rows come from the inclination. That is also so where
-        the scan lacks what the rule needs (no ring, another number of beams); the first time it
-        happens with a sensor a warning is logged.
+        (N,) int32 in 0..beams-1; None if rows come from the inclination. This includes scans that
+        do not allow the rule (no ring, another number of beams), with one logged warning per
+        sensor.
     """
     if sensor.row_rule == "inclination":
         return None
@@ -52,10 +52,9 @@ def beam_rows(
 def beams_of_points(
     points: np.ndarray, sensor: Sensor, ring: np.ndarray | None = None
 ) -> np.ndarray:
-    """The beam of each point (N,) int32, whatever the scan allows.
+    """Find or estimate the beam of each point (N,) int32.
 
-    By the sensor's row rule; where that finds none, one of as many equal bands of inclination as
-    the sensor has beams.
+    Uses the sensor's row rule; if that fails, as many equal bands of inclination as beams.
 
     Args:
         points: (N,4) float32 in the order of the file.
@@ -73,7 +72,7 @@ def beams_of_points(
 
 
 def _find_beams(points: np.ndarray, sensor: Sensor, ring: np.ndarray | None) -> np.ndarray | str:
-    """The beam of each point (N,) int32, or what the scan lacks."""
+    """The beam of each point (N,) int32, or the reason why the rule fails."""
     if sensor.row_rule == "ring":
         if ring is None:
             return "the scan has no ring (the beam of each point)"
@@ -94,7 +93,7 @@ def _find_beams(points: np.ndarray, sensor: Sensor, ring: np.ndarray | None) -> 
 
 
 def _warn_once(sensor: Sensor, reason: str) -> None:
-    """Warn once per sensor and process: every scan of a data set would say the same."""
+    """Warn once per sensor and process, as every scan of a data set would warn alike."""
     if (sensor.name, sensor.row_rule) in _warned:
         return
     _warned.add((sensor.name, sensor.row_rule))
@@ -109,21 +108,21 @@ def _warn_once(sensor: Sensor, reason: str) -> None:
 
 @kernel
 def count_turns(points: np.ndarray, beams: np.ndarray, view_deg: float = 360.0) -> int:
-    """Write the turn (N,) that each point belongs to, and return how many turns there are.
+    """Write each point's turn (N,), and return the number of turns.
 
-    The points are those of a view of ``view_deg``, wherever it looks.
+    The points cover a view of ``view_deg`` in any direction.
     """
     turn, highest = 0, 0
-    # The step over what a narrow view does not see is no jitter, and a new beam is a small fall.
+    # In a narrow view the step over the unseen part is no jitter, and a new beam falls little.
     fall, jitter = min(1.0, view_deg / 180.0), max(3.0, 4.0 - view_deg / 180.0)
     last = 0.0
     for i in range(points.shape[0]):
         x, y = float(points[i, 0]), float(points[i, 1])
         if math.isfinite(x) and math.isfinite(y) and (x != 0.0 or y != 0.0):
             azimuth = _quarter_turns(x, y)
-            # Beams begin and end within a quarter turn of straight ahead unless they saw nothing
-            # there, hence the limits: a fall by one quarter is a new beam, and a rise by more than
-            # three is jitter of its first points back over the line ahead.
+            # Beams begin and end within a quarter turn of straight ahead, unless they saw nothing
+            # there. So a fall by one quarter is a new beam. A rise by more than three is jitter of
+            # its first points back over the line ahead.
             if azimuth < last - fall:
                 turn += 1
             elif azimuth > last + jitter and turn > 0:
@@ -136,27 +135,27 @@ def count_turns(points: np.ndarray, beams: np.ndarray, view_deg: float = 360.0) 
 
 @kernel
 def _quarter_turns(x: float, y: float) -> float:
-    """Grows with the azimuth from 0 straight ahead, through 1 on the left, to 4: no arctangent."""
+    """Azimuth in quarter turns without an arctangent: 0 straight ahead, 1 on the left, up to 4."""
     if y >= 0.0:
         return y / (x + y) if x >= 0.0 else 1.0 - x / (y - x)
     return 2.0 - y / (-x - y) if x < 0.0 else 3.0 + x / (x - y)
 
 
 def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.ndarray | None:
-    """The beam of each point of a scan that lists all beams of one firing after the other.
+    """Find the beam of each point of a scan that lists its points firing by firing.
 
-    Every firing must be whole, lost echoes included (0, 0, 0 or NaN), the firings evenly spaced
-    over one turn, either way round, and a place in the firing must always have the same
-    inclination, higher or lower than the place before. A point that is left out of the file shifts
-    all places after it, and some devices list lasers in the order in which they fire.
+    Every firing must be whole, with lost echoes (0, 0, 0 or NaN). Firings must be evenly spaced
+    over one turn, in either direction. A place in the firing must keep its inclination, and places
+    must rise or fall in order. A missing point shifts all later places, and some devices list
+    lasers in firing order.
 
     Args:
         points: (N,4) float32 in the order of the file.
-        beams: of the sensor.
-        min_range: points nearer than this, in metres, are no evidence.
+        beams: number of beams of the sensor.
+        min_range: nearer points, in metres, are not used.
 
     Returns:
-        (N,) int32 in 0..beams-1, 0 the highest; None if the scan is not listed like this.
+        (N,) int32 in 0..beams-1, 0 the highest; None if the scan has another order.
     """
     if len(points) == 0 or len(points) % beams:
         return None
@@ -172,17 +171,16 @@ def firing_beams(points: np.ndarray, beams: int, min_range: float = 0.0) -> np.n
 
 
 def firing_columns(points: np.ndarray, sensor: Sensor) -> np.ndarray:
-    """The column of each point: one for each firing, where the image is wide enough.
+    """Give each firing a column, if the image is wide enough.
 
-    Firings outside the view fall into the nearest column. The sense of rotation and the first
-    azimuth are estimated from all points together, so columns stay right when the scan is rotated
-    or mirrored. A column is where its azimuth puts it but for a few columns, since sensors turn
-    unevenly.
+    Firings outside the view fall into the nearest column. Rotation sense and first azimuth are
+    estimated from all points, so columns stay correct in a rotated or mirrored scan. A column may
+    differ from its azimuth by a few columns, as sensors turn unevenly.
 
     Args:
         points: (N,4) float32, N a multiple of the beams; NaN where a point was dropped.
-        sensor: points nearer than its ``min_range`` are no evidence. Where its image has a column
-            for each firing, no two firings share one.
+        sensor: points nearer than its ``min_range`` are not used. If its image has enough columns,
+            no two firings share one.
 
     Returns:
         (N,) int32 in 0..width-1.
@@ -203,15 +201,15 @@ def firing_columns(points: np.ndarray, sensor: Sensor) -> np.ndarray:
 
 
 def descent(means: np.ndarray) -> float:
-    """How steadily the inclinations of successive beams fall: 1 always, -1 if they always rise.
+    """Measure how steadily inclinations of successive beams fall: 1 always fall, -1 always rise.
 
     Neighbours with nearly the same inclination hardly count.
 
     Args:
-        means: (B,) mean inclination of each beam, or its sine; NaN where it saw nothing.
+        means: (B,) mean inclination of each beam, or its sine; NaN without points.
 
     Returns:
-        -1..1; 1 where there is only one inclination.
+        -1..1; 1 for a single inclination.
     """
     known = means[np.isfinite(means)]
     place = np.arange(len(known)) - 0.5 * (len(known) - 1)
@@ -221,9 +219,9 @@ def descent(means: np.ndarray) -> float:
 
 @kernel
 def _turn(points: np.ndarray, beams: int, min_range: float) -> tuple[complex, complex, int]:
-    """Sums over points: direction turned back by its firing's angle, either way; their number.
+    """Sum over points the direction turned back by its firing's angle, in both senses; count them.
 
-    The firing's angle is 2π · firing / firings. If it is right, all turned directions agree and
+    The firing's angle is 2π · firing / firings. If it is right, all turned directions agree, and
     their sum is as long as their number.
     """
     firings = points.shape[0] // beams
@@ -245,7 +243,7 @@ def _turn(points: np.ndarray, beams: int, min_range: float) -> tuple[complex, co
 
 @kernel
 def _means_of_places(points: np.ndarray, beams: int, min_range: float) -> tuple[np.ndarray, float]:
-    """The mean sine of the inclination at each place in a firing, NaN where nothing was seen.
+    """The mean sine of the inclination at each place in a firing, NaN without points.
 
     And the share (0..1) of the sines' variance that the place explains.
     """

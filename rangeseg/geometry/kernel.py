@@ -1,4 +1,4 @@
-"""How the loops over points and pixels are compiled."""
+"""Compile the loops over points and pixels."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function) -> Function:
-    """Compile a function with numba on its first call, and keep the result for the next process.
+    """Compile a function with numba on its first call, and cache the result on disk.
 
-    Kernels are serial: a parallel one hangs in a forked loader worker once torch has run in the
-    parent. The global interpreter lock is released, so threads run side by side.
+    Kernels are serial: a parallel one hangs in a forked loader worker after torch has run in the
+    parent. They release the global interpreter lock, so threads run in parallel.
 
     Division follows IEEE 754, as NumPy's does: a check for zero would prevent vectorisation.
 
-    Without a writable folder (a read-only installation and home directory) each process compiles
-    its kernels itself, which takes seconds.
+    Without a writable folder (read-only installation and home directory) each process compiles its
+    kernels, which takes seconds.
     """
     return _compiled(function, False)
 
 
 def approximation(function: Function) -> Function:
-    """Likewise, but a product and a sum may become one instruction, which rounds once, not twice.
+    """Like ``kernel``, but may fuse a product and a sum, which rounds once instead of twice.
 
-    Faster, and the last bit depends on the processor: for what is not exact anyway.
+    Faster, but the last bit depends on the processor: for approximations only.
     """
     return _compiled(function, {"contract"})
 
@@ -43,7 +43,7 @@ def _compiled(function: Function, fastmath: bool | set[str]) -> Function:
 
 
 def as_points(points: np.ndarray) -> np.ndarray:
-    """Points (N,4) as the kernels take them: contiguous float32.
+    """Convert points (N,4) for the kernels: contiguous float32.
 
     Raises:
         ValueError: another shape.
@@ -54,20 +54,20 @@ def as_points(points: np.ndarray) -> np.ndarray:
 
 
 BLOCK = 1024
-"""Points in a block of ``take_apart``, which fits into the first cache."""
+"""Points in a block of ``take_apart``, which fits into the L1 cache."""
 
 _LOW, _HIGH = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @kernel
 def take_apart(points: np.ndarray, values: np.ndarray) -> None:
-    """Write x, y, z and intensity of points to a row each, so that loops can be vectorised.
+    """Write x, y, z and intensity of points to separate rows, for vectorised loops.
 
     Reading every fourth value is slow. Two values are read at once, the first from the lower half
     (little-endian processors).
 
     Args:
-        points: (4n,) float32, x, y, z, intensity of one point after the other, n up to BLOCK.
+        points: (4n,) float32, x, y, z, intensity point by point, n up to BLOCK.
         values: (4,BLOCK) float32; its first n columns are written.
     """
     pairs, bits = points.view(np.uint64), values.view(np.uint32)

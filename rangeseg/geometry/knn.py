@@ -1,4 +1,4 @@
-"""The k-nearest-neighbour vote that takes pixels to points."""
+"""Back-projection by a vote of the k nearest pixels."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def knn_vote(
     sigma: float = 1.0,
     cutoff: float = 1.0,
 ) -> np.ndarray:
-    """The label that most of the nearest pixels around each point have.
+    """Give each point the most frequent label of the nearest pixels in its window.
 
-    A pixel's distance is the difference of the ranges in metres, weighted by one less a Gaussian
-    over the window. Where it departs from RangeNet++'s code: empty pixels and pixels beyond the
-    image have no distance (they had range 0), the window goes around the seam of a full turn, the
-    centre pixel's distance is measured like any other (it was 0, so a hidden point always had its
-    occluder's vote), and where nothing is within the cutoff the point takes its own pixel's label.
+    A pixel's distance is the difference of ranges in metres, weighted by one minus a Gaussian over
+    the window. Departures from RangeNet++'s code: empty pixels and pixels beyond the image do not
+    vote (they had range 0). The window wraps around the seam of a full turn. The centre pixel has a
+    normal distance (it was 0, so a hidden point always had its occluder's vote). If nothing is
+    within the cutoff, the point takes its own pixel's label.
 
     Args:
-        label_image: (H,W) uint8 labels; what empty pixels say is not used.
-        projection: of the N points.
+        label_image: (H,W) uint8 labels; those of empty pixels are not used.
+        projection: projection of the N points.
         num_classes: K; pixels with labels from K on (IGNORE) have no vote.
-        neighbours: how many pixels vote, at most.
-        window: side of the square of pixels that is searched, odd.
-        sigma: of the Gaussian, in pixels.
-        cutoff: a pixel at a larger weighted distance, in metres, does not vote.
+        neighbours: largest number of voting pixels.
+        window: side of the searched square of pixels, odd.
+        sigma: standard deviation of the Gaussian in pixels.
+        cutoff: largest weighted distance in metres of a voting pixel.
 
     Returns:
         (N,) of the dtype of ``label_image``; see ``own_pixel`` for points not projected. The lower
         label wins a tied vote; ties of the distance are resolved as in ``nearest_label``.
 
     Raises:
-        ConfigError: a window that is even, or a setting that is not positive.
+        ConfigError: the window is even, or a setting is not positive.
 
     Reference:
         Milioto et al., RangeNet++: Fast and Accurate LiDAR Semantic Segmentation, IROS 2019,
@@ -86,10 +86,10 @@ def knn_vote(
 
 @kernel
 def _uniform_windows(lowest: np.ndarray, highest: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(H,W) bool: all who may vote in the window of a pixel agree with the pixel's own label.
+    """(H,W) bool: all possible voters in a pixel's window agree with its own label.
 
-    The vote must then end with that label. ``lowest`` and ``highest`` are the padded labels, with
-    the largest and the smallest number where there is no vote.
+    Then that label wins. ``lowest`` and ``highest`` are the padded labels, with the largest and
+    smallest number for pixels without a vote.
     """
     height, width = labels.shape
     window = lowest.shape[0] - height + 1
@@ -125,9 +125,9 @@ def _knn_vote(
     default: int,
 ) -> np.ndarray:
     prediction = np.full(rows.shape[0], default, dtype=labels.dtype)
-    # Distances are not negative, so their bits order like them. A key is those bits and, below
-    # them, the pixel's place in the window: whole numbers that sort without branches, and ties
-    # are resolved by the place.
+    # Distances are not negative, so their bits order alike. A key holds these bits above the
+    # pixel's place in the window. Such whole numbers sort without branches, and the place resolves
+    # ties.
     distances = np.empty(places.shape[0], dtype=np.float32)
     bits = distances.view(np.int32)
     distances[0], distances[-1] = cutoff, NOTHING

@@ -1,4 +1,4 @@
-"""Points to pixels: where each point of a scan falls."""
+"""Projection: map the points of a scan to pixels."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TILE = 64  # pixels
 
 @dataclass(frozen=True)
 class Projection:
-    """Where each point of a scan fell, and which point each pixel shows.
+    """The pixel of each point, and the nearest point of each pixel.
 
     Attributes:
-        row: (N,) int32 image row, 0 the highest; -1 where the point is not projected.
+        row: (N,) int32 image row, 0 the highest; -1 if the point is not projected.
         col: (N,) int32 image column, 0 at the left edge of the view; -1 likewise.
-        depth: (N,) float32 Euclidean distance in metres; 0 where the point is not projected.
-        point_index: (H,W) int32 index of the nearest point in each pixel; -1 where there is none.
+        depth: (N,) float32 Euclidean distance in metres; 0 if the point is not projected.
+        point_index: (H,W) int32 index of the nearest point in each pixel; -1 for an empty one.
             With k layers (k,H,W): the k nearest points, the nearest first.
         full_turn: whether the first and the last column are neighbours.
     """
@@ -42,13 +42,13 @@ class Projection:
 
     @property
     def valid(self) -> np.ndarray:
-        """(H,W) or (k,H,W) bool: pixels that show a point."""
+        """(H,W) or (k,H,W) bool: pixels with a point."""
         valid: np.ndarray = self.point_index >= 0
         return valid
 
     @property
     def front(self) -> Projection:
-        """The projection with the nearest point of each pixel alone."""
+        """The projection with only the nearest point of each pixel."""
         if self.point_index.ndim == 2:
             return self
         return replace(self, point_index=self.point_index[0])
@@ -62,15 +62,15 @@ def project_points(
 ) -> Projection:
     """Find the pixel of each point; the nearest point owns its pixel, the lower index on a tie.
 
-    Not projected are points with a value that is not finite, at range zero (no echo) or nearer
-    than ``sensor.min_range``. What is outside the field of view falls into the nearest row and
-    column, as in the literature.
+    Points with a non-finite value, at range zero (no echo) or nearer than ``sensor.min_range`` are
+    not projected. Points outside the field of view fall into the nearest row and column, as in the
+    literature.
 
     Args:
         points: (N,4) float32.
         sensor: the field of view and the size of the image.
         beams: (N,) int32 from ``beam_rows``; None takes rows from the inclination.
-        layers: how many of its points a pixel keeps, from 1 to MOST_LAYERS.
+        layers: number of points that a pixel keeps, from 1 to MOST_LAYERS.
 
     Raises:
         DataError: a beam that the sensor does not have.
@@ -84,7 +84,7 @@ def project_points(
         _check_beams(beams, len(points), sensor)
         beams = np.ascontiguousarray(beams, dtype=np.int32)
     points = as_points(points)
-    # All in float32, like the tools of the literature, so that borders fall where theirs do.
+    # All in float32 like the literature's tools, so that pixel borders agree.
     flat = np.ascontiguousarray(points[:, :4]).ravel()
     up, down = math.radians(sensor.fov_up_deg), math.radians(sensor.fov_down_deg)
     fov_down, fov = np.float32(down), np.float32(up - down)
@@ -125,10 +125,10 @@ def _check_beams(beams: np.ndarray, num_points: int, sensor: Sensor) -> None:
 def add_points(
     projection: Projection, row: np.ndarray, col: np.ndarray, depth: np.ndarray
 ) -> Projection:
-    """A projection with M further points, whose indices come last; the nearest points show.
+    """Add M points to a projection, with the last indices; pixels show the nearest points.
 
     Args:
-        projection: of N points.
+        projection: projection of N points.
         row: (M,) int32 image row of each further point.
         col: (M,) int32 image column.
         depth: (M,) float32 distance in metres.
@@ -142,27 +142,27 @@ def add_points(
 
 _ARCTANGENT = (0.99999611, -0.33317368, 0.19807812, -0.1323333, 0.07962347, -0.03360406, 0.00681174)
 _C0, _C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(c) for c in _ARCTANGENT)
-"""Odd polynomial nearest to the arctangent on [0,1] in the largest error, 2.5e-7 rad."""
+"""Odd minimax polynomial of the arctangent on [0,1], error 2.5e-7 rad."""
 
 _ARCSINE = (0.99999436, 0.16695927, 0.07070478, 0.07104399, -0.04453103, 0.11112911)
 _S0, _S1, _S2, _S3, _S4, _S5 = (np.float32(c) for c in _ARCSINE)
-"""Odd polynomial nearest to the arcsine of sines up to half a right angle's, 3.2e-7 rad."""
+"""Odd minimax polynomial of the arcsine up to the sine of 45 degrees, error 3.2e-7 rad."""
 
 LARGEST_SINE = np.float32(0.7071)
-"""Up to which the approximate arcsine holds."""
+"""Largest sine for the approximate arcsine."""
 
 ANGLE_ERROR = 3e-6
-"""What the approximations and the formulas in float32 may differ by, in rad, with a wide margin:
-the approximations are right to 6e-7, the formulas and their rounding to as much again."""
+"""Bound in rad, with a wide margin, on the difference of approximations and float32 formulas. The
+approximations are right to 6e-7, the rounded formulas to as much again."""
 
 _SMALL = np.float32(1e-30)
 
 
 @approximation
 def approximate_azimuth(y: Any, x: Any) -> Any:
-    """The arctangent of y / x in all four quadrants, without a branch: it can be vectorised.
+    """Approximate the arctangent of y / x in all quadrants, without a branch, for vectorisation.
 
-    Right to 6e-7 rad for finite arguments, at least one of 1e-15 or more.
+    The error is at most 6e-7 rad for finite arguments, one of them at least 1e-15.
     """
     across, along = abs(y), abs(x)
     larger = across if across > along else along
@@ -177,14 +177,14 @@ def approximate_azimuth(y: Any, x: Any) -> Any:
 
 @approximation
 def approximate_inclination(sine: Any) -> Any:
-    """The arcsine, right to 6e-7 rad up to LARGEST_SINE either way."""
+    """Approximate the arcsine to 6e-7 rad, up to LARGEST_SINE in absolute value."""
     s = sine * sine
     return sine * (_S0 + s * (_S1 + s * (_S2 + s * (_S3 + s * (_S4 + s * _S5)))))
 
 
 @kernel
 def from_middle(azimuth: Any, middle: Any) -> Any:
-    """An azimuth counted from the middle of the view, within half a turn."""
+    """Azimuth relative to the middle of the view, within half a turn."""
     azimuth = azimuth - middle
     azimuth = azimuth - _TURN if azimuth > _PI else azimuth
     return azimuth + _TURN if azimuth < -_PI else azimuth
@@ -204,9 +204,9 @@ def _approximate_pixels(
     rows: np.ndarray,
     cols: np.ndarray,
 ) -> None:
-    """Distances, 0 where a point is no place; rows and columns, -1 where only the formula can tell.
+    """Compute distances, 0 for points without position; rows and columns, -1 if undecided.
 
-    That is so near to the border of two. Points are laid flat: x, y, z, intensity.
+    Only the formula decides near the border of two. Points are flat: x, y, z, intensity.
     """
     values = np.empty((4, BLOCK), dtype=np.float32)
     for start in range(0, depths.shape[0], BLOCK):
@@ -244,15 +244,15 @@ def _approximate_block(
     for i in range(depths.shape[0]):
         x, y, z = xs[i], ys[i], zs[i]
         depth = math.sqrt(x * x + y * y + z * z)
-        # False for NaN as well. An overflow to infinity is not a place either.
+        # False for NaN too. An overflow to infinity is no position either.
         place = (depth > _ZERO) & (depth < _INFINITY) & (depth >= min_range)
         place &= abs(intensities[i]) < _INFINITY
         depths[i] = depth if place else _ZERO
 
         sine = z / depth
         row = approximate_inclination(sine) * rows_per_rad + lowest
-        # What is above the field of view is in the first row, where the formula cuts it, what is
-        # below in the last; so is NaN, which belongs to a point that is no place.
+        # As in the formula, points above the field of view go to the first row, below to the last.
+        # NaN, from points without position, falls into the first.
         row = row if row > _HALF else _HALF
         row = row if row < height - _HALF else height - _HALF
         whole = np.int32(row)
@@ -280,7 +280,7 @@ def _compute_remaining(
     rows: np.ndarray,
     cols: np.ndarray,
 ) -> None:
-    """By the formulas where row or column is open."""
+    """Apply the formulas where row or column is undecided."""
     for i in range(depths.shape[0]):
         if (rows[i] | cols[i]) >= 0 or depths[i] == _ZERO:
             continue
@@ -291,7 +291,7 @@ def _compute_remaining(
             rows[i] = min(max(row, 0), height - 1)
         if cols[i] < 0:
             azimuth = from_middle(math.atan2(points[4 * i + 1], points[4 * i]), middle)
-            # Truncation equals floor here, since negative numbers become 0 below.
+            # Truncation equals floor here, as negative numbers become 0 below.
             col = int(_HALF * (_ONE - azimuth / half_view) * np.float32(width))
             cols[i] = min(max(col, 0), width - 1)
 
@@ -299,7 +299,7 @@ def _compute_remaining(
 def _find_owners(
     depths: np.ndarray, rows: np.ndarray, cols: np.ndarray, point_index: np.ndarray
 ) -> None:
-    """The nearest points of each pixel; points that are no place lose row and column."""
+    """Find the nearest points of each pixel; points without position lose row and column."""
     (_find_nearest if point_index.ndim == 2 else _find_layers)(depths, rows, cols, point_index)
 
 
@@ -309,8 +309,8 @@ def _find_nearest(
 ) -> None:
     """Fill in the nearest point of each pixel (H,W).
 
-    The bits of a positive number grow with it, so distance and index are one whole number, and
-    the least one is the nearest point of the lowest index: nothing has to be guessed.
+    Bits of a positive number order like it, so distance and index form one whole number. The least
+    one is the nearest point with the lowest index, without branches.
     """
     width, owners = np.uint32(point_index.shape[1]), point_index.ravel()
     nearest = np.full(owners.shape[0], _NOBODY, dtype=np.uint64)
@@ -332,8 +332,8 @@ def _find_layers(
 ) -> None:
     """Fill in the k nearest points of each pixel (k,H,W); see ``_find_nearest``.
 
-    Whole numbers are compared by their bits as float64, which order alike: processors have a
-    minimum of those. A point goes down the row of its pixel and pushes out what is farther.
+    Whole numbers are compared as float64 bits, which order alike: processors have a minimum of
+    these. A point moves down the row of its pixel and pushes out farther ones.
     """
     layers, width = np.uint32(point_index.shape[0]), np.uint32(point_index.shape[2])
     pixels = np.uint32(point_index.shape[1]) * width

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 REACH = 2
-"""How far apart pixels of a region may be, in rows and columns: one lost echo splits no object."""
+"""Largest distance of pixels in a region, in rows and columns: one lost echo splits no object."""
 
 
 def connected_regions(classes: np.ndarray, full_turn: bool = True) -> np.ndarray:
-    """Number the regions of pixels that have the same class and are at most two pixels apart.
+    """Number the regions of same-class pixels at most two pixels apart.
 
     Args:
-        classes: (H,W) int; negative where a pixel belongs to no region.
+        classes: (H,W) int; negative for pixels of no region.
         full_turn: whether the first and the last column are neighbours.
 
     Returns:
-        (H,W) int32 number of the region, from 0; -1 where the class is negative.
+        (H,W) int32 number of the region, from 0; -1 for a negative class.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -46,4 +46,4 @@ _STEPS = [
     for right in range(-REACH, REACH + 1)
     if down > 0 or right > 0
 ]
-"""To half of the neighbours: the other half links back."""
+"""Offsets to half of the neighbours: the other half links back."""

@@ -1,4 +1,4 @@
-"""A spinning LiDAR as the range image sees it."""
+"""The geometry of a spinning LiDAR for the range image."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ class Sensor:
 
     Args:
         name: shown in messages and results.
-        beams: how many lasers the device has.
+        beams: number of lasers.
         height: rows of the range image.
         width: columns of the range image; column 0 is at the left edge of the view, and azimuth
             falls to the right.
         fov_up_deg: inclination of the upper edge of row 0, signed degrees.
         fov_down_deg: inclination of the lower edge of the last row, signed degrees.
-        row_rule: where a point's row comes from.
+        row_rule: source of a point's row.
             ``inclination``: its vertical angle (the literature's rule);
             ``scan_order``: the file lists one beam after the other, so a new row begins where the
             azimuth wraps (KITTI);
             ``ring``: the file names the beam of every point (nuScenes);
-            ``file_order``: the file lists all beams of one firing after the other, lost echoes
-            too (nuScenes, Ouster); then the column is the firing's, and no point hides another.
+            ``file_order``: the file lists whole firings in turn, with lost echoes (nuScenes,
+            Ouster); then the column is the firing's, and no point hides another.
         min_range: points nearer than this, in metres, are not projected (they still get a
             prediction).
         azimuth_left_deg: left edge of the view; 0 straight ahead (x), 90 on the left (y).
         azimuth_right_deg: right edge, below the left one. A turn of 360 degrees closes a circle; a
-            rear view runs from 270 to 90, say.
+            rear view runs e.g. from 270 to 90.
 
     Raises:
-        ConfigError: a size below one, or a field of view that is empty or more than a turn.
+        ConfigError: a size is below one, or a field of view is empty or more than a turn.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Sensor:
 
     @property
     def view_deg(self) -> float:
-        """How much of a turn the sensor sees, in degrees."""
+        """The horizontal view in degrees."""
         return self.azimuth_left_deg - self.azimuth_right_deg
 
     @property
@@ -85,7 +85,7 @@ class Sensor:
 
     @property
     def full_turn(self) -> bool:
-        """Whether the image closes a circle, so that its first and last column are neighbours."""
+        """Whether the image closes a circle: first and last column are neighbours."""
         return self.view_deg == 360.0
 
     def resized(self, height: int, width: int, row_rule: RowRule | None = None) -> Sensor:

@@ -1,4 +1,4 @@
-"""Views of a scan for test-time augmentation: turned and mirrored, pixel for pixel the same."""
+"""Views of a scan for test-time augmentation: rotated and mirrored by whole pixels."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from rangeseg.geometry.sensor import Sensor
 
 @dataclass(frozen=True)
 class View:
-    """A scan turned by whole columns of its image, and perhaps mirrored before.
+    """A scan, mirrored if set, then rotated by whole columns of its image.
 
-    So no point changes its pixel's neighbours, and every row rule holds: rows are found once, for
-    the scan as it was recorded. A mirrored view is mirrored about the middle of what the sensor
-    sees, as in training.
+    So pixels keep their neighbours, and every row rule holds: rows are found once, for the recorded
+    scan. Mirroring is about the middle of the sensor's view, as in training.
 
     Attributes:
-        columns: by how many the image is rolled to the left.
-        mirrored: whether the order of the columns is reversed before.
+        columns: number of columns to roll the image to the left.
+        mirrored: reverse the columns first.
     """
 
     columns: int = 0
     mirrored: bool = False
 
     def points(self, points: np.ndarray, sensor: Sensor) -> np.ndarray:
-        """The points (N,4) float32 as they lie in this view."""
+        """The points (N,4) float32 in this view."""
         angle = 2.0 * math.pi * self.columns / sensor.width
         if self.mirrored:
             points = points * np.array([1, -1, 1, 1], dtype=np.float32)
@@ -38,7 +37,7 @@ class View:
         return rotate_points(points, angle) if angle else points
 
     def projection(self, projection: Projection) -> Projection:
-        """Where the points of this view fall; rows and columns of points are left as they were."""
+        """The projection of this view; rows and columns of points do not change."""
         if self == View():
             return projection
         shown = projection.point_index
@@ -49,15 +48,15 @@ class View:
 
 
 def make_views(count: int, sensor: Sensor) -> tuple[View, ...]:
-    """The scan itself, mirrored, turned, mirrored and turned, and so on.
+    """Make the scan itself, then mirrored, rotated, mirrored and rotated, and so on.
 
     Args:
-        count: how many; turns are evenly spaced.
-        sensor: with the size of the image.
+        count: number of views; rotations are evenly spaced.
+        sensor: sensor with the image size.
 
     Raises:
-        ConfigError: more than two of a sensor that does not see all around, or more than the image
-            has columns for.
+        ConfigError: more than two views for a sensor without a full turn, or more than the columns
+            allow.
     """
     turns = -(-count // 2)
     if turns > 1 and not sensor.full_turn:
