@@ -1,4 +1,4 @@
-"""The methods: one paper a file, registered here."""
+"""The methods: one paper per file, registered here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ METHODS: dict[str, type[Method[Any]]] = {
 
 
 def find_method(name: str) -> type[Method[Any]]:
-    """The class of a method.
+    """Find the class of a method.
 
     Raises:
         ConfigError: no such method.

@@ -24,7 +24,7 @@ REACH = 64
 
 
 class AelSettings(TeacherSettings):
-    """The official code's values for Cityscapes, but for ``min_area`` (.005) and ``perturb``.
+    """The official code's values for Cityscapes, except ``min_area`` (.005) and ``perturb``.
 
     Pascal VOC has 1 pasted class, ``min_area`` .03 and ``confidence`` .7. A pseudo-label below
     ``confidence`` has no loss but keeps its share of the divisor.
@@ -42,8 +42,8 @@ class AelSettings(TeacherSettings):
 class Ael(TeacherMethod[AelSettings]):
     """A mean teacher that shows the student more of its least confident classes.
 
-    A bank keeps the student's mean confidence in each class. It decides which labelled classes are
-    pasted, which predicted objects are mixed into other scans, and which pixels are learnt.
+    A bank keeps the student's mean confidence in each class. It selects labelled classes to paste,
+    predicted objects to mix in, and pixels to learn.
 
     Reference:
         Hu et al. 2021, "Semi-Supervised Semantic Segmentation via Adaptive Equalization Learning",
@@ -56,14 +56,15 @@ class Ael(TeacherMethod[AelSettings]):
            batch of it. Why: gradients may be accumulated.
         3. Copy-paste. Official: donors of the data set, rescaled by .1 to 2, classes drawn for the
            batch. Ours: the neighbour in the batch, classes drawn for each scan, the nearer point
-           of a ray, no rescaling. Why: a ray sees the nearest thing, in the size that it has.
+           of a ray, no rescaling. Why: a ray sees the nearest object, in its true size.
         4. Adaptive CutMix. Official: donors of the data set, one mixed image per GPU. Ours: donors
            of the batch, or CutMix with the neighbour; every unlabelled scan is mixed. Why: no
            second loader.
         5. Components. Official: exact ones, on the CPU. Ours: grown on the device from a random
            pixel, up to 64 pixels far and across the seam. Why: no copies to the CPU. Large
            components are cut off, and drawn more often.
-        6. Equal confidences. Official: 0/0 keeps no pixel. Ours: every pixel. Why: none is weaker.
+        6. Equal confidences. Official: 0/0 keeps no pixel. Ours: every pixel. Why: no class is
+        weaker.
         7. Supervised loss. Official: hard pixels (OHEM, .7) and an auxiliary head of weight .4.
            Ours: that of the training. Why: the same supervised loss for every method.
         8. Views. Official: flips and rescaled crops. Ours: also perturbed along the rays
@@ -120,7 +121,7 @@ class Ael(TeacherMethod[AelSettings]):
         self._seen_in_step = []
 
     def _copy_paste(self, labelled: Fields, generator: torch.Generator) -> Fields:
-        """Labelled scans with weak classes of their neighbours, where these are nearer."""
+        """Paste weak classes of neighbours into labelled scans, where nearer."""
         donor = partner(labelled)
         batch, device = len(donor["valid"]), generator.device
         count = min(self.settings.paste_classes, self.num_classes)
@@ -138,7 +139,7 @@ class Ael(TeacherMethod[AelSettings]):
         return mix(labelled, donor, wanted & (nearer | ~own) & chosen)
 
     def _adaptive_cutmix(self, scans: Fields, generator: torch.Generator) -> Fields:
-        """Each scan perturbed, with the box around an object of a weak class of another scan."""
+        """Perturb each scan, and add the box around a weak class's object from another scan."""
         valid, pseudo_labels = front(scans["valid"]), front(scans["pseudo_labels"])
         batch, height, width = valid.shape
         index = torch.arange(batch, device=valid.device)

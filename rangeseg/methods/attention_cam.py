@@ -1,4 +1,4 @@
-"""Self-attention grad-CAM: a coarse segmentation from a classifier of windows."""
+"""Self-attention Grad-CAM: a coarse segmentation from a classifier of windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ATTENTION_CHANNELS = 128
 
 
 class AttentionCam(nn.Module):
-    """Class activation maps of the deepest features, spread by attention among them.
+    """Class activation maps of the deepest features, spread by self-attention.
 
     A linear classifier predicts the classes of a window of azimuth from the window's mean feature.
     For a mean, Grad-CAM is the classifier applied to each feature, up to scale, so no gradient is
@@ -23,7 +23,7 @@ class AttentionCam(nn.Module):
     It runs at the deepest stage's size: 8x256 for an image of 64x2048.
 
     Args:
-        channels: of the features that the attention sees, the deepest last.
+        channels: channels of the attention's features, the deepest last.
         num_classes: K.
         windows: number of windows of azimuth; fewer if it does not divide the columns.
         full_turn: whether the first and the last column of an image are neighbours.
@@ -60,7 +60,7 @@ class AttentionCam(nn.Module):
         """The classes of each window, and whether a window has any label.
 
         Args:
-            labels: (B,H,W) or (B,k,H,W) train ids; IGNORE counts nowhere.
+            labels: (B,H,W) or (B,k,H,W) train ids; IGNORE does not count.
             valid: likewise, bool.
             num_windows: n.
 
@@ -68,9 +68,9 @@ class AttentionCam(nn.Module):
             (B,K,n) bool and (B,n) bool.
         """
         num_classes = self.classifier.out_channels
-        labels, valid = labels.flatten(1, -2), valid.flatten(1, -2)  # layers below each other
+        labels, valid = labels.flatten(1, -2), valid.flatten(1, -2)  # stack layers vertically
         counts = valid & (labels != IGNORE)
-        nothing = num_classes  # one class more for pixels that do not count
+        nothing = num_classes  # one more class for pixels that do not count
         classes = torch.where(counts, labels, nothing).long()
         batch, height, _ = classes.shape
         classes = classes.reshape(batch, height, num_windows, -1).transpose(1, 2).flatten(2)
@@ -127,7 +127,7 @@ class AttentionCam(nn.Module):
 
 
 def _tokens(valid: Tensor, features: Tensor) -> Tensor:
-    """Whether each feature has a valid pixel below it: (B,H,W) -> (B,h,w) bool."""
+    """Whether each feature covers a valid pixel: (B,H,W) -> (B,h,w) bool."""
     size = (features.shape[2], features.shape[3])
     return F.adaptive_max_pool2d(valid[:, None].float(), size)[:, 0] > 0
 

@@ -1,4 +1,4 @@
-"""What a method is: a module that owns its networks and returns named losses."""
+"""The interface of a method: a module that owns its networks and returns named losses."""
 
 from __future__ import annotations
 
@@ -26,21 +26,20 @@ Labelled = Literal["plain", "strong"]
 
 @dataclass(frozen=True)
 class Task:
-    """What every method knows about the data and the training.
+    """Facts about the data and the training for every method.
 
     Attributes:
         num_classes: K.
         channels: names of the image channels.
         statistics: (mean, std) of each channel.
-        class_weights: (K,) of the cross-entropy with truth.
-        labelled: ``plain``: labelled scans as published; ``strong``: perturbed and mixed with each
-            other.
+        class_weights: (K,) weights of the cross-entropy with truth.
+        labelled: ``plain`` labelled scans as published; ``strong`` ones are perturbed and mixed.
         lovasz_weight: weight of the Lovász-softmax term of the supervised loss.
         boundary_weight: weight of the boundary term of the supervised loss.
         perturbation: strength of the strong views.
         full_turn: whether the first and the last column of an image are neighbours.
         cross_entropy: how the cross-entropy of the supervised loss is reduced.
-        terms_on: the heads of a network that have the Lovász-softmax and the boundary term.
+        terms_on: the heads with the Lovász-softmax and boundary terms.
     """
 
     num_classes: int
@@ -61,9 +60,9 @@ class StepContext:
     """A step of the training.
 
     Attributes:
-        step: steps done, from 0.
+        step: finished steps, from 0.
         steps: steps of the whole training.
-        generator: for every random draw of this step, on the device of the batch.
+        generator: random generator of this step, on the device of the batch.
     """
 
     step: int
@@ -72,7 +71,7 @@ class StepContext:
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done, in [0,1)."""
+        """Finished share of the training, in [0,1)."""
         return self.step / self.steps
 
 
@@ -99,10 +98,10 @@ class UnsupervisedSettings(Settings):
     ``pseudo_label_weights``: class weights of a cross-entropy with pseudo-labels. ``none`` is the
     papers' choice, ``class_weights`` uses those of the supervised loss. A network trained with
     class weights predicts rare classes too often, and its pseudo-labels would repeat that. In a
-    mixed scan the truth gets the weights of the pseudo-labels.
+    mixed scan truth gets the same weights as pseudo-labels.
 
-    ``pool``: which scans of the train split are the unlabelled ones: all ``others`` than the
-    labelled, or ``all``, the labelled too, whose labels are not read then.
+    ``pool``: the unlabelled scans: the ``others`` of the train split, or ``all``, including
+    labelled ones without their labels.
     """
 
     pool: Literal["others", "all"] = "others"
@@ -135,7 +134,7 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
     Args:
         build_network: makes a newly initialised network; called once per network.
         task: the data and the labelled branch.
-        settings: of the method.
+        settings: settings of the method.
     """
 
     Settings: ClassVar[type[Settings]]
@@ -162,29 +161,29 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         """Named, weighted loss terms (scalars); the trainer adds them up."""
 
     def after_batch(self) -> None:
-        """Called after each batch of a step, to keep what ``after_step`` needs of it."""
+        """Keep data of a batch for ``after_step``; called after each batch of a step."""
 
     def after_step(self, context: StepContext) -> None:
-        """Called after the optimiser's step: update teacher, bank or prototypes."""
+        """Update teacher, bank or prototypes; called after the optimiser's step."""
 
     def predictor(self) -> nn.Module:
-        """The network that is evaluated and exported."""
+        """The network for evaluation and export."""
         return self.student
 
     def trained_networks(self) -> list[nn.Module]:
-        """The networks that the optimiser changes; the gradient of each is clipped separately."""
+        """The networks that the optimiser updates; each gradient is clipped separately."""
         return [self.student]
 
     def labelled_view(self, labelled: Fields, generator: torch.Generator) -> Fields:
-        """The labelled scans as the student sees them, the same for every method."""
+        """The labelled scans for the student, the same for every method."""
         return labelled if self.labelled_mode == "plain" else self.cutmix(labelled, generator)
 
     def cutmix(self, scans: Fields, generator: torch.Generator) -> Fields:
-        """The scans perturbed, each with a box of half the image from its neighbour."""
+        """Perturb the scans; each gets a box of half the image from its neighbour."""
         return self.mixed_by_box(self.perturb(scans, generator), generator)
 
     def mixed_by_box(self, scans: Fields, generator: torch.Generator) -> Fields:
-        """The scans, each with a box of half the image from its neighbour."""
+        """Give each scan a box of half the image from its neighbour."""
         mask = cutmix_mask(scans["valid"].shape, generator)
         return mix(scans, partner(scans), mask)
 
@@ -195,17 +194,17 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
         *others: Tensor,
         disturb: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """One forward for all images, so that they share batch-norm statistics.
+        """Run one forward for all images, so that they share batch-norm statistics.
 
         Args:
             network: of the method.
             labelled: what ``labelled_view`` returned.
-            others: images (B,C,H,W) to predict together with the labelled ones.
+            others: images (B,C,H,W) to predict with the labelled ones.
             disturb: changes each feature (B,C,h,w) of the encoder before it is decoded; the
                 labelled scans come first in its batch.
 
         Returns:
-            The supervised term, and the logits (B,K,H,W) of the labelled and of the other images.
+            The supervised term, and the logits (B,K,H,W) of labelled and other images.
         """
         images = [labelled["image"], *others]
         features = network.encode(torch.cat(images))
@@ -219,12 +218,12 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
     ) -> Tensor:
         """The loss of the labelled scans, the same for every method.
 
-        Each auxiliary head of the network adds the same loss of its own logits. One of pixels
-        beside logits of layers learns the labels of the nearest points.
+        Each auxiliary head adds the same loss of its logits. If a head predicts pixels and the
+        network layers, it learns the labels of the nearest points.
 
         Args:
             network: of the method.
-            features: of its encoder, for a batch that begins with the labelled scans.
+            features: features of its encoder, for a batch that begins with the labelled scans.
             logits: (B,K,H,W) or (B,K,k,H,W) of the labelled scans.
             labelled: what ``labelled_view`` returned.
         """
@@ -242,20 +241,20 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
     def classifier_loss(
         self, logits: Tensor, labels: Tensor, valid: Tensor, ranges: Tensor | None
     ) -> Tensor:
-        """The supervised loss of the head that predicts, with the terms that it has.
+        """The supervised loss of the main head, with its terms.
 
         Args:
             logits: (B,K,H,W) or (B,K,k,H,W).
-            labels: (B,H,W) or (B,k,H,W) train ids; IGNORE counts nowhere.
+            labels: (B,H,W) or (B,k,H,W) train ids; IGNORE does not count.
             valid: likewise, bool.
-            ranges: of the same images; see the method ``ranges``.
+            ranges: ranges of the same images; see the method ``ranges``.
         """
         all_terms = self._terms_on == "all_heads" or len(self.student.heads) == 1
         loss: Tensor = self.supervised_loss(logits, labels, valid, ranges, all_terms)
         return loss
 
     def ranges(self, image: Tensor) -> Tensor | None:
-        """The range in metres of each pixel or point, if the supervised loss is weighted by it."""
+        """The range in metres of each pixel or point, if the supervised loss uses it."""
         if self._range_statistics is None:
             return None
         channel, mean, std = self._range_statistics
@@ -275,7 +274,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def _range_channel(task: Task) -> tuple[int, float, float]:
-    """The channel of the range, its mean and its standard deviation."""
+    """The index of the range channel, its mean and standard deviation."""
     if "range" not in task.channels:
         raise ConfigError(
             "train.cross_entropy.range_weighting needs the range, but range_image.channels are "

@@ -9,7 +9,7 @@ from rangeseg.models.blocks import largest_beside
 
 
 def grow(seed: Tensor, region: Tensor, steps: int, full_turn: bool = True) -> Tensor:
-    """The part of a region that is connected to a seed within some steps.
+    """Grow a seed within a region by some steps.
 
     Args:
         seed: (B,H,W) bool.
@@ -28,7 +28,7 @@ def grow(seed: Tensor, region: Tensor, steps: int, full_turn: bool = True) -> Te
 
 
 def bounding_boxes(component: Tensor, seed: Tensor, full_turn: bool = True) -> Tensor:
-    """The box around each component; it goes across the seam of a full turn.
+    """The box around each component; it may cross the seam of a full turn.
 
     Args:
         component: (B,H,W) bool.
@@ -52,7 +52,7 @@ def bounding_boxes(component: Tensor, seed: Tensor, full_turn: bool = True) -> T
 
 
 def _span(occupied: Tensor, place: Tensor) -> Tensor:
-    """The places from the first to the last occupied one: (B,N) bool and int -> (B,N) bool."""
+    """Fill from the first to the last occupied place: (B,N) bool and int -> (B,N) bool."""
     beyond = place.abs().max() + 1
     first = torch.where(occupied, place, beyond).amin(dim=1, keepdim=True)
     last = torch.where(occupied, place, -beyond).amax(dim=1, keepdim=True)

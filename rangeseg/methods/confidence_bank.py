@@ -17,7 +17,7 @@ class ConfidenceBank(nn.Module):
 
     Args:
         num_classes: K.
-        momentum: of the average.
+        momentum: momentum of the average.
     """
 
     confidence: Tensor
@@ -38,7 +38,7 @@ class ConfidenceBank(nn.Module):
     def keep_probability(self) -> Tensor:
         """(K,) 1 for the least confident class, less for more confident ones."""
         most = self.gap.max()
-        # Equal confidences keep everything, also where all are 1.
+        # Equal confidences keep everything, even if all are 1.
         return torch.where(most > 0, self.gap / most.clamp(min=1e-12), 1.0)
 
     @torch.no_grad()
@@ -60,7 +60,7 @@ def true_class_confidence(logits: Tensor, labels: Tensor, valid: Tensor) -> Tens
 
     Args:
         logits: (B,K,H,W).
-        labels: (B,H,W) train ids; IGNORE counts nowhere.
+        labels: (B,H,W) train ids; IGNORE does not count.
         valid: (B,H,W) bool.
 
     Returns:

@@ -14,16 +14,15 @@ from rangeseg.system.distributed import shared_divisor
 
 
 class ConsistencySettings(TeacherSettings):
-    """How the student's predictions are compared with the teacher's.
+    """Comparison of the student's predictions with the teacher's.
 
     ``loss``: ``squared_error`` of the distributions, or ``cross_entropy`` with the teacher's most
     probable class (our adaptation, the only one that ``pseudo_label_weights`` concerns).
-    ``confidence_mode``: a pixel is confident where the teacher's largest probability reaches
+    ``confidence_mode``: a pixel is confident if the teacher's largest probability reaches
     ``confidence``. ``per_pixel`` keeps the confident pixels. ``per_batch`` keeps all and scales the
-    loss by their share (French et al.'s automatic ramp-up).
-    ``divisor``: the mean, and that share, are of the ``valid`` pixels, or of ``all`` pixels of the
-    images, as in the official codes. Empty pixels have no loss in either.
-    ``perturb``: also perturb the student's scans.
+    loss by their share (French et al.'s automatic ramp-up). ``divisor``: the mean, and that share,
+    are over the ``valid`` pixels, or over ``all`` pixels, as in the official codes. Empty pixels
+    have no loss in either case. ``perturb``: also perturb the student's scans.
     """
 
     loss: Literal["squared_error", "cross_entropy"] = "squared_error"
@@ -43,14 +42,14 @@ def consistency_loss(
     """The unweighted consistency loss of a batch.
 
     Args:
-        logits: (B,K,H,W) of the student.
+        logits: (B,K,H,W) logits of the student.
         teacher: (B,K,H,W) probabilities; all zero where the truth is ignored.
         valid: (B,H,W) bool.
         class_weights: (K,) of the supervised loss.
         settings: of the method.
 
     Returns:
-        A scalar; 0 where no pixel is valid.
+        A scalar; 0 if no pixel is valid.
     """
     confidence, pseudo_labels = teacher.max(dim=1)
     valid = valid & (confidence > 0)

@@ -22,13 +22,13 @@ from rangeseg.models import NetworkFactory
 
 
 class CpsSettings(UnsupervisedSettings):
-    """The official code's choices, but for ``perturb``, which is ours.
+    """The official code's choices, except ``perturb``, which is ours.
 
     ``weight``: official 1 with CutMix and 1.5 without on Pascal VOC, 5 and 6 on Cityscapes.
     ``cutmix``: mix the unlabelled scans (the paper's stronger variant). Without it the networks
     also learn each other's pseudo-labels of the labelled scans, as in the paper's Eq. 3.
     ``confidence``: pseudo-labels below it do not count; the paper keeps all.
-    ``perturb``: also perturb the scans that the networks learn from.
+    ``perturb``: also perturb the training scans of the networks.
     ``predictor``: evaluate the first network (official) or the averaged pair.
     """
 
@@ -52,14 +52,14 @@ class Average(nn.Module):
 
 
 class Cps(Method[CpsSettings]):
-    """Two networks of one architecture, each learning from the other's hard pseudo-labels.
+    """Two networks of one architecture that learn from each other's hard pseudo-labels.
 
     Reference:
         Chen et al. 2021, "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision",
         Sec. 3. Departures from the official code, by default:
 
-        1. Perturbation. Official: none (``perturb: false``). Ours: the scans that the networks
-           learn from. Why: a strong view in every method.
+        1. Perturbation. Official: none (``perturb: false``). Ours: the training scans of both
+           networks. Why: a strong view in every method.
         2. Weight. Official: 1 with CutMix and 1.5 without on Pascal VOC, 5 and 6 on Cityscapes.
            Ours: 1. Why: none was published for LiDAR.
         3. Pseudo-labels. Official: in training mode. Ours: in eval mode; without ``cutmix`` those
@@ -107,7 +107,7 @@ class Cps(Method[CpsSettings]):
         return losses
 
     def trained_networks(self) -> list[nn.Module]:
-        """Both."""
+        """Both networks."""
         return [self.student, self.second]
 
     def predictor(self) -> nn.Module:
@@ -117,7 +117,7 @@ class Cps(Method[CpsSettings]):
         return self.student
 
     def _with_predictions(self, fields: Fields) -> Fields:
-        """The fields with both networks' most probable classes and their probabilities."""
+        """Add both networks' most probable classes and probabilities to the fields."""
         predictions: Fields = {}
         for name, network in (("first", self.student), ("second", self.second)):
             with evaluating(network):

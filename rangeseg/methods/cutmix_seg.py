@@ -15,7 +15,7 @@ from rangeseg.methods.teacher import TeacherMethod
 
 
 class CutMixSegSettings(ConsistencySettings):
-    """The official code's values, but for ``perturb``, ``divisor`` and ``pool``, which are ours.
+    """The official code's values, except ``perturb``, ``divisor`` and ``pool``, which are ours.
 
     ``partner``: mix unlabelled scans with each other, or with labelled ones and their truth.
     """

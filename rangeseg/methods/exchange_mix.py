@@ -19,8 +19,8 @@ class ExchangeMixSettings(TeacherSettings):
     """Values chosen on the validation sequence of the simulated street."""
 
     confidence: float = Field(default=0.7, ge=0, le=1)  # pseudo-labels below it are not learnt
-    feature_weight: float = Field(default=0.5, ge=0)  # of whole scans; mixed scans have 1
-    feature_dropout: float = Field(default=0.5, ge=0, lt=1)  # share of the channels, whole scans
+    feature_weight: float = Field(default=0.5, ge=0)  # weight of whole scans; mixed scans have 1
+    feature_dropout: float = Field(default=0.5, ge=0, lt=1)  # share of channels, whole scans
 
 
 class ExchangeMix(TeacherMethod[ExchangeMixSettings]):
@@ -35,8 +35,8 @@ class ExchangeMix(TeacherMethod[ExchangeMixSettings]):
        supervised loss has them perturbed already.
     4. The student also learns each unlabelled scan whole and unperturbed, with channels of its
        features dropped (UniMatch).
-    5. Truth and confident pseudo-labels share one cross-entropy without class weights. A pixel
-       that is not confident has no loss but its share of the divisor.
+    5. Truth and confident pseudo-labels share one cross-entropy without class weights. An
+       unconfident pixel has no loss but keeps its share of the divisor.
 
     ``tests/benchmarks/README.md`` has its gains, and what each part adds.
 
@@ -70,17 +70,17 @@ class ExchangeMix(TeacherMethod[ExchangeMixSettings]):
         }
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """(B,H,W) bool: the pixels of the labelled scan of each pair, a box or bands."""
+        """(B,H,W) bool: the labelled scan's pixels in each pair, a box or bands."""
         coin = torch.rand((shape[0], 1, 1), generator=generator, device=generator.device) < 0.5
         return torch.where(coin, cutmix_mask(shape, generator), band_mask(shape, generator))
 
     def _truth(self, labelled: Fields) -> Fields:
-        """Labelled scans; every label is sure."""
+        """Labelled scans, with every label marked as sure."""
         fields = {name: labelled[name] for name in ("image", "valid", "labels")}
         return {**fields, "sure": torch.ones_like(labelled["valid"])}
 
     def _pseudo_labelled(self, unlabelled: Fields) -> Fields:
-        """Unlabelled scans with the teacher's labels, sure where it is confident."""
+        """Unlabelled scans with the teacher's labels, marked as sure where it is confident."""
         confidence, classes = self.teach(unlabelled["image"]).max(dim=1)
         return {
             **{name: unlabelled[name] for name in ("image", "valid")},

@@ -16,17 +16,16 @@ from rangeseg.methods.teacher import TeacherMethod, TeacherSettings
 
 
 class LaserMixSettings(TeacherSettings):
-    """The official values of its voxel configurations, but for ``mix_loss`` and ``perturb``.
+    """The official values of its voxel configurations, except ``mix_loss`` and ``perturb``.
 
     There is no configuration for FIDNet.
     ``weight`` scales both unsupervised terms, ``consistency`` the squared error: 250 on KITTI and
     500 on nuScenes, as means over 20 channels.
     ``bands``: the smallest and the largest number of bands. Official: 4 and 8 for Cylinder3D on
     KITTI, 3 and 6 elsewhere.
-    ``mix_loss``: of the mixed scans, the cross-entropy alone or the whole ``supervised`` loss, as
-    officially. The latter takes all its settings, such as ``train.cross_entropy.divisor``;
-    auxiliary heads do not learn the mixes.
-    ``perturb``: also perturb the student's unlabelled scans.
+    ``mix_loss``: loss of the mixed scans: only the cross-entropy, or the whole ``supervised`` loss,
+    as officially, with all its settings, e.g. ``train.cross_entropy.divisor``. Auxiliary heads do
+    not learn the mixes. ``perturb``: also perturb the student's unlabelled scans.
     """
 
     confidence: float = Field(default=0.9, ge=0, le=1)  # pseudo-labels below it are ignored
@@ -44,7 +43,7 @@ class LaserMixSettings(TeacherSettings):
 
 
 class LaserMix(TeacherMethod[LaserMixSettings]):
-    """Labelled and unlabelled scans exchange bands of inclination, which hold similar objects.
+    """Labelled and unlabelled scans exchange bands of inclination.
 
     The student learns the truth and the teacher's confident pseudo-labels on both mixes of each
     pair. On the unmixed scans it must agree with the teacher.
@@ -67,7 +66,7 @@ class LaserMix(TeacherMethod[LaserMixSettings]):
            for 20 channels, is 12.5 here, and 500 is 25.
         5. Loss of the mixes. Official: the supervised loss, unweighted cross-entropy and 3 Lovász,
            over all pixels (``mix_loss: supervised``). Ours: the cross-entropy, over the pixels
-           that are not ignored. Why: cheaper; and few sure pixels count as much as many.
+           that are not ignored. Why: it is cheaper, and few sure pixels count as much as many.
         6. Batch norms. Official: a forward for the labelled, the unlabelled and the mixed scans.
            Ours: one for all. Why: equal statistics for all.
         7. Teacher. Official: in training mode, batch-norm statistics of its own forwards, momentum
@@ -109,7 +108,7 @@ class LaserMix(TeacherMethod[LaserMixSettings]):
     def _views(
         self, labelled: Fields, unlabelled: Fields, generator: torch.Generator
     ) -> tuple[Fields, Fields]:
-        """Both batches as the student sees them, with the teacher's predictions."""
+        """Both batches for the student, with the teacher's predictions."""
         teacher = self.teach(torch.cat([labelled["image"], unlabelled["image"]]))
         known, unknown = torch.split(teacher, [len(labelled["image"]), len(unlabelled["image"])])
         labelled = self.labelled_view({**labelled, "teacher": known}, generator)
@@ -128,5 +127,5 @@ class LaserMix(TeacherMethod[LaserMixSettings]):
         return interleave(a, b, mask)
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """(B,H,W) bool: the pixels that the scans of each pair exchange."""
+        """(B,H,W) bool: the exchanged pixels of each pair."""
         return band_mask(shape, generator, self.settings.bands)

@@ -1,7 +1,7 @@
-"""Images of one layer (B,C,H,W) and of several (B,C,k,H,W), handled alike.
+"""Handle images of one layer (B,C,H,W) and of several (B,C,k,H,W) alike.
 
-Layers hold the points of a pixel, the nearest first. The first one stands for the pixel where a
-loss or a mix works on pixels.
+Layers hold the points of a pixel, the nearest first. The first represents the pixel where a loss or
+a mix works on pixels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def front_channels(values: Tensor) -> Tensor:
 
 
 def on_every_layer(pixels: Tensor, points: Tensor) -> Tensor:
-    """Channels of pixels (B,C,H,W), repeated for each layer of ``points`` (B,k,H,W) if it has any.
+    """Repeat channels of pixels (B,C,H,W) for each layer of ``points`` (B,k,H,W), if any.
 
     Returns:
         (B,C,H,W) or (B,C,k,H,W).
@@ -37,6 +37,6 @@ def per_channel(values: Tensor, points: Tensor) -> Tensor:
 
 
 def is_class(labels: Tensor, num_classes: int) -> Tensor:
-    """Whether a point is of each class: (B,...) train ids -> (B,K,...) bool; IGNORE is no class."""
+    """One-hot classes of points: (B,...) train ids -> (B,K,...) bool; IGNORE is no class."""
     labels = labels[:, None]
     return labels == per_channel(torch.arange(num_classes, device=labels.device), labels)

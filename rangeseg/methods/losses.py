@@ -4,7 +4,7 @@ One reduction everywhere: sum over classes, mean over valid pixels. Published we
 others: weight w of an MSE averaged over K classes is w/K here.
 
 The mean is over the pixels of all processes, see ``shared_divisor``. Only the Lovász term, which
-sorts the pixels, is separate for each process.
+sorts pixels, is separate per process.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ from rangeseg.system.distributed import shared_divisor
 ClassWeights = Literal["sqrt_inverse_frequency", "inverse_frequency", "none"]
 TermsOn = Literal["all_heads", "auxiliary_heads"]
 FULL_WEIGHT_M = 100.0
-"""The range at which a pixel counts once with ``range_weighting``."""
+"""The range with weight 1 under ``range_weighting``."""
 
 
 class CrossEntropySettings(Settings):
-    """How the cross-entropy of labelled pixels is reduced; the other terms are left alone.
+    """Reduction of the cross-entropy of labelled pixels; other terms do not change.
 
-    ``divisor``: the class weights of the ``known`` pixels, or the number of ``all`` pixels of the
-    images, the empty and the ignored ones too. The latter is LaserMix's and FIDNet's.
-    ``hard_pixels``: the mean is over this share of all pixels, those with the largest loss; below
-    1 ``divisor`` plays no part. FIDNet has .15.
-    ``range_weighting``: a pixel counts by its range over 100 m, as in FIDNet's code.
+    ``divisor``: the class weights of ``known`` pixels, or the number of ``all`` pixels, including
+    empty and ignored ones, as in LaserMix and FIDNet. ``hard_pixels``: average over this share of
+    all pixels, those with the largest loss; below 1 ``divisor`` has no effect. FIDNet has .15.
+    ``range_weighting``: weight a pixel by its range over 100 m, as in FIDNet's code.
     """
 
     divisor: Literal["known", "all"] = "known"
@@ -51,7 +50,7 @@ def masked_cross_entropy(
 
     Args:
         logits: (B,K,H,W).
-        labels: (B,H,W) train ids; IGNORE counts nowhere.
+        labels: (B,H,W) train ids; IGNORE does not count.
         valid: (B,H,W) bool.
         class_weights: (K,).
         keep: (B,H,W) in [0,1], e.g. whether a pseudo-label is confident. It scales a pixel's loss
@@ -68,7 +67,7 @@ def masked_cross_entropy(
 def _pixel_losses(
     logits: Tensor, labels: Tensor, valid: Tensor, class_weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The weighted cross-entropy of each pixel, and its weight: (B,H,W), 0 where none counts."""
+    """The weighted cross-entropy of each pixel, and its weight: (B,H,W), 0 if not counted."""
     counts = valid & (labels != IGNORE)
     target = torch.where(counts, labels, 0).long()
     loss = F.cross_entropy(logits.float(), target, reduction="none")
@@ -112,7 +111,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 
     Args:
         logits: (B,K,H,W).
-        labels: (B,H,W) train ids; IGNORE counts nowhere.
+        labels: (B,H,W) train ids; IGNORE does not count.
         valid: (B,H,W) bool.
 
     Returns:
@@ -127,7 +126,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     probabilities = logits.float().softmax(dim=1).movedim(1, 0).flatten(1)  # (K, P)
     target = labels.flatten().long()
     truth = (target == torch.arange(num_classes, device=target.device)[:, None]) & counts  # (K, P)
-    # A pixel that does not count has error 0 and sorts last, where it changes nothing.
+    # An uncounted pixel has error 0 and sorts last, where it changes nothing.
     errors = (truth.float() - probabilities).abs() * counts
     errors, order = errors.sort(dim=1, descending=True)
     hits = truth.gather(1, order)
@@ -145,25 +144,24 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor, full_turn: bool = True) -> Tensor:
     """One minus the F1 score of the predicted class boundaries.
 
-    A pixel's share in the boundary of a class is its probability minus the smallest one among its
-    neighbours that count: 0 or 1 for the truth, between them for a prediction. The neighbourhood
-    is 3x3. In an image of layers it is that of the nearest points.
+    A pixel's share in a class boundary is its probability minus the smallest one among its counted
+    neighbours: 0 or 1 for the truth, in between for a prediction. The neighbourhood is 3x3. In an
+    image of layers the nearest points count.
 
     Args:
         logits: (B,K,H,W).
-        labels: (B,H,W) train ids; IGNORE counts nowhere.
+        labels: (B,H,W) train ids; IGNORE does not count.
         valid: (B,H,W) bool.
         full_turn: whether the first and the last column are neighbours.
 
     Returns:
-        A scalar in [0,1]: the mean over the classes of each scan that have a boundary; 0 where
-        there is none.
+        A scalar in [0,1]: the mean over the classes with a boundary in each scan; 0 without any.
 
     Reference:
         Bokhovkin and Burnaev 2019, "Boundary Loss for Remote Sensing Imagery Semantic
         Segmentation", Sec. 3, with exact boundaries (no tolerance) as in CENet's code.
-        Departures: only pixels that count; a class without a boundary in a scan is left out, where
-        theirs adds a constant 1.
+        Departures: only counted pixels; a class without a boundary in a scan is left out, but adds
+        a constant 1 in theirs.
     """
     logits, labels, valid = front_channels(logits), front(labels), front(valid)
     counts = (valid & (labels != IGNORE))[:, None]
@@ -178,8 +176,8 @@ def boundary_loss(logits: Tensor, labels: Tensor, valid: Tensor, full_turn: bool
 
 
 def _boundary(share: Tensor, counts: Tensor, full_turn: bool) -> Tensor:
-    """Each pixel's share (B,K,H,W) of a class minus the smallest one beside it."""
-    rest = (1.0 - share) * counts  # 0 where a pixel does not count: it is never the maximum
+    """Each pixel's share (B,K,H,W) of a class minus the smallest one next to it."""
+    rest = (1.0 - share) * counts  # 0 for uncounted pixels, which are never the maximum
     return (largest_beside(rest, full_turn) - rest) * counts
 
 
@@ -188,11 +186,10 @@ class SupervisedLoss(nn.Module):
 
     Args:
         class_weights: (K,).
-        lovasz_weight: weight of the Lovász-softmax term beside the cross-entropy; 0 leaves it out.
+        lovasz_weight: weight of the Lovász-softmax term; 0 leaves it out.
         boundary_weight: weight of the boundary term; 0 leaves it out.
         full_turn: whether the first and the last column of an image are neighbours.
-        cross_entropy: how the cross-entropy is reduced. The hardest pixels are those of each
-            process.
+        cross_entropy: reduction of the cross-entropy. Each process selects its own hardest pixels.
     """
 
     class_weights: Tensor
@@ -224,10 +221,10 @@ class SupervisedLoss(nn.Module):
 
         Args:
             logits: (B,K,H,W).
-            labels: (B,H,W) train ids; IGNORE counts nowhere.
+            labels: (B,H,W) train ids; IGNORE does not count.
             valid: (B,H,W) bool.
-            ranges: (B,H,W) of the pixels' points in metres, for ``range_weighting``.
-            all_terms: Lovász-softmax and boundary, too.
+            ranges: (B,H,W) ranges in metres, for ``range_weighting``.
+            all_terms: also add Lovász-softmax and boundary.
         """
         loss = self._cross_entropy(logits, labels, valid, ranges)
         if not all_terms:
@@ -255,15 +252,14 @@ class SupervisedLoss(nn.Module):
 
 
 def class_weights(frequencies: Tensor, rule: ClassWeights = "sqrt_inverse_frequency") -> Tensor:
-    """Weights of the cross-entropy.
+    """Compute the class weights of the cross-entropy.
 
     Args:
         frequencies: (K,) share of each class among the labelled points.
-        rule: ``sqrt_inverse_frequency``: 1/sqrt(frequency), 1 on average over the classes that
-            occur; a class that does not occur gets the largest weight of those that do.
-            ``inverse_frequency``: 1/(frequency + .001) as in FIDNet's code, as large as it comes;
-            its frequencies are of all points of SemanticKITTI, the unlabelled ones too.
-            ``none``: 1.
+        rule: ``sqrt_inverse_frequency``: 1/sqrt(frequency), 1 on average over the present classes;
+            an absent class gets the largest weight of the present ones. ``inverse_frequency``:
+            1/(frequency + .001) as in FIDNet's code, not normalised; its frequencies are over all
+            points of SemanticKITTI, including unlabelled ones. ``none``: 1.
 
     Returns:
         (K,) float32.
@@ -281,7 +277,7 @@ def ramp_up(progress: float, start: float, length: float) -> float:
     """The ramp of an unsupervised loss, in [0,1].
 
     Args:
-        progress: share of the training that is done, in [0,1].
+        progress: finished share of the training, in [0,1].
         start: the ramp is 0 before this share.
         length: share of the training over which it rises as exp(-5 (1 - t)²).
 

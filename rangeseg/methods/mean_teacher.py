@@ -16,9 +16,9 @@ from rangeseg.methods.teacher import TeacherMethod
 class MeanTeacherSettings(ConsistencySettings):
     """The paper's consistency: squared error on every pixel.
 
-    ``weight`` has no source for LiDAR. The nearest is CPS's code, whose Mean Teacher for Pascal VOC
-    has 100 on a mean over 21 classes, 4.8 in our sum over classes.
-    ``scans``: the ``unlabelled`` scans, or ``all`` of the batch, the labelled ones too.
+    ``weight`` has no source for LiDAR. The nearest is CPS's code: its Mean Teacher for Pascal VOC
+    has 100 on a mean over 21 classes, 4.8 in our sum over classes. ``scans``: the ``unlabelled``
+    scans, or ``all`` of the batch, including labelled ones.
     """
 
     weight: float = Field(default=5.0, ge=0)
@@ -30,14 +30,14 @@ class MeanTeacher(TeacherMethod[MeanTeacherSettings]):
 
     Reference:
         Tarvainen and Valpola 2017, "Mean teachers are better role models". Official is their
-        classifier; CPS's code (TorchSemiSeg) and LaserMix's have its segmentation. Departures, by
+        classifier; CPS's code (TorchSemiSeg) and LaserMix's have segmentation. Departures, by
         default:
 
-        1. Views. Official: both networks see noise of their own; in segmentation both see one
-           image (``perturb: false``). Ours: the teacher sees the augmented scan, the student the
-           same scan perturbed along the rays. Why: equal views teach nothing but averaged weights.
+        1. Views. Official: each network sees its own noise; in segmentation both see one image
+           (``perturb: false``). Ours: the teacher sees the augmented scan, the student the same
+           scan perturbed along the rays. Why: equal views teach nothing but averaged weights.
         2. Scans. Official: labelled and unlabelled ones (``scans: all``). Ours: unlabelled ones.
-           Why: the others have their truth.
+           Why: labelled ones have their truth.
         3. Weight. Official: 100 for CIFAR-10's classes after a ramp; none is known for LiDAR.
            Ours: 5, see the settings. Why: the nearest source.
         4. Momentum. Official: .99, later .999. Ours: .99. Why: LaserMix's.

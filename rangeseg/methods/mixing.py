@@ -1,8 +1,8 @@
-"""Mixing two scans pixel by pixel.
+"""Mix two scans pixel by pixel.
 
-The same row and column is the same ray, so pixels can be replaced without regard to occlusion, as
-long as every field of a pixel comes from one scan. In an image of layers a pixel takes all its
-points along: masks are (B,H,W).
+The same row and column is the same ray, so pixels can be swapped without regard to occlusion. Every
+field of a pixel must come from one scan. In an image of layers a pixel keeps all its points: masks
+are (B,H,W).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 Fields = dict[str, Tensor]
-"""Values per pixel: ``image`` (B,C,H,W), ``valid`` and ``labels`` (B,H,W), and more.
+"""Values per pixel: ``image`` (B,C,H,W), ``valid`` and ``labels`` (B,H,W), and others.
 
 With k layers ``image`` (B,C,k,H,W), ``valid`` and ``labels`` (B,k,H,W), logits (B,K,k,H,W).
 """
 
 
 def mix(a: Fields, b: Fields, mask: Tensor) -> Fields:
-    """Fields of ``b`` where the mask is set, of ``a`` elsewhere.
+    """Take fields of ``b`` where the mask is set, of ``a`` elsewhere.
 
     Args:
         a: fields, each (B,H,W) or with more dimensions before the last two.
@@ -38,10 +38,10 @@ def mix(a: Fields, b: Fields, mask: Tensor) -> Fields:
 def partner(fields: Fields) -> Fields:
     """Every scan's neighbour in the batch (B ≥ 2).
 
-    A scan can meet itself, augmented differently, where the list of scans is shorter than the
-    batch or ends within it.
+    A scan can meet itself, augmented differently, if the list of scans is shorter than the batch or
+    ends within it.
     """
-    # A concatenation keeps channels_last, which mix takes over; roll on a GPU does not.
+    # A concatenation keeps channels_last, also for mix; roll on a GPU does not.
     return {name: torch.cat([field[-1:], field[:-1]]) for name, field in fields.items()}
 
 
@@ -59,14 +59,14 @@ def box_mask(
 ) -> Tensor:
     """One box per scan at a uniform place; it wraps along azimuth and stays within the rows.
 
-    It wraps where the image is no full turn, too: every column is as often in a box, and the two
-    parts at the edges never meet.
+    It also wraps in an image of less than a turn. So every column is equally often in a box, and
+    the two parts at the edges never meet.
 
     Args:
         height_share: (B,) height of the box as a share of H.
         width_share: (B,) width of the box as a share of W.
         shape: (B,H,W), or (B,k,H,W) of layers.
-        generator: draws the places; the mask is on its device.
+        generator: draws the positions; the mask is on its device.
 
     Returns:
         (B,H,W) bool.
@@ -96,7 +96,7 @@ def cutmix_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def three_box_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Three boxes with p ~ U(.25, .5) of the area in total, exclusive-or where they overlap.
+    """Three boxes with p ~ U(.25, .5) of the area in total, joined by exclusive-or.
 
     They share one p; the official code draws one for each box.
 
@@ -115,16 +115,16 @@ def three_box_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor
 
 
 BANDS = (3, 6)
-"""The smallest and the largest number of bands: LaserMix's, but for Cylinder3D on KITTI (4, 8)."""
+"""The smallest and largest number of bands: LaserMix's, except Cylinder3D on KITTI (4, 8)."""
 
 
 def band_mask(
     shape: tuple[int, ...], generator: torch.Generator, bands: tuple[int, int] = BANDS
 ) -> Tensor:
-    """Every other one of some bands of rows, as equal as whole rows allow.
+    """Every other band of rows, with bands as equal as whole rows allow.
 
     Each scan draws the number of bands and which scan comes first. A band is a range of
-    inclinations, or a group of laser beams where rows follow the scan order.
+    inclinations, or a group of beams if rows follow the scan order.
 
     Args:
         shape: (B,H,W), or (B,k,H,W) of layers.
@@ -147,13 +147,13 @@ def band_mask(
 
 
 def half_view_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """A window of half the columns, which begins at any column of the first half.
+    """A window of half the columns that begins in the first half.
 
-    Of a full turn it is half a turn; of a crop or of a narrower view, half of that.
+    It is half a turn of a full turn, or half of a crop or narrower view.
 
     Args:
         shape: (B,H,W), or (B,k,H,W) of layers.
-        generator: draws where it begins; the mask is on its device.
+        generator: draws its start; the mask is on its device.
 
     Returns:
         (B,H,W) bool.
@@ -190,7 +190,7 @@ def frustum_mask(
 
 
 def interleave(a: Fields, b: Fields, mask: Tensor) -> Fields:
-    """Both mixes of two batches; every pixel is used exactly once.
+    """Make both mixes of two batches; every pixel is used exactly once.
 
     Args:
         a: fields of B scans.

@@ -20,8 +20,7 @@ class PcrSettings(TeacherSettings):
     """The paper's values for Pascal VOC; for Cityscapes 3 prototypes and confidence .65.
 
     The prototypes are initialised at ``ramp_start``, where the unsupervised loss begins.
-    ``labelled_first``: a cell gives a labelled pixel if it has one; for scribbles, where 7 % of
-    the valid pixels are labelled.
+    ``labelled_first``: a cell prefers a labelled pixel; for scribbles, with 7 % labelled pixels.
     ``perturb``: also perturb the student's unlabelled scans.
     """
 
@@ -36,7 +35,7 @@ class PcrSettings(TeacherSettings):
 class Pcr(TeacherMethod[PcrSettings]):
     """A linear and a prototype head on one embedding learn the same pseudo-labels.
 
-    The prototypes are means of features, so their loss draws the embeddings of a class together.
+    The prototypes are means of features, so their loss pulls a class's embeddings together.
     The pseudo-labels come from the teacher's linear head.
 
     Reference:
@@ -44,10 +43,10 @@ class Pcr(TeacherMethod[PcrSettings]):
         Regularization", Sec. 3. The training code is unreleased; official is the paper, and the
         networks of its evaluation code. Departures, by default:
 
-        1. First prototypes. Official: fitted after a supervised epoch. Ours: a class's are fitted
-           to the labelled pixels of the first step after ``ramp_start`` that has the class; until
-           then it has no logit and no prototype loss. Why: rare classes are not in every step.
-        2. Means. Official: of embeddings as they are. Ours: of unit vectors. Why: a cosine head
+        1. First prototypes. Official: fitted after a supervised epoch. Ours: fitted to a class's
+           labelled pixels in its first step after ``ramp_start``; until then it has no logit and no
+           prototype loss. Why: rare classes are not in every step.
+        2. Means. Official: of plain embeddings. Ours: of unit vectors. Why: a cosine head
            does not see their length.
         3. Linear head. Official: two more layers. Ours: one 1x1 convolution on the embedding of
            the prototypes. Why: every method has the network's own head.
@@ -71,8 +70,8 @@ class Pcr(TeacherMethod[PcrSettings]):
             self.student.embedding_channels,
             settings.prototype_momentum,
         )
-        # Embedding (N,D) and labels (N,) of a batch's pixels, and the number of labelled ones,
-        # which come first.
+        # Embedding (N,D) and labels (N,) of a batch's pixels, labelled ones first, and their
+        # number.
         self._pixels: tuple[Tensor, Tensor, int] | None = None
         self._pixels_in_step: list[tuple[Tensor, Tensor, int]] = []
 

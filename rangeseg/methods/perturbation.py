@@ -1,7 +1,7 @@
-"""The strong perturbation, drawn and applied on the device.
+"""Draw and apply the strong perturbation on the device.
 
-It moves no pixel, so pseudo-labels of the weak view fit the strong one. Rotation and flip, which do
-move pixels, are drawn once per scan before the projection; both views share them.
+It moves no pixel, so pseudo-labels of the weak view fit the strong one. Rotation and flip move
+pixels; they are drawn once per scan before projection, and both views share them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rangeseg.methods.mixing import Fields, box_mask
 from rangeseg.settings import Settings
 
 # The jitter of a pixel also scales its step channels. Steps to jittered or dropped neighbours are
-# not measured again, so steps get less noise than ranges.
+# not recomputed, so steps get less noise than ranges.
 METRIC_CHANNELS = ("range", "x", "y", "z", "range_step", "height_step")
 """Channels in metres, which scale with the length of the ray."""
 
@@ -41,7 +41,7 @@ class StrongPerturbation(nn.Module):
     Args:
         settings: the strengths.
         channels: names of the image channels.
-        statistics: (mean, std) of each channel, as the images were normalised with.
+        statistics: (mean, std) of each channel, used to normalise the images.
     """
 
     metric: Tensor
@@ -65,9 +65,9 @@ class StrongPerturbation(nn.Module):
             self._intensity_mean, self._intensity_std = statistics[self._intensity]
 
     def forward(self, fields: Fields, generator: torch.Generator) -> Fields:
-        """The strong view: ``image`` perturbed, ``valid`` without the dropped pixels.
+        """Make the strong view: ``image`` perturbed, ``valid`` without dropped pixels.
 
-        Other fields stay the same tensors; ``valid`` takes dropped pixels out of the losses.
+        Other fields are unchanged; ``valid`` takes dropped pixels out of the losses.
         """
         image, valid = fields["image"], fields["valid"]
         dropped = self._dropped(front(valid), generator)
@@ -119,13 +119,13 @@ class StrongPerturbation(nn.Module):
 def drop_channels(feature: Tensor, start: int, share: float, generator: torch.Generator) -> Tensor:
     """Set whole channels of some scans' features to zero.
 
-    The other channels are scaled up, so that the expected value stays.
+    Other channels are scaled up to keep the expected value.
 
     Args:
         feature: (B,C,h,w).
         start: scans before it keep all channels.
-        share: of dropped channels, below 1.
-        generator: on the device of the feature.
+        share: share of dropped channels, below 1.
+        generator: generator on the feature's device.
 
     Reference:
         Yang et al. 2023, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic

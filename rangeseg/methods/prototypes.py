@@ -14,7 +14,7 @@ UNSEEN = -1e4
 """The logit of a class without prototypes: probability 0, and no NaN if no class has any."""
 KMEANS_STEPS = 5
 SPREAD = 0.1
-"""Noise added to the class's mean direction, where its prototypes start."""
+"""Noise added to the class's mean direction, the start of its prototypes."""
 
 
 class PrototypeHead(nn.Module):
@@ -22,9 +22,9 @@ class PrototypeHead(nn.Module):
 
     Args:
         num_classes: K.
-        count: prototypes P of each class.
-        channels: D of the embedding.
-        momentum: of a prototype's running mean.
+        count: prototypes P per class.
+        channels: channels D of the embedding.
+        momentum: momentum of a prototype's running mean.
     """
 
     prototypes: Tensor
@@ -57,7 +57,7 @@ class PrototypeHead(nn.Module):
 
         Args:
             embedding: (N,D).
-            labels: (N,) train ids; IGNORE and classes without prototypes count nowhere.
+            labels: (N,) train ids; IGNORE and classes without prototypes do not count.
         """
         directions = F.normalize(embedding.float(), dim=1)
         labels = torch.where(self.known(labels), labels, IGNORE)
@@ -67,21 +67,21 @@ class PrototypeHead(nn.Module):
 
     @torch.no_grad()
     def initialise(self, embedding: Tensor, labels: Tensor, generator: torch.Generator) -> None:
-        """Find the prototypes of present classes that have none, by k-means.
+        """Find prototypes by k-means for present classes without any.
 
-        It starts from the class's mean direction plus noise, so that prototypes in excess of
-        pixels repeat. It runs at each step: asking for new classes would wait for the device.
+        It starts from the class's mean direction plus noise; with fewer pixels than prototypes some
+        repeat. It runs at each step: a check for new classes would wait for the device.
 
         Args:
-            embedding: (N,D) of labelled pixels.
-            labels: (N,) train ids; IGNORE counts nowhere.
-            generator: of the noise.
+            embedding: (N,D) embedding of labelled pixels.
+            labels: (N,) train ids; IGNORE does not count.
+            generator: generator of the noise.
         """
         directions = F.normalize(embedding.float(), dim=1)
         shape, device = self.prototypes.shape, directions.device
         whole = torch.zeros((shape[0], 1, shape[2]), device=device)
         sums, counts = _assign(directions, labels, whole)
-        # The sum over processes is the same for all of them.
+        # The sum over processes is the same in each.
         noise = all_reduce_sum(torch.randn(shape, generator=generator, device=device))
         centres = F.normalize(F.normalize(sums, dim=2) + SPREAD * F.normalize(noise, dim=2), dim=2)
         for _ in range(KMEANS_STEPS):
@@ -93,11 +93,11 @@ class PrototypeHead(nn.Module):
 
 
 def _assign(directions: Tensor, labels: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum (K,P,D) and number (K,P,1) of the directions nearest to each centre of their class.
+    """Sum (K,P,D) and number (K,P,1) of directions nearest to each centre of their class.
 
     Args:
-        directions: (N,D), of length 1.
-        labels: (N,) train ids; IGNORE counts nowhere.
+        directions: (N,D) unit vectors.
+        labels: (N,) train ids; IGNORE does not count.
         centres: (K,P,D).
     """
     num_classes, count, channels = centres.shape

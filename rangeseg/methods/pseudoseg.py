@@ -23,7 +23,7 @@ from rangeseg.models import NetworkFactory
 from rangeseg.system.distributed import shared_divisor
 
 STAGES = 2
-"""Number of the deepest features that the attention sees."""
+"""Number of deepest features for the attention."""
 
 
 class PseudoSegSettings(UnsupervisedSettings):
@@ -31,16 +31,16 @@ class PseudoSegSettings(UnsupervisedSettings):
 
     temperature: float = Field(default=0.5, gt=0, le=1)  # sharpens the pseudo-labels
     confidence: float = Field(default=0.0, ge=0, le=1)  # pseudo-labels below it do not count
-    # Windows of azimuth per image or crop: 8 windows of a whole scan have 45° each.
+    # Windows of azimuth per image or crop: 8 windows of a whole scan span 45° each.
     windows: int = Field(default=8, ge=1)
 
 
 class PseudoSeg(Method[PseudoSegSettings]):
     """Pseudo-labels fused from the decoder and from class activation maps.
 
-    One network without a teacher. Decoder and activation maps of the weak view make different
-    mistakes. Their sharpened average is a soft label for the strong view. The classifier and the
-    attention learn from labels from the first step on.
+    It has one network and no teacher. Decoder and activation maps of the weak view make different
+    mistakes. Their sharpened average is a soft label for the strong view. Classifier and attention
+    learn from labels from the first step on.
 
     Reference:
         Zou et al. 2021, "PseudoSeg: Designing Pseudo Labels for Semantic Segmentation", Sec. 3.
@@ -108,7 +108,7 @@ class PseudoSeg(Method[PseudoSegSettings]):
         return [self.student, self.cam]
 
     def pseudo_labels(self, scans: Fields) -> Tensor:
-        """Soft labels (B,K,H,W) of ``image`` and ``valid``."""
+        """Make soft labels (B,K,H,W) of ``image`` and ``valid``."""
         network = self.student
         with evaluating(self.student), evaluating(self.cam):
             features = network.encode(scans["image"])
@@ -129,10 +129,10 @@ def fuse(
     The scale is the root mean square of both logits, after subtracting their mean over classes.
 
     Args:
-        logits: (B,K,H,W) of the decoder.
-        coarse: (B,K,H,W) of the activation maps.
-        covered: (B,1,1 or H,W) bool; elsewhere the decoder is used alone.
-        valid: (B,H,W) bool, the pixels that set the scale.
+        logits: (B,K,H,W) logits of the decoder.
+        coarse: (B,K,H,W) logits of the activation maps.
+        covered: (B,1,1 or H,W) bool; elsewhere only the decoder is used.
+        valid: (B,H,W) bool, pixels for the scale.
         temperature: below 1 sharpens.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Drawing classes and pixels on the device, in static shapes."""
+"""Draw classes and pixels on the device, in static shapes."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from torch.nn import functional as F
 
 
 def draw_classes(scores: Tensor, count: int, batch: int, generator: torch.Generator) -> Tensor:
-    """Different classes for each scan, with probabilities softmax(scores).
+    """Draw distinct classes for each scan, with probabilities softmax(scores).
 
     Args:
         scores: (K,).
         count: classes per scan, at most K.
         batch: scans B.
-        generator: on the device of the scores.
+        generator: generator on the device of the scores.
 
     Returns:
         (B,count) int64.
     """
-    # The top scores plus Gumbel noise are a draw without replacement (Kool et al. 2019).
+    # The largest scores plus Gumbel noise draw without replacement (Kool et al. 2019).
     uniform = torch.rand((batch, len(scores)), generator=generator, device=scores.device)
     gumbel = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
     return (scores + gumbel).topk(count, dim=1).indices
 
 
 def draw_pixel(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """One uniform pixel of each mask.
+    """Draw one uniform pixel of each mask.
 
     Args:
         mask: (B,H,W) bool.
         generator: on the device of the mask.
 
     Returns:
-        (B,H,W) bool, set at one pixel, or at none where the mask is empty.
+        (B,H,W) bool, set at one pixel, or at none if the mask is empty.
     """
     score = torch.rand(mask.shape, generator=generator, device=mask.device).masked_fill(~mask, -1.0)
     pixel = score.flatten(1).argmax(dim=1, keepdim=True)
@@ -44,19 +44,19 @@ def draw_pixel(mask: Tensor, generator: torch.Generator) -> Tensor:
 def stratified_pixels(
     valid: Tensor, grid: int, generator: torch.Generator, first: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One random valid pixel of each cell of a grid.
+    """Draw one random valid pixel of each cell of a grid.
 
     Args:
         valid: (B,H,W) or (B,k,H,W) bool.
-        grid: cells along each side; fewer along a side that has fewer pixels.
+        grid: cells along each side; fewer if the side has fewer pixels.
         generator: on the device of the mask.
-        first: likewise, valid pixels that are taken before others; None for no preference.
+        first: same shape, valid pixels to prefer; None for no preference.
 
     Returns:
         Index (B,S) int64 of a pixel in the flattened image for each of S cells, and (B,S) bool:
         whether the cell has a valid pixel.
     """
-    valid = valid.flatten(1, -2)  # layers below each other
+    valid = valid.flatten(1, -2)  # stack layers vertically
     first = None if first is None else first.flatten(1, -2)
     batch, height, width = valid.shape
     cell_height, cell_width = -(-height // grid), -(-width // grid)

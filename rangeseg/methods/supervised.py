@@ -1,4 +1,4 @@
-"""Training on the labelled scans alone: the baseline of every comparison."""
+"""Training on labelled scans only: the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from rangeseg.settings import Settings
 
 
 class SupervisedSettings(Settings):
-    """Nothing to set."""
+    """No settings."""
 
 
 class Supervised(Method[SupervisedSettings]):
     """Cross-entropy (and Lovász-softmax) on labelled scans.
 
-    With ``train.labelled: strong`` this is the control. A gain over it comes from the unlabelled
-    scans, unless a method also learns labelled pixels in its mixes or averages two networks.
+    With ``train.labelled: strong`` this is the control. A gain over it comes from unlabelled scans,
+    unless a method also learns labelled pixels in mixes or averages two networks.
 
     Reference:
-        Kong et al. 2023, "LaserMix for Semi-Supervised LiDAR Semantic Segmentation", Sec. 4, whose
-        range-view baseline this is. Departures, by default:
+        Kong et al. 2023, "LaserMix for Semi-Supervised LiDAR Semantic Segmentation", Sec. 4, the
+        range-view baseline. Departures, by default:
 
         1. Loss. Official: unweighted cross-entropy over all pixels, 3 Lovász and a boundary term
            in LaserMix's trainer. FIDNet's own has weights 1/(f + .001), ranges as weights, the

@@ -1,4 +1,4 @@
-"""Methods whose student learns from an averaged teacher."""
+"""Base of methods with an averaged teacher."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ AnyTeacherSettings = TypeVar("AnyTeacherSettings", bound=TeacherSettings)
 class TeacherMethod(Method[AnyTeacherSettings]):
     """A method whose teacher is an exponential moving average of the student.
 
-    The teacher starts as a copy, stays in eval mode, never gets a gradient, and is evaluated. Some
-    official codes keep it in training mode, where batch statistics normalise its images.
+    The teacher starts as a copy, stays in eval mode, gets no gradient, and is evaluated. Some
+    official codes keep it in training mode, with batch statistics.
 
     Reference:
         Tarvainen and Valpola 2017, "Mean teachers are better role models", Sec. 2; the warm-up
@@ -40,7 +40,7 @@ class TeacherMethod(Method[AnyTeacherSettings]):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> TeacherMethod[AnyTeacherSettings]:
-        """Training mode for all but the teacher."""
+        """Set training mode for all but the teacher."""
         super().train(mode)
         self.teacher.eval()
         return self

@@ -21,14 +21,14 @@ from rangeseg.methods.perturbation import drop_channels
 
 
 class UniMatchSettings(UnsupervisedSettings):
-    """The official code's values for Pascal VOC; for Cityscapes confidence 0 and hard pixels."""
+    """The official code's values for Pascal VOC; Cityscapes has confidence 0 and hard pixels."""
 
     confidence: float = Field(default=0.95, ge=0, le=1)  # pseudo-labels below it do not count
     feature_dropout: float = Field(default=0.5, ge=0, lt=1)  # share of the channels
 
 
 class UniMatch(Method[UniMatchSettings]):
-    """One network that learns its own confident pseudo-labels under three disturbances.
+    """One network that learns its confident pseudo-labels under three perturbations.
 
     The pseudo-labels are made on the unlabelled scan itself. They are learnt on two strong views,
     each mixed by its own box, and on the scan itself with channels of its features dropped.
@@ -40,7 +40,7 @@ class UniMatch(Method[UniMatchSettings]):
         1. Weights. Official: half of the sum. Ours: twice that, with the same ratios, 1/4 for each
            strong view and 1/2 for the features. Why: the supervised term has weight 1 in every
            method.
-        2. Pseudo-labels. Official: in training mode but for the scan that is mixed in. Ours: all
+        2. Pseudo-labels. Official: in training mode except for the mixed-in scan. Ours: all
            in eval mode. Why: they do not depend on the batch.
         3. Partners. Official: a second batch. Ours: the neighbours in the batch. Why: half the
            cost.
@@ -83,7 +83,7 @@ class UniMatch(Method[UniMatchSettings]):
         }
 
     def _with_pseudo_labels(self, fields: Fields) -> Fields:
-        """The fields with the network's most probable class and its probability."""
+        """Add the network's most probable class and its probability to the fields."""
         with evaluating(self.student):
             probabilities = self.student(fields["image"]).float().softmax(dim=1)
         confidence, pseudo_labels = probabilities.max(dim=1)
