@@ -21,8 +21,8 @@ def point_figures(confusion: ConfusionByDistance, label_map: LabelMap) -> dict[s
         ``iou``: per cent for each class, None if absent.
         ``fwiou``, ``accuracy``: per cent; frequency-weighted IoU, share of correct points.
         ``distance``: per interval the ``miou`` in per cent over the classes of the truth (None
-        without any), the number of ``classes``, and the number of ``points``. ``confusion``: (K,K)
-        numbers of points, truth in the rows, prediction in the columns.
+        without any), the number of ``classes``, and the number of ``points``.
+        ``confusion``: (K,K) numbers of points, truth in the rows, prediction in the columns.
     """
     total = confusion.total()
     return {

@@ -20,9 +20,10 @@ class ConsistencySettings(TeacherSettings):
     probable class (our adaptation, the only one that ``pseudo_label_weights`` concerns).
     ``confidence_mode``: a pixel is confident if the teacher's largest probability reaches
     ``confidence``. ``per_pixel`` keeps the confident pixels. ``per_batch`` keeps all and scales the
-    loss by their share (French et al.'s automatic ramp-up). ``divisor``: the mean, and that share,
-    are over the ``valid`` pixels, or over ``all`` pixels, as in the official codes. Empty pixels
-    have no loss in either case. ``perturb``: also perturb the student's scans.
+    loss by their share (French et al.'s automatic ramp-up).
+    ``divisor``: the mean, and that share, are over the ``valid`` pixels, or over ``all`` pixels, as
+    in the official codes. Empty pixels have no loss in either case.
+    ``perturb``: also perturb the student's scans.
     """
 
     loss: Literal["squared_error", "cross_entropy"] = "squared_error"

@@ -25,7 +25,8 @@ class LaserMixSettings(TeacherSettings):
     KITTI, 3 and 6 elsewhere.
     ``mix_loss``: loss of the mixed scans: only the cross-entropy, or the whole ``supervised`` loss,
     as officially, with all its settings, e.g. ``train.cross_entropy.divisor``. Auxiliary heads do
-    not learn the mixes. ``perturb``: also perturb the student's unlabelled scans.
+    not learn the mixes.
+    ``perturb``: also perturb the student's unlabelled scans.
     """
 
     confidence: float = Field(default=0.9, ge=0, le=1)  # pseudo-labels below it are ignored

@@ -33,8 +33,9 @@ class CrossEntropySettings(Settings):
     """Reduction of the cross-entropy of labelled pixels; other terms do not change.
 
     ``divisor``: the class weights of ``known`` pixels, or the number of ``all`` pixels, including
-    empty and ignored ones, as in LaserMix and FIDNet. ``hard_pixels``: average over this share of
-    all pixels, those with the largest loss; below 1 ``divisor`` has no effect. FIDNet has .15.
+    empty and ignored ones, as in LaserMix and FIDNet.
+    ``hard_pixels``: average over this share of all pixels, those with the largest loss; below 1
+    ``divisor`` has no effect. FIDNet has .15.
     ``range_weighting``: weight a pixel by its range over 100 m, as in FIDNet's code.
     """
 
@@ -256,10 +257,12 @@ def class_weights(frequencies: Tensor, rule: ClassWeights = "sqrt_inverse_freque
 
     Args:
         frequencies: (K,) share of each class among the labelled points.
-        rule: ``sqrt_inverse_frequency``: 1/sqrt(frequency), 1 on average over the present classes;
-            an absent class gets the largest weight of the present ones. ``inverse_frequency``:
-            1/(frequency + .001) as in FIDNet's code, not normalised; its frequencies are over all
-            points of SemanticKITTI, including unlabelled ones. ``none``: 1.
+        rule:
+            ``sqrt_inverse_frequency``: 1/sqrt(frequency), 1 on average over the present classes; an
+            absent class gets the largest weight of the present ones.
+            ``inverse_frequency``: 1/(frequency + .001) as in FIDNet's code, not normalised; its
+            frequencies are over all points of SemanticKITTI, including unlabelled ones.
+            ``none``: 1.
 
     Returns:
         (K,) float32.

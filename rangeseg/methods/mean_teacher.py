@@ -17,8 +17,8 @@ class MeanTeacherSettings(ConsistencySettings):
     """The paper's consistency: squared error on every pixel.
 
     ``weight`` has no source for LiDAR. The nearest is CPS's code: its Mean Teacher for Pascal VOC
-    has 100 on a mean over 21 classes, 4.8 in our sum over classes. ``scans``: the ``unlabelled``
-    scans, or ``all`` of the batch, including labelled ones.
+    has 100 on a mean over 21 classes, 4.8 in our sum over classes.
+    ``scans``: the ``unlabelled`` scans, or ``all`` of the batch, including labelled ones.
     """
 
     weight: float = Field(default=5.0, ge=0)

@@ -1,4 +1,4 @@
-"""The networks: one paper a file."""
+"""The networks: one paper per file."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ MODELS: dict[str, Callable[..., Network]] = {"fidnet": FIDNet, "cenet": CENet, "
 """Each takes in_channels, num_classes, width, full_turn and align_corners."""
 
 LAYERS = {"frnet": 5}
-"""Networks that also take ``layers``, and how many by default. They classify points."""
+"""Networks with ``layers``, which classify points, and their default number."""
 
 
 class ModelSettings(Settings):
-    """Which network, how wide, and how it treats the edges of an image."""
+    """Settings of the network: name, width, treatment of image edges."""
 
     name: str = "fidnet"
     width: int = Field(default=128, ge=2, multiple_of=2)  # channels of a stage; 128 is the paper's
-    # At the left and right edges of a full turn. The official FIDNet and CENet have zeros.
+    # Padding at the left and right edges of a full turn. The official FIDNet and CENet have zeros.
     padding: Literal["circular", "zeros"] = "circular"
-    align_corners: bool = False  # of the interpolation; true in the official FIDNet and CENet
+    align_corners: bool = False  # in interpolation; true in the official FIDNet and CENet
 
 
 class NetworkFactory(Protocol):
     """Makes networks of one architecture, each newly initialised."""
 
     def __call__(self) -> Network:
-        """A network that maps (B,C,H,W) to logits (B,K,H,W), or layers to layers."""
+        """Make a network that maps (B,C,H,W) to logits (B,K,H,W), or layers to layers."""
 
 
 def check_layers(name: str, layers: int) -> None:
     """Check that a network takes images of this many layers.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not take them.
     """
     if layers > 1 and name not in LAYERS:
         raise ConfigError(
@@ -58,14 +58,14 @@ def build_network(
     full_turn: bool = True,
     layers: int = 1,
 ) -> Network:
-    """A newly initialised network.
+    """Build a newly initialised network.
 
     Args:
-        settings: which network.
+        settings: settings of the network.
         in_channels: channels C of the range image.
         num_classes: classes K.
         full_turn: whether the first and the last column of an image are neighbours.
-        layers: how many of its points a pixel of an image has.
+        layers: points per pixel.
 
     Raises:
         ConfigError: no such network, or one that takes no layers.

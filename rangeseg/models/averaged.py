@@ -1,4 +1,4 @@
-"""The mean of a network's probabilities over several views of a scan."""
+"""Average a network's probabilities over several views of a scan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Averaged(nn.Module):
 
     Args:
         network: maps (B,C,H,W) to logits (B,K,H,W).
-        views: V of them.
+        views: the V views.
     """
 
     def __init__(self, network: nn.Module, views: Sequence[View]) -> None:
@@ -35,11 +35,11 @@ class Averaged(nn.Module):
 
 
 def averaged(network: nn.Module, views: Sequence[View]) -> nn.Module:
-    """``Averaged``, or the network itself where the only view is the scan."""
+    """``Averaged``, or the network itself if the scan is the only view."""
     return Averaged(network, views) if len(views) > 1 else network
 
 
 def _undone(pixels: Tensor, view: View) -> Tensor:
-    """(B,K,...,H,W) of a view -> the same of the scan as it was recorded."""
+    """Undo a view: (B,K,...,H,W) of the view -> the same of the recorded scan."""
     pixels = torch.roll(pixels, view.columns, dims=-1)
     return pixels.flip(-1) if view.mirrored else pixels

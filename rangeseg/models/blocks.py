@@ -1,4 +1,4 @@
-"""Convolutions for an image whose left and right edges are neighbours, if it is a full turn."""
+"""Convolutions with circular padding along azimuth, for images of a full turn."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 
 class _PadAzimuth(torch.autograd.Function):
-    """Concatenation with a hand-written backward.
+    """Concatenation with a custom backward.
 
-    Autograd would fill and add one full-size tensor per slice: a quarter of the step on a CPU.
+    Autograd would fill and add a full-size tensor per slice: a quarter of the step on a CPU.
     """
 
     @staticmethod
@@ -54,7 +54,7 @@ def pad_azimuth(x: Tensor, columns: int) -> Tensor:
 
 
 def largest_beside(x: Tensor, full_turn: bool) -> Tensor:
-    """The largest value (B,C,H,W) in the 3x3 pixels around each; ``x`` is nowhere negative."""
+    """Largest value (B,C,H,W) in the 3x3 pixels around each; ``x`` must not be negative."""
     if not full_turn:
         return F.max_pool2d(x, kernel_size=3, stride=1, padding=1)
     return F.max_pool2d(pad_azimuth(x, 1), kernel_size=3, stride=1, padding=(1, 0))
@@ -63,7 +63,7 @@ def largest_beside(x: Tensor, full_turn: bool) -> Tensor:
 class AzimuthConv(nn.Conv2d):
     """A 3x3 convolution without bias: circular along azimuth, zeros above and below.
 
-    Zeros at all edges where the image is not a full turn.
+    Zeros at all edges if the image is not a full turn.
     """
 
     def __init__(
@@ -104,15 +104,15 @@ def upsample_azimuth(
 ) -> Tensor:
     """Enlarge (B,C,H,W) bilinearly by a whole factor, circular along azimuth.
 
-    So rolling a scan rolls its logits. Where the image is not a full turn, its edges are repeated.
-    With aligned corners the outermost pixel centres meet instead, and nothing wraps.
+    So rolling a scan rolls its logits. In an image of less than a turn edges are repeated.
+    With aligned corners the outermost pixel centres coincide instead, and nothing wraps.
     """
     if factor == 1:
         return x
     wraps = full_turn and not align_corners
     padded = pad_azimuth(x, 1) if wraps else x
     if x.is_cuda and x.dtype == torch.bfloat16 and x.requires_grad:
-        # CUDA sums the gradient in the image's type; bfloat16 would keep 2 digits of 256 summands.
+        # CUDA sums the gradient in the image's type; bfloat16 keeps only 2 digits of 256 summands.
         padded = padded.float()
     enlarged = F.interpolate(
         padded, scale_factor=factor, mode="bilinear", align_corners=align_corners
@@ -125,7 +125,7 @@ def upsample_azimuth(
 def full_resolution(
     features: Sequence[Tensor], full_turn: bool = True, align_corners: bool = False
 ) -> Tensor:
-    """Enlarge (B,channels,H/s,W/s) to the size of the first one and concatenate all of them."""
+    """Enlarge (B,channels,H/s,W/s) to the size of the first, and concatenate all."""
     height = features[0].shape[2]
     return torch.cat(
         [upsample_azimuth(f, height // f.shape[2], full_turn, align_corners) for f in features],
@@ -191,7 +191,7 @@ class BasicBlock(nn.Module):
 def residual_stages(
     in_channels: int, width: int, activation: Callable[[], nn.Module], full_turn: bool
 ) -> nn.ModuleList:
-    """The four stages of a ResNet-34 with one width; each but the first halves the size."""
+    """The four stages of a ResNet-34 with one width; all but the first halve the size."""
     stages = nn.ModuleList()
     for index, blocks in enumerate((3, 4, 6, 3)):
         stage = [BasicBlock(in_channels, width, 1 if index == 0 else 2, activation, full_turn)]

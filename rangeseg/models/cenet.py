@@ -12,14 +12,14 @@ class CENet(StagedNetwork):
     """CENet: 3x3 convolutions where FIDNet has 1x1, Hardswish, and auxiliary heads.
 
     The stem sees a pixel's neighbours. The residual stages are FIDNet's. Two 3x3 convolutions read
-    the stem and all stages at full resolution. While training, stages 2 to 4 also predict classes.
+    the stem and all stages at full resolution. In training, stages 2 to 4 also predict classes.
 
     Args:
         in_channels: channels of the range image.
         num_classes: classes K (ignore has no logit).
         width: channels of each stage; 128 is the paper's, with 6.77 M parameters.
         full_turn: whether the first and the last column of an image are neighbours.
-        align_corners: of the interpolation.
+        align_corners: align corners in interpolation.
 
     Reference:
         Cheng, Han and Xiao 2022, "CENet: Toward Concise and Efficient LiDAR Semantic Segmentation

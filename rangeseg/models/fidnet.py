@@ -22,7 +22,7 @@ class FIDNet(StagedNetwork):
         num_classes: classes K (ignore has no logit).
         width: channels of each stage; 128 is the paper's, with 6.05 M parameters.
         full_turn: whether the first and the last column of an image are neighbours.
-        align_corners: of the interpolation.
+        align_corners: align corners in interpolation.
 
     Reference:
         Zhao et al. 2021, "FIDNet: LiDAR Point Cloud Semantic Segmentation with Fully

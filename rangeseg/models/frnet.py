@@ -1,4 +1,4 @@
-"""FRNet: a network of points and of pixels, which tell each other what they see."""
+"""FRNet: a network in which points and pixels exchange features."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ from rangeseg.models.points import (
 )
 
 FRUSTUM_CHANNELS = 16
-"""Channels of a pixel before the stem, whatever the width."""
+"""Channels of a pixel before the stem, for any width."""
 
 
 class FRNet(Network):
-    """FRNet: it classifies points, so no class is lost on the way back from the pixels.
+    """FRNet: it classifies points, so back-projection loses no class.
 
-    An encoder lifts every point. The largest values of the points of a pixel, its frustum, make
-    the image of a residual network. After the stem and after each of four stages, points read
-    their pixels, and pixels their points. Both are fused over all stages, and a head classifies
-    each point. While training, the four stages also predict the classes of pixels.
+    An encoder lifts every point. The maximum over the points of a pixel, its frustum, is the input
+    of a residual network. After the stem and each of four stages, points read their pixels, and
+    pixels their points. Both are fused over all stages, and a head classifies each point. In
+    training, the four stages also predict the classes of pixels.
 
     Args:
         in_channels: channels C of the range image.
         num_classes: classes K (ignore has no logit).
         width: channels of each stage; 128 is the paper's, with 10.0 M parameters.
         full_turn: whether the first and the last column of an image are neighbours.
-        align_corners: of the interpolation.
-        layers: k, how many of its points a pixel has.
+        align_corners: align corners in interpolation.
+        layers: k points per pixel.
 
     Reference:
         Xu et al. 2025, "FRNet: Frustum-Range Networks for Scalable LiDAR Segmentation", Sec. III.
         Departures:
 
-        1. Points. Official: lists, with all points of a frustum. Ours: the k nearest of a pixel.
+        1. Points. Official: lists of all points of a frustum. Ours: the k nearest per pixel.
            Why: dense tensors need no scatter, and every method mixes them like pixels.
         2. Inputs. Official: x, y, z, intensity, range, and the offset of x, y, z to the frustum's
-           mean. Ours: the channels of the image, and the offset of each. Why: any channels do.
+           mean. Ours: the channels of the image, and the offset of each. Why: any channels work.
         3. Auxiliary heads. Official: of the fused map and stages 2 to 4, with the majority's label
            of a frustum. Ours: of stages 1 to 4, with the nearest point's. Why: heads read what
            the encoder returns, and the labels are there.
         4. Losses. Official: cross-entropy of points; Lovász-softmax (1.5) and boundary terms on
-           the auxiliary heads alone. Ours: what ``train.lovasz_weight``, ``boundary_weight`` and
-           ``terms_on`` say, by default neither. Why: one supervised loss for every network.
+           the auxiliary heads alone. Ours: set by ``train.lovasz_weight``, ``boundary_weight`` and
+           ``terms_on``, by default neither. Why: one supervised loss for every network.
         5. Edges. Official: zeros, aligned corners. Ours: see CENet; ``model.padding`` and
            ``model.align_corners`` are the official ones.
     """
@@ -120,7 +120,7 @@ class FRNet(Network):
         """
         height = image.shape[-2]
         there = (image != 0).any(dim=1, keepdim=True)
-        if self.layers > 1:  # a copy of the nearest point where there is none
+        if self.layers > 1:  # a copy of the nearest point if empty
             image = torch.where(there, image, image[:, :, :1])
         image, presence = image.flatten(2, -2), there.flatten(2, -2).float()
         lifted = [self.run_part(self.first, _with_offsets(image, presence, height), presence)]
@@ -138,7 +138,7 @@ class FRNet(Network):
     def disturbed(
         self, features: list[Tensor], disturb: Callable[[Tensor], Tensor]
     ) -> list[Tensor]:
-        """Each feature but the presence, disturbed."""
+        """Disturb each feature but the presence."""
         return [features[0], *(disturb(feature) for feature in features[1:])]
 
     def decode(self, features: list[Tensor]) -> Tensor:
@@ -152,7 +152,8 @@ class FRNet(Network):
         own = torch.cat(points, dim=1)
         for layer in self.point_neck:
             own = layer(own, presence)
-        # The head's first layer sees pixels alone: it runs once for each, whose points it counts.
+        # The head's first layer reads only pixels, so it runs once per pixel, weighted by its
+        # points.
         height = fused.shape[2]
         counts = by_layer(presence, height).sum(dim=2)
         embedding = add_pixels(own, self.head[0](fused, counts))
@@ -176,7 +177,7 @@ class FRNet(Network):
 
 
 def _with_offsets(points: Tensor, presence: Tensor, height: int) -> Tensor:
-    """Channels of points (B,C,kH,W), and how far each is from its frustum's mean: (B,2C,kH,W)."""
+    """Channels of points (B,C,kH,W), with their offsets to the frustum's mean: (B,2C,kH,W)."""
     total, count = (by_layer(x, height).sum(dim=2) for x in (points * presence, presence))
     return torch.cat([points, add_pixels(points, -total / count.clamp(min=1.0))], dim=1)
 
@@ -201,7 +202,7 @@ class _First(nn.Module):
             assert norm.running_mean is not None
             assert norm.running_var is not None
             mean, var = norm.running_mean, norm.running_var
-        # In float32 whatever the weights are: the offsets of points would be lost in less.
+        # Always in float32: lower precision would lose the offsets of points.
         scale = norm.weight.float() * torch.rsqrt(var.float() + norm.eps)
         shift = norm.bias.float() - mean.float() * scale
         normalised = points * scale[:, None, None] + shift[:, None, None]
@@ -210,7 +211,7 @@ class _First(nn.Module):
 
 
 class _Fusion(nn.Module):
-    """A part of the residual network, after which points and pixels tell each other."""
+    """A part of the residual network, followed by an exchange between points and pixels."""
 
     def __init__(
         self, part: nn.Module, of_points: int, width: int, stride: int, full_turn: bool
@@ -229,12 +230,12 @@ class _Fusion(nn.Module):
         return points, self.fuse(pixels, self.to_pixels(torch.cat([largest, pixels], dim=1)))
 
     def fuse(self, pixels: Tensor, fused: Tensor) -> Tensor:
-        """What goes on, of pixels and of their fusion with points."""
+        """Combine pixels and their fusion with points for the next part."""
         return fused
 
 
 class _Stage(_Fusion):
-    """A stage adds the fusion to its pixels where attention lets it."""
+    """A stage that adds the fusion to its pixels, weighted by attention."""
 
     def __init__(
         self, part: nn.Module, of_points: int, width: int, stride: int, full_turn: bool

@@ -1,4 +1,4 @@
-"""What every network offers to the methods."""
+"""The interface of networks for the methods."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rangeseg.models.blocks import full_resolution
 
 
 class Network(nn.Module, ABC):
-    """A network in three parts, so that a method can reach between them.
+    """A network in three parts, so that a method can work between them.
 
     Attributes:
         feature_channels: channels of each of ``encode``'s features, shallow to deep.
         embedding_channels: channels of ``decode``'s embedding.
-        heads: names of the modules that tell the classes.
+        heads: names of the classifying modules.
         classifier: maps the embedding to logits.
         first_layer: name of the module that reads the channels.
-        casts_input: whether the network needs the image in float32 though it computes in less.
-        activation_checkpointing: while training, keep only the activations between the large parts
-            and compute the others again in the backward. Less memory, more time, equal gradients.
+        casts_input: whether the network needs the image in float32 even at lower precision.
+        activation_checkpointing: in training, keep only the activations between large parts and
+            recompute the others in the backward. Less memory, more time, equal gradients.
     """
 
     feature_channels: tuple[int, ...]
@@ -41,7 +41,7 @@ class Network(nn.Module, ABC):
     def encode(self, image: Tensor) -> list[Tensor]:
         """(B,C,H,W) -> features (B,channels,H/s,W/s), the first at full resolution.
 
-        Of an image of k layers (B,C,k,H,W) features may also be of points, (B,channels,kH,W).
+        For an image of k layers (B,C,k,H,W) features may also belong to points, (B,channels,kH,W).
         """
 
     @abstractmethod
@@ -55,11 +55,11 @@ class Network(nn.Module, ABC):
     def disturbed(
         self, features: list[Tensor], disturb: Callable[[Tensor], Tensor]
     ) -> list[Tensor]:
-        """Features of ``encode``, each disturbed by the same function."""
+        """Disturb each feature of ``encode`` by the same function."""
         return [disturb(feature) for feature in features]
 
     def auxiliary(self, features: list[Tensor]) -> list[Tensor]:
-        """Logits (B,K,H,W) of heads that only help the training; none unless overridden."""
+        """Logits (B,K,H,W) of auxiliary heads, for training only; none unless overridden."""
         return []
 
     def forward(self, image: Tensor) -> Tensor:
@@ -74,13 +74,13 @@ class Network(nn.Module, ABC):
             part,
             *inputs,
             use_reentrant=False,
-            preserve_rng_state=False,  # nothing random in a network
+            preserve_rng_state=False,  # a network draws no random numbers
             context_fn=lambda: (nullcontext(), self._second_time()),
         )
 
     @contextmanager
     def _second_time(self) -> Iterator[None]:
-        """Keep the running statistics as they are: the first forward has counted this batch."""
+        """Keep the running statistics: the first forward has counted this batch."""
         norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
         before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
         for norm in norms:
@@ -98,7 +98,7 @@ class StagedNetwork(Network):
 
     Attributes:
         full_turn: whether the first and the last column of an image are neighbours.
-        align_corners: of the interpolation.
+        align_corners: align corners in interpolation.
     """
 
     full_turn: bool
@@ -108,7 +108,7 @@ class StagedNetwork(Network):
     decoder: nn.Module
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """(B,C,H,W) -> the stem's feature and that of every stage, (B,channels,H/s,W/s)."""
+        """(B,C,H,W) -> features of the stem and of every stage, (B,channels,H/s,W/s)."""
         features = [self.run_part(self.stem, image)]
         for stage in self.stages:
             features.append(self.run_part(stage, features[-1]))

@@ -1,8 +1,8 @@
 """Layers for the points of an image of layers.
 
-Points are (B,C,kH,W), the k layers below each other, so that 1x1 convolutions and their folding
-work as for pixels. Beside them goes their presence (B,1,kH,W): 1 where a point is. Elsewhere stands
-a copy of its pixel's nearest point, which no maximum notices and no statistics count.
+Points are (B,C,kH,W), the k layers stacked vertically, so that 1x1 convolutions and their folding
+work as for pixels. Their presence (B,1,kH,W) is 1 for a point. Empty places hold a copy of the
+pixel's nearest point, which changes no maximum and is not counted in statistics.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class PointLayer(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, points: Tensor, counts: Tensor) -> Tensor:
-        """Points (B,Cin,h,w), and how often each counts (B,1,h,w) -> (B,Cout,h,w)."""
+        """Points (B,Cin,h,w) and their weights (B,1,h,w) -> (B,Cout,h,w)."""
         if not counting(self.norm):
             return F.relu(self.norm(self.conv(points)))
         weight = self.conv.weight.flatten(1)
-        if len(weight) < weight.shape[1]:  # fewer moments, of what the convolution gives
+        if len(weight) < weight.shape[1]:  # fewer moments, of the convolution's output
             points, weight = linear(points, weight), torch.eye(len(weight)).to(weight)
         with torch.autocast(points.device.type, enabled=False):
             weight, bias = fold_norm(self.norm, weight, moments_of(points, counts))
@@ -38,9 +38,9 @@ class PointLayer(nn.Module):
 
 
 class PointFusion(nn.Module):
-    """A ``PointLayer`` of each point's feature beside that of its pixel.
+    """A ``PointLayer`` on each point's feature joined with its pixel's.
 
-    What concerns pixels is computed once per pixel, not once per point.
+    The pixels' part is computed once per pixel, not per point.
     """
 
     def __init__(self, of_pixels: int, of_points: int, out_channels: int) -> None:
@@ -63,14 +63,14 @@ class PointFusion(nn.Module):
 
 
 class Moments:
-    """What the batch norm of a linear map needs to know of the map's input.
+    """Moments of a linear map's input, for the batch norm of its output.
 
-    So its output is normalised by other weights of the map: no further look at large tensors.
+    So folding into the map's weights normalises its output, without another pass over it.
 
     Attributes:
-        total: how many points count.
-        mean: (C,).
-        covariance: (C,C), the biased one.
+        total: number of counted points.
+        mean: (C,) mean.
+        covariance: (C,C) biased covariance.
     """
 
     def __init__(self, total: Tensor, sums: Tensor, products: Tensor) -> None:
@@ -80,11 +80,11 @@ class Moments:
 
     @classmethod
     def of_all(cls, total: Tensor, sums: Tensor, products: Tensor) -> Moments:
-        """Those of the points of all processes.
+        """Moments of the points of all processes.
 
         Args:
             total: number of points of this process.
-            sums: (C,) of their channels.
+            sums: (C,) sums of their channels.
             products: (C,C) sums of products of two channels.
         """
         if world_size() == 1:
@@ -97,20 +97,20 @@ class Moments:
 
 
 def counting(norm: nn.Module) -> bool:
-    """Whether a norm takes statistics of a batch; one that was folded does not."""
+    """Whether a norm uses batch statistics; a folded one does not."""
     return isinstance(norm, _BatchNorm) and norm.training
 
 
 def fold_norm(norm: nn.Module, weight: Tensor, moments: Moments) -> tuple[Tensor, Tensor]:
-    """Weight (O,C) and bias (O,) of a linear map followed by a batch norm in training mode.
+    """Fold a batch norm in training mode into a linear map's weight (O,C) and bias (O,).
 
     Args:
-        norm: counts the batch in its running statistics.
-        weight: (O,C) of the map.
-        moments: of its input.
+        norm: the batch norm; counts the batch in its running statistics.
+        weight: (O,C) weight of the map.
+        moments: moments of its input.
     """
     assert isinstance(norm, _BatchNorm)
-    # A GPU multiplies float32 with three digits: too few where features are nearly alike.
+    # A GPU multiplies float32 with three digits: too few for nearly equal features.
     exact = weight.double()
     spread = ((exact @ moments.covariance.double()) * exact).sum(dim=1).clamp(min=0.0)
     mean, variance = weight @ moments.mean, spread.to(weight.dtype)
@@ -121,7 +121,7 @@ def fold_norm(norm: nn.Module, weight: Tensor, moments: Moments) -> tuple[Tensor
 
 @torch.no_grad()
 def count_batch(norm: _BatchNorm, mean: Tensor, variance: Tensor, total: Tensor) -> None:
-    """Take mean and biased variance (C,) of a batch into a norm's running statistics."""
+    """Add mean and biased variance (C,) of a batch to a norm's running statistics."""
     assert norm.num_batches_tracked is not None
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -141,7 +141,7 @@ def moments_of(points: Tensor, counts: Tensor) -> Moments:
 
 
 def _moments_of_pairs(pixels: Tensor, points: Tensor, presence: Tensor) -> Moments:
-    """Moments of each point's channels behind those of its pixel."""
+    """Moments of each pixel's channels joined with its points'."""
     weighted = points * presence
     stride = points.shape[3] // pixels.shape[3]
     height = stride * pixels.shape[2]
@@ -162,17 +162,17 @@ def _moments_of_pairs(pixels: Tensor, points: Tensor, presence: Tensor) -> Momen
 
 
 def _exact(x: Tensor) -> Tensor:
-    """At least float32: sums over many points need it."""
+    """Use at least float32, for sums over many points."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def linear(points: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A 1x1 convolution of (B,C,h,w) by a weight (O,C): of channels_last nothing is copied."""
+    """A 1x1 convolution of (B,C,h,w) by a weight (O,C), without copies in channels_last."""
     return F.linear(points.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """(B,C,h,w) -> (B·h·w,C); of channels_last it is a view."""
+    """(B,C,h,w) -> (B·h·w,C); a view in channels_last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
@@ -183,7 +183,7 @@ def by_layer(points: Tensor, height: int) -> Tensor:
 
 
 def add_pixels(points: Tensor, pixels: Tensor) -> Tensor:
-    """Add to each point (B,C,kH,W) what its pixel (B,C,H/s,W/s) has."""
+    """Add to each point (B,C,kH,W) its pixel (B,C,H/s,W/s)."""
     stride = points.shape[3] // pixels.shape[3]
     if stride > 1:
         pixels = F.interpolate(pixels, scale_factor=stride, mode="nearest")
@@ -191,26 +191,26 @@ def add_pixels(points: Tensor, pixels: Tensor) -> Tensor:
 
 
 def largest_of_frustums(points: Tensor, presence: Tensor, height: int, stride: int = 1) -> Tensor:
-    """The largest value of each channel among the points of each pixel, 0 where there is none.
+    """The maximum of each channel over the points of each pixel, 0 if empty.
 
     Args:
         points: (B,C,kH,W).
         presence: (B,1,kH,W).
         height: H.
-        stride: also over the pixels of a square of this side; values must not be negative.
+        stride: also maximise over squares of this side; values must not be negative.
 
     Returns:
         (B,C,H/stride,W/stride).
     """
     layers = by_layer(points, height)
     largest: Tensor = _Largest.apply(layers) if layers.requires_grad else layers.amax(dim=2)  # type: ignore[no-untyped-call]
-    occupied = by_layer(presence, height)[:, :, 0]  # the first layer fills first
+    occupied = by_layer(presence, height)[:, :, 0]  # points fill the first layer first
     largest = largest * occupied.to(largest.dtype)
     return largest if stride == 1 else F.max_pool2d(largest, stride)
 
 
 class _Largest(torch.autograd.Function):
-    """The largest of the layers (B,C,k,H,W); autograd's own would take three times as long."""
+    """The maximum over layers (B,C,k,H,W); autograd would take three times as long."""
 
     @staticmethod
     def forward(ctx: Any, layers: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ class _Largest(torch.autograd.Function):
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum over all processes, each of whose losses depends on it."""
+    """The sum over all processes; the losses of all depend on it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

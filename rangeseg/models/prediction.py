@@ -1,4 +1,4 @@
-"""A trained network's copy for prediction: the same function with less work."""
+"""Copy a trained network for prediction: the same function with less work."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rangeseg.models.network import Network
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """A copy in eval mode whose batch norms are folded into the convolutions before them.
+    """Copy a network in eval mode, with batch norms folded into the convolutions before them.
 
     A batch norm belongs to the convolution that its module registers right before it. The copy
-    shares no weight with the network, which may go on learning.
+    shares no weight with the network, which may train on.
 
     Args:
-        network: of any kind; pairs of networks too.
+        network: any network, also a pair.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for module in list(network.modules()):
@@ -34,13 +34,13 @@ def folded(network: nn.Module) -> nn.Module:
 
 
 def lower_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast the weights of a folded network; it still takes and returns float32.
+    """Cast the weights of a folded network; input and output stay in float32.
 
     The classifier stays in float32: bfloat16 logits, with 8 significant bits, often tie.
 
     Args:
-        network: what ``folded`` returned; changed in place.
-        dtype: of the weights and activations.
+        network: result of ``folded``; changed in place.
+        dtype: type of the weights and activations.
     """
     network.to(dtype)
     for module in list(network.modules()):
@@ -50,12 +50,12 @@ def lower_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def needs_float32(network: nn.Module) -> bool:
-    """Whether a network, or one of those that it averages, needs its image in float32."""
+    """Whether a network, or one that it averages, needs its image in float32."""
     return any(m.casts_input for m in network.modules() if isinstance(m, Network))
 
 
 class _InFloat32(nn.Module):
-    """A module that computes in float32 whatever it is given."""
+    """A module that always computes in float32."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -67,11 +67,11 @@ class _InFloat32(nn.Module):
 
 
 class _Lowered(nn.Module):
-    """A network of another type than its output.
+    """A network with another type than its output.
 
     Args:
-        network: whose input is cast to ``dtype``.
-        dtype: float32 where the network casts it itself.
+        network: network whose input is cast to ``dtype``.
+        dtype: float32 if the network casts it itself.
     """
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
@@ -85,13 +85,13 @@ class _Lowered(nn.Module):
 
 
 def without_padding(network: nn.Module) -> nn.Module:
-    """Let the convolutions of a folded network read around the seam without a padded copy.
+    """Let a folded network's convolutions wrap around the seam without a padded copy.
 
-    For eager PyTorch on a CPU, where such a copy costs as much as a small convolution; a compiler
-    plans its own memory.
+    For eager PyTorch on a CPU, where such a copy costs as much as a small convolution. A compiler
+    plans memory itself.
 
     Args:
-        network: what ``folded`` returned; changed in place.
+        network: result of ``folded``; changed in place.
     """
     for module in list(network.modules()):
         for name, conv in list(module.named_children()):
@@ -103,7 +103,7 @@ def without_padding(network: nn.Module) -> nn.Module:
 class _SeamConv(nn.Module):
     """``AzimuthConv`` of a full turn, without a padded copy of its input.
 
-    Zero padding gives wrong values only to the outermost columns; these are computed again.
+    Zero padding gives wrong values only in the outermost columns, which are recomputed.
     """
 
     def __init__(self, conv: AzimuthConv) -> None:

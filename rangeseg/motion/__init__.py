@@ -1,1 +1,1 @@
-"""Where the sensor was in each scan, and labels that are carried along from scan to scan."""
+"""Poses of the sensor, and propagation of labels from scan to scan."""

@@ -1,4 +1,4 @@
-"""KISS-ICP step by step, with other starts where the motion is unknown or does not fit."""
+"""KISS-ICP step by step, with further starts if the motion is unknown or does not fit."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 import numpy as np
 
 NEAR_M = 0.3
-"""A point overlaps with the scan before if it is so near to one of its points."""
+"""Largest distance in metres of an overlapping point to the previous scan."""
 
 _ENOUGH_FIRST, _ENOUGH = 0.5, 1 / 3
-"""With such an overlap, in the first step and later, no other start is tried.
+"""Overlap in the first and later steps that needs no further start.
 
-A step that was taken for standing had at most .30 on real scans.
+Steps mistaken for standing had at most .30 on real scans.
 """
 
 _STARTS_M = (4.0, 8.0, 12.0, 16.0)
 
 
 class Odometry:
-    """KISS-ICP that tries other starts where the motion is unknown or does not fit.
+    """KISS-ICP with further starts if the motion is unknown or does not fit.
 
-    A scan's nearest points are often the rings on the ground, which move with the sensor. After a
-    step of some metres these hold KISS-ICP at the place of the scan before.
+    A scan's nearest points are often rings on the ground, which move with the sensor. After a step
+    of some metres they keep KISS-ICP at the previous pose.
 
     Args:
         kiss: a new KissICP.
 
     Attributes:
-        pose: (4,4) of the latest scan.
+        pose: (4,4) pose of the latest scan.
     """
 
     def __init__(self, kiss: Any) -> None:
@@ -43,10 +43,10 @@ class Odometry:
 
         Args:
             points: (N,3) float64.
-            frame: its number.
+            frame: frame number.
 
         Returns:
-            The share of its points that are near points of the scan before; NaN for the first.
+            The share of its points near the previous scan; NaN for the first.
         """
         from scipy.spatial import cKDTree
 
@@ -59,7 +59,7 @@ class Odometry:
         return overlap
 
     def _move(self, points: np.ndarray, gap: int) -> float:
-        """Find the pose of points that were seen some frames later; returns their overlap."""
+        """Find the pose of points some frames later; return their overlap."""
         from scipy.linalg import fractional_matrix_power
 
         threshold = self._kiss.adaptive_threshold
@@ -81,7 +81,7 @@ class Odometry:
     def _align(
         self, points: np.ndarray, start: np.ndarray, sigma: float
     ) -> tuple[np.ndarray, float]:
-        """The step (4,4) that is found from a first guess of it, and the overlap."""
+        """Find the step (4,4) from an initial guess, and its overlap."""
         pose = self._kiss.registration.align_points_to_map(
             points=points,
             voxel_map=self._kiss.local_map,
@@ -98,7 +98,7 @@ class Odometry:
 
 
 def _starts() -> list[np.ndarray]:
-    """Steps (4,4) in four directions, as a sensor's x axis may point anywhere, and none."""
+    """Steps (4,4) in four directions, as a sensor's x axis may point anywhere, and no step."""
     starts = [np.eye(4)]
     for x, y in ((1, 0), (0, 1), (-1, 0), (0, -1)):
         for metres in _STARTS_M:

@@ -1,4 +1,4 @@
-"""Which labelled scans are near which unlabelled ones."""
+"""Find the labelled scans near each unlabelled one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rangeseg.motion.poses import SequencePoses
 _REACH = re.compile(r"(\d+\.?\d*|\.\d+)\s*(m|s|frames|)")
 
 MOST_SOURCES = 4
-"""The number of labelled scans, the nearest ones, that a scan takes labels from."""
+"""Largest number of labelled scans that a scan takes labels from, the nearest ones."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Reach:
     """How far labels are carried; its text is ``10``, ``15m`` or ``1.5s``.
 
     Attributes:
-        amount: how far; 0 carries none.
-        unit: of frame numbers, metres between the sensor's places, or seconds.
+        amount: distance; 0 carries none.
+        unit: frame numbers, metres between sensor positions, or seconds.
     """
 
     amount: float
@@ -39,7 +39,7 @@ class Reach:
 
 
 def parse_reach(text: str) -> Reach:
-    """A number of frames (``10``), metres (``15m``) or seconds (``1.5s``).
+    """Parse a number of frames (``10``), metres (``15m``) or seconds (``1.5s``).
 
     Raises:
         ConfigError: it is none of these.
@@ -69,16 +69,16 @@ ReachSetting = Annotated[Reach, PlainValidator(_parsed), PlainSerializer(str)]
 def find_sources(
     poses: Mapping[str, SequencePoses], labelled: list[str], reach: Reach
 ) -> dict[str, list[str]]:
-    """The labelled scans that each unlabelled one can take labels from, the nearest first.
+    """Find the labelled sources of each unlabelled scan, the nearest first.
 
     Args:
         poses: sequence -> its poses.
-        labelled: ids of labelled scans; those of other sequences are left alone.
-        reach: how far.
+        labelled: ids of labelled scans; other sequences are ignored.
+        reach: largest distance.
 
     Returns:
-        Scan id -> up to MOST_SOURCES labelled ones, for the scans that have any; in the order of
-        the sequences.
+        Scan id -> up to MOST_SOURCES labelled ones, only for scans with any, in the order of the
+        sequences.
 
     Raises:
         DataError: reach is in seconds and a sequence has no times.
@@ -102,7 +102,7 @@ def _near(
     place: Mapping[str, np.ndarray],
     reach: Reach,
 ) -> dict[str, list[str]]:
-    """The same in one sequence, by where each scan is on the scale of the reach."""
+    """The same in one sequence, by positions on the scale of the reach."""
     there = np.array([place[i] for i in given])
     stretch = np.array([found.stretches[i] for i in given])
     near: dict[str, list[str]] = {}
@@ -119,7 +119,7 @@ def _near(
 
 
 def _places(found: SequencePoses, ids: list[str], reach: Reach) -> np.ndarray:
-    """Where the scans are on the scale of the reach: (n,1) frames or seconds, (n,3) metres."""
+    """Positions of the scans on the scale of the reach: (n,1) frames or seconds, (n,3) metres."""
     if reach.unit == "frames":
         return np.array([[found.frames[i]] for i in ids], dtype=float)
     if reach.unit == "m":

@@ -1,7 +1,7 @@
-"""Poses of the LiDAR, estimated from its scans by KISS-ICP.
+"""Estimate poses of the LiDAR from its scans with KISS-ICP.
 
 Reference:
-    Vizzo et al., KISS-ICP: In Defense of Point-to-Point ICP, RA-L 2023. The other starts and the
+    Vizzo et al., KISS-ICP: In Defense of Point-to-Point ICP, RA-L 2023. The further starts and the
     overlap are ours.
 """
 
@@ -30,37 +30,36 @@ _log = logging.getLogger(__name__)
 
 ORIGIN = "kiss-icp"
 STAMP = "rangeseg_poses.json"
-"""The file that names the data set, the library and the settings in a folder of poses."""
+"""File with the data set, library and settings in a folder of poses."""
 
 JUMP_M, JUMP_SHARE = 0.6, 0.3
-"""A step is a jump if it differs from the one before by this and this share of the longer one."""
+"""A step is a jump if it differs from the previous by both: metres, and a share of the longer."""
 
 LEAST_OVERLAP = 0.25
-"""A pose is unsure if a smaller share of the scan's points is near points of the scan before.
+"""A pose is unsure if a smaller share of the scan's points is near the previous scan.
 
-Wrong poses and unrelated places had at most .15, right ones at least .19 (10 m between scans).
+Wrong poses and unrelated places had at most .15, correct ones at least .19 (10 m steps).
 """
 
 _REMEDY = "make room, or choose another --out"
 
 
 class OdometrySettings(Settings):
-    """How poses are estimated; chosen on simulated and real scans."""
+    """Settings of the estimation, chosen on simulated and real scans."""
 
-    voxel_size: float = Field(default=0.75, gt=0)  # m; 0.5 is a bit nearer, 1.0 a third quicker
+    voxel_size: float = Field(default=0.75, gt=0)  # m; 0.5 is more accurate, 1.0 a third faster
     max_range: float = Field(default=100.0, gt=0)  # m; farther points are left out
 
 
 @dataclass(frozen=True)
 class Drive:
-    """The estimated poses of a sequence, and how sure they are.
+    """The estimated poses of a sequence, and their reliability.
 
     Attributes:
-        sequence: its name.
-        scan_ids: of all scans, in the order of time.
+        sequence: name of the sequence.
+        scan_ids: ids of all scans, in the order of time.
         poses: (n,4,4) float64, LiDAR to the LiDAR's frame in the first scan.
-        overlap: (n,) share of a scan's points that are near points of the scan before, NaN for the
-            first.
+        overlap: (n,) share of a scan's points near the previous scan, NaN for the first.
     """
 
     sequence: str
@@ -69,14 +68,14 @@ class Drive:
     overlap: np.ndarray
 
     def metres(self) -> float:
-        """The length of the way."""
+        """Length of the trajectory."""
         return float(np.linalg.norm(np.diff(self.poses[:, :3, 3], axis=0), axis=1).sum())
 
     def changes(self) -> tuple[np.ndarray, np.ndarray]:
-        """How much the step to each scan differs from the step before.
+        """Compare each step with the previous one.
 
         Returns:
-            (n,) metres per frame number, NaN for the first two scans; (n,) bool, whether it is a
+            (n,) change in metres per frame, NaN for the first two scans; (n,) bool, whether it is a
             jump.
         """
         steps = np.linalg.inv(self.poses[:-1]) @ self.poses[1:]
@@ -99,17 +98,17 @@ def estimate_poses(
 ) -> list[Drive]:
     """Estimate the poses of sequences and write ``SEQUENCE.txt`` for each, with a progress bar.
 
-    Line n is the pose of frame n, 12 numbers; they are NaN where there is no such scan. A file
-    that exists is kept, so the same call completes what was begun.
+    Line n is the pose of frame n, 12 numbers, NaN for a missing scan. Existing files are kept, so
+    the same call completes an interrupted one.
 
     Args:
         source: the data set.
-        sequences: their names.
-        folder: where the files are written; made.
-        settings: of the estimation.
+        sequences: names of the sequences.
+        folder: output folder; created if missing.
+        settings: settings of the estimation.
 
     Returns:
-        What was estimated by this call.
+        The drives estimated by this call.
 
     Raises:
         ConfigError: kiss-icp is missing, or the folder holds something else or cannot be written.
@@ -132,7 +131,7 @@ def estimate_poses(
 
 
 def _load_library(settings: OdometrySettings) -> Callable[[], Odometry]:
-    """What makes the odometry of each sequence."""
+    """Return a factory of odometries."""
     try:
         from kiss_icp.config import KISSConfig
         from kiss_icp.kiss_icp import KissICP
@@ -141,14 +140,14 @@ def _load_library(settings: OdometrySettings) -> Callable[[], Odometry]:
             "poses are estimated by kiss-icp, which is not installed: pip install 'rangeseg[poses]'"
         ) from None
     config = KISSConfig(
-        data={"max_range": settings.max_range, "deskew": False},  # points have no time
+        data={"max_range": settings.max_range, "deskew": False},  # points have no times
         mapping={"voxel_size": settings.voxel_size},
     )
     return lambda: Odometry(KissICP(config))
 
 
 def _claim(folder: Path, source: ScanSource, settings: OdometrySettings) -> None:
-    """Write the stamp into a new folder, or compare the one that is there."""
+    """Write the stamp into a new folder, or compare the existing one."""
     path = folder / STAMP
     stamp = {
         "dataset": source.info.name,
@@ -181,7 +180,7 @@ def _estimate(
     odometry: Odometry,
     progress: Progress,
 ) -> Drive:
-    """The poses of a sequence; two threads read scans ahead."""
+    """Estimate the poses of a sequence; two threads read scans ahead."""
 
     def read(scan_id: str) -> np.ndarray:
         points = source.read_scan(scan_id, with_labels=False).points[:, :3].astype(np.float64)
@@ -201,7 +200,7 @@ def _estimate(
 
 
 def _lines(drive: Drive) -> str:
-    """The poses as KITTI writes them."""
+    """Format the poses as KITTI does."""
     frames = frame_numbers(drive.scan_ids)
     lines = [" ".join(["nan"] * 12)] * (frames[-1] + 1)
     for frame, pose in zip(frames, drive.poses, strict=True):
@@ -210,7 +209,7 @@ def _lines(drive: Drive) -> str:
 
 
 def _warn(drive: Drive) -> None:
-    """Log what speaks against the poses of a sequence."""
+    """Log doubts about the poses of a sequence."""
     change, jumps = drive.changes()
     doubts = []
     if jumps.any():

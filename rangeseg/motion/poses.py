@@ -1,4 +1,4 @@
-"""The poses of a sequence: read, checked, and sorted into those that can be used and those not."""
+"""Read and check the poses of a sequence, and sort out unusable ones."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rangeseg.errors import DataError
 _log = logging.getLogger(__name__)
 
 _NOT_RIGID = 1e-3
-"""How far a rotation's columns may be from orthonormal."""
+"""Largest deviation of a rotation's columns from orthonormal."""
 
 _JUMP_M = 2.0
-"""Beyond twice the longer of the steps beside it, and this, a step is a jump."""
+"""A step is a jump beyond this (metres) and twice the longer of its neighbours."""
 
 _STEP_M = 0.3
 """A shorter step has no direction of travel."""
@@ -32,13 +32,13 @@ class SequencePoses:
     """The sound poses of a sequence.
 
     Attributes:
-        sequence: its name.
-        origin: where they come from, for a report.
+        sequence: name of the sequence.
+        origin: origin of the poses, for a report.
         poses: scan id -> (4,4) float64, LiDAR to world, of scans with a sound pose only.
         frames: scan id -> frame number, of all scans.
-        times: scan id -> seconds, of scans whose time is known.
-        stretches: scan id -> number of the stretch without a jump that the scan is in.
-        faults: scan id -> why its pose is not used.
+        times: scan id -> seconds, for scans with a known time.
+        stretches: scan id -> number of its stretch without a jump.
+        faults: scan id -> reason why its pose is not used.
     """
 
     sequence: str
@@ -50,7 +50,7 @@ class SequencePoses:
     faults: dict[str, str] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """SHA-256 of the poses that are used, for what depends on them."""
+        """SHA-256 of the used poses, for data that depend on them."""
         digest = hashlib.sha256()
         for scan_id, pose in sorted(self.poses.items()):
             digest.update(f"{scan_id} {self.frames[scan_id]} {self.stretches[scan_id]} ".encode())
@@ -59,16 +59,16 @@ class SequencePoses:
 
 
 def load_poses(source: ScanSource, sequence: str, folder: Path | None = None) -> SequencePoses:
-    """The poses of a sequence; what is wrong with them is logged, one line a fault.
+    """Load the poses of a sequence; log their faults, one line each.
 
     Args:
         source: the data set.
         sequence: one of its sequences.
-        folder: holds ``SEQUENCE.txt``, the LiDAR's poses as KITTI or TUM write them, in place of
-            the data set's own.
+        folder: folder with ``SEQUENCE.txt``, the LiDAR's poses in KITTI's or TUM's format, instead
+            of the data set's poses.
 
     Raises:
-        DataError: there are no poses, or they are of another frame of reference.
+        DataError: there are no poses, or they have another frame of reference.
     """
     scan_ids = source.sequence_ids(sequence)
     frames = dict(zip(scan_ids, frame_numbers(scan_ids), strict=True))
@@ -99,7 +99,7 @@ def _origin(folder: Path) -> str:
 
 
 def check_poses(found: SequencePoses) -> None:
-    """Take out poses that cannot be used, and log why; mark where the sequence jumps.
+    """Remove unusable poses, and log why; mark jumps of the sequence.
 
     Args:
         found: changed in place.
@@ -128,7 +128,7 @@ def check_poses(found: SequencePoses) -> None:
 
 
 def _fault(pose: np.ndarray | None) -> str | None:
-    """What is wrong with a pose by itself."""
+    """The fault of a single pose."""
     if pose is None:
         return "has no line in the file"
     if not np.isfinite(pose).all():
@@ -140,7 +140,7 @@ def _fault(pose: np.ndarray | None) -> str | None:
 
 
 def _take_out_outliers(found: SequencePoses) -> None:
-    """Take out a pose that is far from both neighbours, which are near each other."""
+    """Remove a pose far from both neighbours if these are near each other."""
     ids = list(found.poses)
     places = np.array([found.poses[i][:3, 3] for i in ids])
     for here in range(1, len(ids) - 1):
@@ -152,7 +152,7 @@ def _take_out_outliers(found: SequencePoses) -> None:
 
 
 def _check_direction(found: SequencePoses) -> None:
-    """Cars do not fly: a sensor that moves along its z axis has the camera's poses."""
+    """Refuse poses along the z axis: cars do not fly, so these are the camera's."""
     poses = list(found.poses.values())
     steps = np.array([(np.linalg.inv(a) @ b)[:3, 3] for a, b in pairwise(poses)])
     steps = steps.reshape(-1, 3)
@@ -166,7 +166,7 @@ def _check_direction(found: SequencePoses) -> None:
 
 
 def _mark_jumps(found: SequencePoses) -> None:
-    """Number the stretches between jumps: two scans on both sides of one are no neighbours."""
+    """Number the stretches between jumps: scans on both sides are no neighbours."""
     ids = list(found.poses)
     places = np.array([found.poses[i][:3, 3] for i in ids])
     numbers = np.array([found.frames[i] for i in ids])
@@ -192,10 +192,10 @@ def _mark_jumps(found: SequencePoses) -> None:
 def all_poses(
     source: ScanSource, sequences: Sequence[str], folder: Path | None = None
 ) -> dict[str, SequencePoses]:
-    """The poses of sequences that have any; those without are logged.
+    """Load the poses of all sequences; log those without.
 
     Raises:
-        DataError: no sequence has poses, or one has those of another frame of reference.
+        DataError: no sequence has poses, or one has another frame of reference.
     """
     found, missing = {}, []
     for sequence in sequences:

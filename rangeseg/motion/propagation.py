@@ -1,7 +1,7 @@
-"""Labels of labelled scans, carried along the poses to the scans around them.
+"""Propagate labels of labelled scans along the poses to nearby scans.
 
-A point of an unlabelled scan takes the vote of the labelled points that the poses put nearest to
-it.
+A point of an unlabelled scan takes the vote of the nearest labelled points, after alignment by
+poses.
 
 Reference:
     "Learning from Spatio-temporal Correlation for Semi-Supervised LiDAR Semantic Segmentation"
@@ -36,27 +36,27 @@ _log = logging.getLogger(__name__)
 
 
 class PropagationSettings(Settings):
-    """How labels are carried from scan to scan; chosen on simulated and real scans."""
+    """Settings of the propagation, chosen on simulated and real scans."""
 
     reach: ReachSetting = Reach(0)  # 10: frames; 15m: metres; 1.5s: seconds; 0: none
-    distance: float = Field(default=1.2, gt=0)  # m to a labelled point that may vote
-    # ... to one of a movable class, which may have moved meanwhile
+    distance: float = Field(default=1.2, gt=0)  # m, largest distance to a voting labelled point
+    # the same for movable classes, which may have moved
     movable_distance: float = Field(default=0.6, ge=0)
     min_confidence: float = Field(default=0.8, ge=0, lt=1)  # share of the votes, see Propagated
     poses: Path | None = None  # a folder of SEQUENCE.txt; None: the data set's own
 
 
 class TrainPropagation(PropagationSettings):
-    """Labels carried to the scans around the labelled ones, to be learnt as well.
+    """Settings of training on propagated labels.
 
     Chosen by the mIoU on the simulated validation sequence, for scans 1.5 m apart.
     """
 
     movable_distance: float = Field(default=1.2, ge=0)
-    # of the labelled crops, how many are of propagated scans; with nearly all of them, training
-    # falls below that without. None: as many as among the scans
+    # share of propagated scans in labelled crops; a share near 1 is worse than no propagation.
+    # None: as among the scans
     share: float | None = Field(default=0.25, ge=0, lt=1)
-    folder: Path | None = None  # where the labels are kept; None: in the run's folder
+    folder: Path | None = None  # folder of the labels; None: the run's folder
 
     def share_of(self, labelled: int, propagated: int) -> float:
         """The share of propagated scans among the labelled crops."""
@@ -65,14 +65,14 @@ class TrainPropagation(PropagationSettings):
 
 @dataclass(frozen=True)
 class Propagated:
-    """What a scan was given.
+    """The propagated labels of a scan.
 
     Attributes:
         scan_id: an unlabelled scan.
         sources: the labelled scans whose points voted, the nearest first.
-        labels: (N,) uint8 train ids, IGNORE where no labelled point was near.
-        confidence: (N,) uint8, 255 times the votes of the label over all votes and one more. That
-            one is as heavy as a labelled point 1 m away, so few and far points are unsure.
+        labels: (N,) uint8 train ids, IGNORE without a near labelled point.
+        confidence: (N,) uint8, 255 times the label's votes over all votes plus one. The extra vote
+            weighs as a labelled point 1 m away, so few or far points are unsure.
     """
 
     scan_id: str
@@ -81,20 +81,20 @@ class Propagated:
     confidence: np.ndarray
 
     def sure(self, min_confidence: float) -> np.ndarray:
-        """The labels (N,) with IGNORE where the confidence is too low."""
+        """The labels (N,), IGNORE at too low confidence."""
         return np.where(self.confidence >= 255 * min_confidence, self.labels, np.uint8(IGNORE))
 
 
 _NEIGHBOURS = 8
-"""Labelled points of one scan that vote on a point."""
+"""Largest number of labelled points of one scan that vote on a point."""
 
 _UPRIGHT = 2.0
 """The weight of a vertical metre: kerbs are low, and beams are far apart along the ground."""
 
 _BLUR_M = 0.1
-"""A vote is 1 / (d² + this²): nearer points differ by noise only."""
+"""A vote is 1 / (d² + this²): nearer points differ only by noise."""
 
-_FAR_VOTE = 1.0  # of a point 1 m away
+_FAR_VOTE = 1.0  # vote of a point 1 m away
 
 
 def propagate(
@@ -104,17 +104,17 @@ def propagate(
     settings: PropagationSettings,
     report: Callable[[BadScan], None],
 ) -> Iterator[Propagated]:
-    """Carry labels to unlabelled scans, whose own labels are not read; all cores work.
+    """Carry labels to unlabelled scans, on all cores; their own labels are not read.
 
     Args:
         source: the data set.
         poses: sequence -> its poses.
         sources: unlabelled scan -> the labelled scans near it, see ``find_sources``.
-        settings: distances.
-        report: called with each scan that cannot be read; it raises, or the scan is left out.
+        settings: settings of the propagation.
+        report: called with each unreadable scan; it raises, or the scan is left out.
 
     Yields:
-        What each scan was given, in the order of ``sources``.
+        The propagated labels of each scan, in the order of ``sources``.
     """
     known = {i: pose for found in poses.values() for i, pose in found.poses.items()}
     label_map = source.info.label_map
@@ -123,7 +123,7 @@ def propagate(
         settings.movable_distance
     )
 
-    # A tree takes 10 MB; neighbouring scans share the last ones.
+    # A tree takes 10 MB; neighbouring scans share recent ones.
     @lru_cache(maxsize=2 * MOST_SOURCES + cores())
     def tree_of(labelled: str) -> _Tree:
         return _Tree(source.read_scan(labelled), max(settings.distance, settings.movable_distance))
@@ -162,7 +162,7 @@ def propagate(
 
 
 class _Tree:
-    """The labelled points of a scan, to be searched by place."""
+    """A search tree of the labelled points of a scan."""
 
     def __init__(self, scan: Scan, farthest: float) -> None:
         from scipy.spatial import cKDTree
@@ -179,10 +179,10 @@ class _Tree:
         """Add the votes of the labelled points near each point.
 
         Args:
-            points: (N,4) of another scan.
-            pose: (4,4) from its frame to that of the labelled scan.
-            limits: (256,) metres within which a label votes.
-            votes: (N,K) float32; added to.
+            points: (N,4) points of another scan.
+            pose: (4,4) from its frame to the labelled scan's.
+            limits: (256,) largest distance in metres of each voting label.
+            votes: (N,K) float32; changed in place.
         """
         if not len(self.labels):
             return
@@ -214,7 +214,7 @@ def _add_votes(
         for j in range(distance.shape[1]):
             d = distance[i, j]
             if not d < np.inf:
-                break  # they are sorted, and the rest is beyond the farthest
+                break  # they are sorted, so the rest is beyond the limit
             label = labels[nearest[i, j]]
             if d <= limits[label]:
                 votes[where[i], label] += 1.0 / (d * d + _BLUR_M * _BLUR_M)
@@ -222,7 +222,7 @@ def _add_votes(
 
 @kernel
 def _elect(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The label (N,) uint8 with most votes (N,K), and its confidence (N,) uint8."""
+    """Elect the label (N,) uint8 with most votes (N,K), and its confidence (N,) uint8."""
     labels = np.full(votes.shape[0], IGNORE, dtype=np.uint8)
     confidence = np.zeros(votes.shape[0], dtype=np.uint8)
     for i in range(votes.shape[0]):

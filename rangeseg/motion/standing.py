@@ -1,4 +1,4 @@
-"""Poses that move although the scans do not."""
+"""Detect poses that move although the scans do not."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import numpy as np
 from rangeseg.datasets.base import Scan
 
 _MOVED_M = 1.0
-"""A shorter way by the poses is not questioned."""
+"""Shorter distances between poses are not checked."""
 
-_ROWS, _COLUMNS = 60, 360  # 1° each: as wide as the noise of a spinning sensor needs
+_ROWS, _COLUMNS = 60, 360  # 1° each, wide enough for the noise of a spinning sensor
 _SAME_M = 0.05
 _SAME_SHARE = 0.9
 
 
 def seems_to_stand(one: Scan, other: Scan, pose: np.ndarray) -> bool:
-    """Whether two scans are alike though their poses are metres apart.
+    """Whether two scans are alike although their poses are metres apart.
 
     Args:
         one: a scan.
         other: another one of the same sequence.
-        pose: (4,4) from the frame of the other to that of the first.
+        pose: (4,4) from the other's frame to the first's.
 
     Returns:
-        True if the way is longer than 1 m, but in 9 of 10 directions both see the same range.
+        True if the distance is over 1 m, but both see the same range in 9 of 10 directions.
     """
     if np.linalg.norm(pose[:3, 3]) < _MOVED_M:
         return False
@@ -33,7 +33,7 @@ def seems_to_stand(one: Scan, other: Scan, pose: np.ndarray) -> bool:
 
 
 def _ranges(points: np.ndarray) -> np.ndarray:
-    """The shortest range (ROWS*COLUMNS,) in each direction, NaN where there is no point."""
+    """The shortest range (ROWS*COLUMNS,) in each direction, NaN without a point."""
     x, y, z = points[:, :3].T
     distance = np.sqrt(x * x + y * y + z * z)
     seen = np.isfinite(distance) & (distance > 0)

@@ -1,4 +1,4 @@
-"""Propagated labels kept as files: made once, read by every loader process."""
+"""Store propagated labels as files: made once, read by every loader process."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from rangeseg.system.progress import Progress
 _log = logging.getLogger(__name__)
 
 PROPAGATED = "propagated"
-"""The folder of propagated labels in that of a run."""
+"""Subfolder of propagated labels in a run's folder."""
 
 VERSION = 1
-"""Raised whenever the same scans and settings would give other labels."""
+"""Increase it when the same scans and settings give other labels."""
 
 
 @dataclass
 class PropagationPlan:
-    """Which scans take labels from which, and with which poses.
+    """The sources of each scan, and the poses.
 
     Attributes:
         labelled: the labelled scans.
         poses: sequence -> its poses.
         sources: unlabelled scan -> the labelled scans near it.
-        settings: distances.
+        settings: settings of the propagation.
     """
 
     labelled: list[str]
@@ -50,11 +50,11 @@ class PropagationPlan:
 
     @property
     def origin(self) -> str:
-        """Where the poses come from."""
+        """Origin of the poses."""
         return ", ".join(sorted({found.origin for found in self.poses.values()}))
 
     def apart(self, scan_id: str, other: str) -> str:
-        """How far two scans of a sequence are apart, by the unit of the reach: ``4 frames``."""
+        """Distance of two scans of a sequence in the unit of the reach: ``4 frames``."""
         (found,) = (p for p in self.poses.values() if scan_id in p.poses)
         unit = self.settings.reach.unit
         if unit == "frames":
@@ -65,7 +65,7 @@ class PropagationPlan:
         return f"{np.linalg.norm(way):.0f} m"
 
     def key(self, source: ScanSource) -> str:
-        """16 hexadecimal digits that change with anything that the labels depend on."""
+        """Hash (16 hexadecimal digits) of everything that determines the labels."""
         settings = self.settings
         what = {
             "version": VERSION,
@@ -83,12 +83,12 @@ class PropagationPlan:
 def plan_propagation(
     source: ScanSource, labelled: list[str], settings: PropagationSettings
 ) -> PropagationPlan:
-    """Find the unlabelled scans of the train split that labelled ones are near to.
+    """Find the unlabelled scans of the train split near labelled ones.
 
     Raises:
         ConfigError: the reach is 0.
-        DataError: there are no poses, they are of another frame of reference, or no unlabelled
-            scan is within reach.
+        DataError: there are no poses, they have another frame of reference, or no unlabelled scan
+            is within reach.
     """
     if not settings.reach:
         raise ConfigError(
@@ -115,14 +115,14 @@ def plan_propagation(
 
 
 class PropagatedLabels(Mapping[str, np.ndarray]):
-    """Scan id -> its propagated labels (N,) uint8, IGNORE where they are not sure enough.
+    """Scan id -> its propagated labels (N,) uint8, IGNORE at too low confidence.
 
-    They are kept in a folder that is named by all that they depend on.
+    Their folder is named by a hash of everything that determines them.
 
     Args:
         source: the data set.
-        plan: which scans.
-        folder: where the folder of the labels is.
+        plan: plan of the propagation.
+        folder: parent of the labels' folder.
     """
 
     def __init__(self, source: ScanSource, plan: PropagationPlan, folder: Path) -> None:
@@ -131,7 +131,7 @@ class PropagatedLabels(Mapping[str, np.ndarray]):
         self.folder = folder / self.key
 
     def __getitem__(self, scan_id: str) -> np.ndarray:
-        """Raises DataError, not KeyError, where a file cannot be read."""
+        """Read labels; raises DataError, not KeyError, if a file cannot be read."""
         return self.read(scan_id).sure(self.plan.settings.min_confidence)
 
     def __contains__(self, scan_id: object) -> bool:
@@ -144,13 +144,13 @@ class PropagatedLabels(Mapping[str, np.ndarray]):
         return sum(1 for _ in self)
 
     def complete(self, bad_scans: BadScans) -> None:
-        """Make the labels that are missing, with a progress bar.
+        """Make missing labels, with a progress bar.
 
         Args:
-            bad_scans: what is done about scans that cannot be read.
+            bad_scans: policy for unreadable scans.
 
         Raises:
-            DataError: a scan cannot be read and is not to be skipped.
+            DataError: a scan cannot be read and may not be skipped.
             ConfigError: the folder cannot be written.
         """
         sources = self.plan.sources
@@ -172,7 +172,7 @@ class PropagatedLabels(Mapping[str, np.ndarray]):
                 progress.update()
 
     def read(self, scan_id: str) -> Propagated:
-        """What a scan was given.
+        """Read the propagated labels of a scan.
 
         Raises:
             DataError: its file is missing or damaged.

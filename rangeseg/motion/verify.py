@@ -1,4 +1,4 @@
-"""Propagated labels beside the truth: how many points have one, and how many of these are right."""
+"""Compare propagated labels with the truth: coverage and correctness."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from rangeseg.motion.write import Propagation
 from rangeseg.system.progress import Progress
 
 RANGES_M = (10, 20, 30, 50)
-"""Metres at which one bin of the range ends and the next begins."""
+"""Edges of the range bins in metres."""
 
 
 class Verification:
-    """Counts of points by their truth and by the label that they were given.
+    """Counts of points by truth and propagated label.
 
     Args:
-        info: of the data set.
+        info: info of the data set.
 
     Attributes:
-        counts: (K,K+1) int64: truth in the rows, the given label in the columns; the last column
-            is of points without one.
-        by_distance: how far away the nearest labelled scan is, as text -> such counts.
+        counts: (K,K+1) int64: truth in the rows, propagated label in the columns; the last column
+            counts points without one.
+        by_distance: distance of the nearest labelled scan, as text -> such counts.
         by_range: bin of the range, as text -> such counts.
     """
 
@@ -43,7 +43,7 @@ class Verification:
             points: (N,4).
             truth: (N,) uint8 train ids.
             given: (N,) uint8, IGNORE where unknown.
-            apart: how far away the nearest labelled scan is.
+            apart: distance of the nearest labelled scan.
         """
         counts = self._count(truth, given)
         self.counts += counts
@@ -62,10 +62,10 @@ class Verification:
         return np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)
 
     def document(self) -> dict[str, Any]:
-        """All shares, from 0 to 1, as JSON takes them; None where there is nothing to divide by.
+        """All shares, from 0 to 1, for JSON; None without points.
 
-        ``right`` is over points that were given a label, ``covered`` over all with a known truth,
-        ``miou`` over covered points and the classes among them.
+        ``right`` is over points with a propagated label, ``covered`` over all with a known truth,
+        ``miou`` over covered points and their classes.
         """
         iou = self._iou()
         classes = {}
@@ -95,11 +95,11 @@ class Verification:
 
 
 def verify(propagation: Propagation, apart: Callable[[str, str], str]) -> Verification:
-    """Compare the labels of a folder with those of the data set, with a progress bar.
+    """Compare the labels of a folder with the data set's, with a progress bar.
 
     Args:
-        propagation: the folder.
-        apart: (scan id, labelled scan id) -> how far apart they are, as text.
+        propagation: folder of propagated labels.
+        apart: (scan id, labelled scan id) -> their distance, as text.
 
     Raises:
         DataError: a scan or its labels cannot be read.

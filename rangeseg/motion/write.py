@@ -1,4 +1,4 @@
-"""Propagated labels as label files of the data set's own format, in a folder that says so."""
+"""Write propagated labels as label files in the data set's format, with a stamp."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rangeseg.system.files import writable, write_file
 from rangeseg.system.progress import Progress
 
 STAMP = "rangeseg_propagation.json"
-"""The file in the folder of the labels that names all that they were made from."""
+"""File in the labels' folder with everything that determines them."""
 
 _REMEDY = "make room, or choose another --out"
 
@@ -32,10 +32,10 @@ class Propagation:
     """A folder of propagated labels.
 
     Attributes:
-        folder: which one.
-        source: the data set that they belong to.
-        sources: unlabelled scan -> the labelled scans that it took labels from, the nearest first.
-        stamp: all that the labels were made from.
+        folder: path of the folder.
+        source: data set of the labels.
+        sources: unlabelled scan -> labelled scans of its labels, the nearest first.
+        stamp: everything that determines the labels.
     """
 
     folder: Path
@@ -44,10 +44,10 @@ class Propagation:
     stamp: dict[str, Any]
 
     def labels(self, scan_id: str) -> np.ndarray:
-        """The labels (N,) uint8 that a scan was given; IGNORE where they are unknown.
+        """Read the propagated labels (N,) uint8 of a scan; IGNORE where unknown.
 
         Raises:
-            DataError: their file is missing, or holds ids that the data set does not define.
+            DataError: their file is missing, or holds undefined ids.
         """
         path = self.folder / self.source.label_file(scan_id)
         dtype = self.source.encode_labels(np.array([IGNORE], dtype=np.uint8)).dtype
@@ -64,13 +64,13 @@ class Propagation:
 def write_propagation(
     source: ScanSource, plan: PropagationPlan, out: Path, labels: str, seed: int
 ) -> Propagation:
-    """Carry labels along and write them; what an earlier call has written is kept.
+    """Propagate labels and write them; keep files of an earlier call.
 
     Args:
         source: the data set.
-        plan: which scans take labels from which.
-        out: the folder: missing, empty, or begun with the same data and settings.
-        labels: as given to ``--labels``, for the stamp.
+        plan: plan of the propagation.
+        out: output folder: missing, empty, or begun with the same data and settings.
+        labels: value of ``--labels``, for the stamp.
         seed: likewise.
 
     Raises:
@@ -78,7 +78,7 @@ def write_propagation(
             id for unknown labels.
         DataError: a scan cannot be read.
     """
-    source.encode_labels(np.array([IGNORE], dtype=np.uint8))  # there is an id for unknown ones
+    source.encode_labels(np.array([IGNORE], dtype=np.uint8))  # needs an id for unknown labels
     settings = plan.settings.model_dump(mode="json")
     stamp = {
         "dataset": key_of(source),
@@ -110,7 +110,7 @@ def write_propagation(
 
 
 def read_propagation(folder: Path) -> Propagation:
-    """A folder that ``write_propagation`` wrote.
+    """Read a folder from ``write_propagation``.
 
     Raises:
         DataError: its stamp is missing or damaged, or its data set is gone.
@@ -134,7 +134,7 @@ def _description(source: ScanSource) -> dict[str, Any] | None:
 
 
 def _begin(out: Path, stamp: dict[str, Any]) -> None:
-    """Write the stamp into a new folder; check that of one that was begun."""
+    """Write the stamp into a new folder, or check an existing one."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: choose another --out")
     if out.is_dir() and any(out.iterdir()):
