@@ -20,7 +20,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_in_yaml(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML's ``true`` is no number, and a group whose lines are all comments is empty."""
+        """Refuse YAML's ``true`` as a number; read a group with only comments as empty."""
         kind = cls.model_fields[str(info.field_name)].annotation
         if value is None and isinstance(kind, type) and issubclass(kind, Settings):
             return {}
@@ -32,7 +32,7 @@ class Settings(BaseModel):
         return value
 
 
-_LONGEST_NAME = 255  # what file systems take
+_LONGEST_NAME = 255  # limit of file systems
 
 
 def _below(name: str) -> str:
@@ -44,17 +44,17 @@ def _below(name: str) -> str:
 
 
 Below = Annotated[str, AfterValidator(_below)]
-"""The name of a file that cannot lead out of the folder it is relative to."""
+"""A relative file name that cannot leave its folder."""
 
 _DEEPEST = 20  # brackets
-_MOST_BYTES = 1 << 18  # ten times the longest that is shipped
+_MOST_BYTES = 1 << 18  # ten times the longest shipped one
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
+    """Read the keys and values of a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML, or holds something else.
+        ConfigError: it cannot be read, is not YAML, or holds something else.
     """
     try:
         with path.open("rb") as file:
@@ -75,10 +75,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The values of a YAML text.
+    """Parse the values of a YAML text.
 
     Raises:
-        ConfigError: it is not YAML, or a key stands twice; ``where`` begins the message.
+        ConfigError: it is not YAML, or repeats a key; ``where`` begins the message.
     """
     try:
         return yaml.load(text, _Loader)
@@ -93,8 +93,8 @@ def parse_yaml(text: str, where: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader without two traps.
 
-    It takes seconds over brackets that are nested hundreds deep, and of a key that stands twice
-    it silently drops the first.
+    The traps: it takes seconds for brackets nested hundreds deep, and silently drops the first of a
+    repeated key.
     """
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
@@ -102,7 +102,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"brackets are nested more than {_DEEPEST} deep")
         super().fetch_flow_collection_start(TokenClass)  # type: ignore[no-untyped-call]
 
-    # Not when values are made of it: by then merged keys (<<) stand beside a group's own.
+    # Check before construction, which merges keys (<<) into the group.
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
         lines: dict[tuple[str, str], int] = {}
@@ -112,8 +112,8 @@ class _Loader(yaml.SafeLoader):
             line, name = key.start_mark.line + 1, (key.tag, key.value)
             if name in lines:
                 raise ConfigError(
-                    f"{key.value[:100]!r} stands in line {lines[name]} and again in line {line}: "
-                    "make one of the two"
+                    f"{key.value[:100]!r} is in line {lines[name]} and again in line {line}: "
+                    "remove one of the two"
                 )
             lines[name] = line
         return node

@@ -79,7 +79,7 @@ def test_train_evaluate_report(
     assert (
         f"{older} is not a result (KeyError('common')): `rangeseg evaluate {older.parent}" in said
     )
-    assert "--split test` makes it anew" in said
+    assert "--split test` writes it again" in said
 
     again = json.loads((run / "result.json").read_text())
     assert main(["evaluate", str(run)]) == 0

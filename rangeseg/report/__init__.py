@@ -1,1 +1,1 @@
-"""Runs compared: tables, plots, a page."""
+"""Compare runs: tables, plots, a page."""

@@ -1,4 +1,4 @@
-"""Results grouped for comparison: protocols, budgets of labels, rows."""
+"""Group results for comparison: protocols, label budgets, rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rangeseg.report.gains import Gain, paired_gain
 from rangeseg.report.rows import STRONG, Row, in_order, init_text, propagation_text, row_name
 
 Result = Mapping[str, Any]
-"""What ``read_result`` or ``read_results_csv`` returned; the latter holds less."""
+"""A result of ``read_result`` or ``read_results_csv``; the latter holds less."""
 
 KINDS = {"point": "point", "point_raw": "raw point", "pixel": "pixel"}
 """The three kinds of mIoU -> their names in tables."""
@@ -24,7 +24,7 @@ class Budget:
     """The runs of one comparison with the same labels; they share a table.
 
     Attributes:
-        labels: as given to ``--labels``.
+        labels: value of ``--labels``.
         labelled_scans: number of labelled scans.
         runs: row -> seed -> result.
     """
@@ -45,7 +45,7 @@ class Budget:
 
     @property
     def methods(self) -> list[Row]:
-        """All rows but the controls."""
+        """All rows except the controls."""
         return [row for row in self.rows if not row.is_control]
 
     def miou(self, row: Row, kind: str = "point") -> dict[int, float]:
@@ -57,7 +57,7 @@ class Budget:
         return None if row == other else paired_gain(self.miou(row), self.miou(other))
 
     def gain_over(self, control: Row, row: Row) -> Gain | None:
-        """The gain over a control; None also where the control is not one of the row."""
+        """The gain over a control; None also if it is not a control of the row."""
         return self.gain(row, control) if row.has_control(control) else None
 
     def classes(self) -> list[str]:
@@ -75,7 +75,7 @@ class Budget:
         return paired_gain(self.class_iou(row, name), self.class_iou(control, name))
 
     def train_seconds(self, row: Row) -> float | None:
-        """Mean duration of a row's trainings; None if no run knows it."""
+        """Mean training time of a row; None if unknown for all runs."""
         seconds = [r["run"]["train_seconds"] for r in self.runs[row].values()]
         known = [value for value in seconds if value is not None]
         return statistics.mean(known) if known else None
@@ -117,13 +117,13 @@ class Comparison:
     """Runs with the same number of steps and the same protocol.
 
     Attributes:
-        protocol: of the results, without the propagation of labels and the weights that runs began
-            with, which are the rows' own.
+        protocol: protocol of the results, without propagation and initial weights, which may differ
+            between rows.
         scans: number of evaluated scans.
         skipped: ids of scans that could not be read.
-        steps: of each training.
-        common: hash of the settings besides the methods' own; empty for results of a CSV.
-        budgets: by number of labelled scans.
+        steps: training steps per run.
+        common: hash of the settings outside the methods; empty for results of a CSV.
+        budgets: label budgets by number of labelled scans.
     """
 
     protocol: Mapping[str, Any]
@@ -152,7 +152,7 @@ class Comparison:
         }
 
     def _judgement(self) -> dict[str, str]:
-        """How predictions were made and judged."""
+        """Describe prediction and evaluation."""
         protocol = self.protocol
         back_projection = str(protocol["back_projection"])
         if back_projection != "none":
@@ -174,7 +174,7 @@ class Comparison:
         }
 
     def _settings(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """How the networks were trained."""
+        """Describe the training."""
         if any("common" not in run for run in runs):
             return {"source": "a CSV, which holds neither the protocol nor the settings"}
         changed = _all_of(_call(run["method"], run["settings"]) for run in runs)
@@ -197,16 +197,15 @@ def _call(method: str, settings: Mapping[str, Any]) -> str:
 
 
 def comparisons(results: Iterable[Result]) -> list[Comparison]:
-    """Group the results that may be compared.
+    """Group comparable results.
 
     Args:
-        results: what ``read_result`` returned.
+        results: results of ``read_result``.
 
     Returns:
-        Comparisons sorted by data set. The runs of each have one protocol, one number of scans and
-        of steps, and the same settings besides the methods' own: a wider network is no gain of a
-        method. The propagation of labels and the weights to begin with may differ; they make rows
-        of their own.
+        Comparisons sorted by data set. The runs of each share protocol, number of scans and of
+        steps, and all settings outside the methods: a wider network is no gain of a method.
+        Propagation and initial weights may differ; they form separate rows.
 
     Raises:
         ConfigError: runs of one row differ in more than their seed, or runs of one seed in their

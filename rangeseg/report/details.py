@@ -1,4 +1,4 @@
-"""What evaluators ask beside the mIoU: distances, calibration, frequency-weighted figures."""
+"""Metrics apart from the mIoU: distances, calibration, frequency-weighted IoU."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NOTE = (
 
 
 def details(result: Result) -> dict[str, float | None]:
-    """Name of a figure -> its value in per cent; None where it is not defined.
+    """Name of a metric -> its value in per cent; None if undefined.
 
-    An older CSV has none of them.
+    A CSV of an older version has none.
     """
     if "fwiou" not in result:
         return {}
@@ -30,7 +30,7 @@ def details(result: Result) -> dict[str, float | None]:
 
 
 def details_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a budget: means over the seeds that have a figure."""
+    """Header and rows of a budget: means over the seeds with a value."""
     found = {row: [details(r) for r in runs.values()] for row, runs in budget.runs.items()}
     names = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run))
 
@@ -43,10 +43,10 @@ def details_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
 
 
 def reliability(results: Iterable[Result]) -> list[tuple[float, float]]:
-    """The reliability curve of runs together: (confidence, accuracy) in per cent of each bin.
+    """The joint reliability curve of runs: (confidence, accuracy) of each bin in per cent.
 
     Args:
-        results: of the runs; bins without points are left out.
+        results: results of the runs; bins without points are left out.
     """
     bins: dict[int, list[float]] = {}
     for result in results:

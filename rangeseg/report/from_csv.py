@@ -1,4 +1,4 @@
-"""Results out of a CSV that ``rangeseg report --csv`` wrote, to compare them once more."""
+"""Read results from a CSV of ``rangeseg report --csv``, to compare them again."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _FIGURES = ("fwIoU", "accuracy", "ECE")
 
 
 def read_results_csv(path: Path) -> list[dict[str, Any]]:
-    """The runs of a CSV, as far as it tells of them.
+    """Read the runs of a CSV, as far as it describes them.
 
-    It holds the figures of each run, but neither the whole protocol nor the settings: the report
-    leaves these out. Files from before a column was added are read too.
+    It holds the metrics of each run, but neither the whole protocol nor the settings, which the
+    report leaves out. Files with fewer columns, from older versions, are read too.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
-        A result for each line, see ``read_result``; ``row`` is the row that it belongs to.
+        A result per line, see ``read_result``; ``row`` is its row.
 
     Raises:
         DataError: the file is missing, or a line is not of such a CSV.

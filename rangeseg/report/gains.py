@@ -29,8 +29,8 @@ class Gain:
     """A mean difference with its 95 % interval.
 
     Attributes:
-        mean: of the differences seed by seed.
-        half: half the width of the interval; None for a single difference.
+        mean: mean of the differences per seed.
+        half: half width of the interval; None for a single difference.
         pairs: number of common seeds.
     """
 
@@ -40,7 +40,7 @@ class Gain:
 
     @property
     def sure(self) -> bool:
-        """Whether there is an interval that does not contain 0."""
+        """Whether an interval exists and excludes 0."""
         return self.half is not None and abs(self.mean) > self.half
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Gain:
 
 
 def paired_gain(values: Mapping[int, float], control: Mapping[int, float]) -> Gain | None:
-    """Mean of the differences seed by seed with its 95 % interval (Student's t).
+    """Mean of the differences per seed with its 95 % interval (Student's t).
 
     Args:
         values: seed -> mIoU of a method.

@@ -1,4 +1,4 @@
-"""The comparison of runs as one HTML file that needs no network and no script."""
+"""The comparison of runs as one HTML file without network access or scripts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEMPLATE = "page.html.j2"
 
 
 def report_page(results: Iterable[Result]) -> str:
-    """The comparison of runs as an HTML document.
+    """Make the comparison of runs as an HTML document.
 
     Args:
         results: contents of ``result.json`` files.
@@ -59,7 +59,7 @@ def report_page(results: Iterable[Result]) -> str:
 
 
 def _section(comparison: Comparison) -> dict[str, Any]:
-    """All of one protocol."""
+    """The section of one protocol."""
 
     def plot(theme: Theme, shape: Shape) -> str:
         png = miou_plot(comparison, theme, shape)
@@ -79,7 +79,7 @@ def _section(comparison: Comparison) -> dict[str, Any]:
 
 
 def _budget(comparison: Comparison, budget: Budget) -> dict[str, Any]:
-    """All of one label budget."""
+    """The part of one label budget."""
     name = f"{budget.labels} labels ({budget.labelled_scans} scans)"
     header, lines = main_table(comparison, budget)
     rows: list[list[Any]] = [list(line) for line in lines]
@@ -110,7 +110,7 @@ def _budget(comparison: Comparison, budget: Budget) -> dict[str, Any]:
 
 
 def _class_gains(budget: Budget, control: Row, rows: list[Row], name: str) -> dict[str, Any]:
-    """What rows gain over a control, class by class."""
+    """Gains of rows over a control, class by class."""
     gains = {"mIoU": [budget.gain(row, control) for row in rows]}
     for class_ in budget.classes():
         gains[class_] = [budget.class_gain(row, control, class_) for row in rows]
@@ -122,7 +122,7 @@ def _class_gains(budget: Budget, control: Row, rows: list[Row], name: str) -> di
 def _heat_map(
     title: str, note: str, header: Sequence[str], gains: Mapping[str, Sequence[Gain | None]]
 ) -> dict[str, Any]:
-    """A table of gains, coloured, that can be folded."""
+    """A coloured table of gains that can be folded."""
     reach = max([abs(g.mean) for line in gains.values() for g in line if g], default=0.0) or 1.0
     rows = [[name, *line] for name, line in gains.items()]
     return {

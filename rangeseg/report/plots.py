@@ -19,11 +19,11 @@ MARKERS = "osD^vP*Xd<>"
 LINES = {
     ("strong", False): "-", ("plain", False): "--", ("strong", True): ":", ("plain", True): "-.",
 }  # fmt: skip
-"""Labelled branch, and whether labels are propagated or weights taken -> style of the line."""
+"""Labelled branch, and whether propagation or initial weights are used -> line style."""
 
 PIXELS_PER_INCH = 180
 LEAST_SPAN = 2.0
-"""Points of mIoU that the axis spans at least: smaller differences are a run's noise."""
+"""Least span of the axis in points of mIoU: smaller differences are noise."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ DARK = Theme(ink="#e6e8eb", faint="#7d848e")
 
 @dataclass(frozen=True)
 class Shape:
-    """Size in inches, at which text is as large as the page's, and columns of the legend."""
+    """Size in inches, with text as large as the page's, and columns of the legend."""
 
     width: float
     height: float
@@ -86,7 +86,7 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
             capsize=3,
             elinewidth=1,
         )
-    # Without the folder of a split file, which does not fit below a tick.
+    # Drop the folder of a split file, which does not fit below a tick.
     names = [f"{Path(budget.labels).name}\n{budget.labelled_scans} scans" for budget in budgets]
     axes.set_xticks(range(len(budgets)), names, parse_math=False)
     axes.set_xlim(-0.5, len(budgets) - 0.5)
@@ -111,7 +111,7 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
 
 
 def _number(row: Row) -> int:
-    """The place of a method in METHODS, so that it has one colour in all plots."""
+    """The index of a method in METHODS, so that it has one colour in all plots."""
     return list(METHODS).index(row.method) if row.method in METHODS else len(METHODS)
 
 

@@ -1,8 +1,8 @@
 """Published range-view figures: the mIoU of the pixel metric on the validation split, in per cent.
 
-A table shows one beside a result only if it is such a run: as many labelled scans, all scans of the
-validation split, the plain labelled branch, and the settings of ``configs/published/``. Which scans
-were labelled may differ.
+A table shows a published figure only for a comparable run: same number of labelled scans, whole
+validation split, plain labelled branch, settings of ``configs/published/``. The choice of labelled
+scans may differ.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EVALUATED_SCANS: Mapping[str, int] = {
     "semantic_kitti": 4071,
     "scribble_kitti": 4071,
 }
-"""Data set -> size of the validation split; that of v1.0-mini has 81 scans and is another task."""
+"""Data set -> size of the validation split; v1.0-mini, with 81 scans, is another task."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Published:
     """One line of the published table.
 
     Attributes:
-        name: of the method in papers, with its network.
-        method: of its counterpart here; None if it has none, such as those of FRNet, which are per
-            point and whose training is unknown.
+        name: name of the method in papers, with its network.
+        method: its counterpart here; None without one, such as FRNet's lines, which are per point
+            and of unknown training.
         miou: data set -> the figure at each of RATIOS.
-        checked: False for figures that were not compared with their source.
+        checked: False for figures not compared with their source.
     """
 
     name: str
@@ -133,7 +133,7 @@ def published_figure(
     row: tuple[str, str],
     differs: Sequence[str] | None,
 ) -> str | None:
-    """The published counterpart of a row, as a table shows it.
+    """Format the published counterpart of a row for a table.
 
     Args:
         dataset: name of the data set.
@@ -141,7 +141,7 @@ def published_figure(
         scans: number of evaluated scans.
         labelled_scans: number of labelled scans.
         row: method and labelled branch.
-        differs: the settings that are not the published ones; None if these are not known.
+        differs: settings unlike the published ones; None if unknown.
 
     Returns:
         ``37.4``, ``37.5 (unchecked)``, or None if no comparable figure was published.
@@ -160,18 +160,18 @@ def distance_note(
     labelled_scans: int,
     rows: Mapping[tuple[str, str], Sequence[str] | None],
 ) -> str | None:
-    """How far rows are from their published counterparts.
+    """Describe how rows differ from their published counterparts.
 
     Args:
         dataset: name of the data set.
         split: the evaluated split.
         scans: number of evaluated scans.
         labelled_scans: number of labelled scans.
-        rows: name of a row and its method -> the settings that are not the published ones.
+        rows: name of a row and its method -> settings unlike the published ones.
 
     Returns:
-        What the rows have in common, then what each has besides; None if no row that has a
-        counterpart differs from it.
+        Differences common to all rows, then each row's own; None if no row with a counterpart
+        differs.
     """
     far = {
         name: list(differs)
@@ -200,7 +200,7 @@ def published_table(dataset: str, split: str, scans: int) -> list[list[str]]:
         scans: number of evaluated scans.
 
     Returns:
-        Rows of a name and one cell for each of RATIOS; none if nothing comparable was published.
+        Rows of a name and one cell for each of RATIOS; empty if nothing comparable was published.
     """
     if not _comparable(dataset, split, scans):
         return []
@@ -210,7 +210,7 @@ def published_table(dataset: str, split: str, scans: int) -> list[list[str]]:
 def _counterpart(
     dataset: str, split: str, scans: int, labelled_scans: int, method: str
 ) -> Published | None:
-    """The published line of a method, if there is one with as many scans."""
+    """The published line of a method with the same number of scans, if any."""
     known = labelled_scans in LABELLED_SCANS.get(dataset, ())
     if not known or not _comparable(dataset, split, scans):
         return None

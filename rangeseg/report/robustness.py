@@ -1,4 +1,4 @@
-"""One run on corrupted scans, as a table."""
+"""Table of one run on corrupted scans."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def robustness_table(results: Sequence[Result]) -> tuple[list[str], list[list[st
     """Header and rows: one row per corruption, then the mean over them.
 
     Args:
-        results: of one run; the first is that of the scans as they are.
+        results: results of one run; the first is on clean scans.
 
     Reference:
         Kong et al., Robo3D, ICCV 2023: ``kept`` is its resilience rate.

@@ -1,4 +1,4 @@
-"""The rows of a table: which runs differ in their seed alone, and what a row is compared with."""
+"""Rows of a table: groups of runs that differ only in their seed, and their controls."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _OWN_POSES = ", data set poses"
 
 
 class Row(NamedTuple):
-    """What the runs of one row have in common.
+    """The common properties of a row's runs.
 
     Attributes:
         method: a name in METHODS.
         labelled: the labelled branch, ``plain`` or ``strong``.
-        propagation: how labels were carried along the poses, see ``propagation_text``.
-        init: the weights that the runs began with, see ``init_text``.
+        propagation: settings of the propagation, see ``propagation_text``.
+        init: initial weights of the runs, see ``init_text``.
     """
 
     method: str
@@ -33,24 +33,24 @@ class Row(NamedTuple):
 
     @property
     def is_usual(self) -> bool:
-        """Whether nothing but the method and its labelled branch is special."""
+        """Whether only the method and its labelled branch are special."""
         return not self.propagation and not self.init
 
     def has_control(self, control: Row) -> bool:
-        """Whether a control is one of this row: it has what is special of the row, or nothing."""
+        """Whether a row is a control of this row: it has the row's special properties, or none."""
         own = control.propagation in ("", self.propagation) and control.init in ("", self.init)
         return self != control and own
 
 
 STRONG = Row("supervised", "strong")
 CONTROLS = (Row("supervised", "plain"), STRONG)
-"""The controls of every row; one with propagation also has these two with the same propagation."""
+"""The controls of every row; with propagation also these two with the same propagation."""
 
 
 def row_name(row: Row) -> str:
     """``supervised, plain`` or ``cps + propagation (reach 2)``.
 
-    Of methods the strong branch goes unnamed, of propagation the data set's own poses.
+    The name omits the strong branch of methods, and the data set's own poses in propagation.
     """
     name = row.method
     if row.is_control or row.labelled == "plain":
@@ -61,14 +61,14 @@ def row_name(row: Row) -> str:
 
 
 def propagation_text(propagation: Mapping[str, Any] | None) -> str:
-    """How labels were carried along the poses: ``reach 2, data set poses``.
+    """Describe the propagation: ``reach 2, data set poses``.
 
     Args:
-        propagation: that of a protocol; None without.
+        propagation: entry of a protocol; None without propagation.
 
     Returns:
-        The reach, the settings that are not the defaults, and where the poses come from; empty
-        without propagation.
+        The reach, settings other than defaults, and the origin of the poses; empty without
+        propagation.
     """
     if propagation is None:
         return ""
@@ -83,13 +83,13 @@ def propagation_text(propagation: Mapping[str, Any] | None) -> str:
 
 
 def init_text(init: Mapping[str, Any] | None) -> str:
-    """With which weights a training began: ``semantic_kitti cps (1a2b3c4d5e6f)``.
+    """Describe the initial weights: ``semantic_kitti cps (1a2b3c4d5e6f)``.
 
     Args:
-        init: that of a protocol; None for random weights.
+        init: entry of a protocol; None for random weights.
 
     Returns:
-        What they were trained on and with, and their hash; empty for random weights.
+        Their training data and method, and their hash; empty for random weights.
     """
     return "" if init is None else f"{init['origin']} ({init['weights']})"
 

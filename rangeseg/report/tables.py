@@ -114,7 +114,7 @@ def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[
 
 
 def _published(comparison: Comparison, budget: Budget) -> list[str | None]:
-    """The published figure of each row; None where there is none of such a run."""
+    """The published figure of each row; None if no comparable one exists."""
     judged = _judged(comparison, budget)
     return [
         published_figure(*judged, (row.method, row.labelled), _differs(comparison, budget, row))
@@ -123,7 +123,7 @@ def _published(comparison: Comparison, budget: Budget) -> list[str | None]:
 
 
 def published_lines(comparison: Comparison) -> list[list[str]]:
-    """All published figures, if one of them is of such a run as there is here."""
+    """All published figures, if one is comparable with a run."""
     if not any(any(_published(comparison, budget)) for budget in comparison.budgets):
         return []
     protocol = comparison.protocol
@@ -131,7 +131,7 @@ def published_lines(comparison: Comparison) -> list[list[str]]:
 
 
 def notes_of(comparison: Comparison, budget: Budget) -> list[str]:
-    """Caveats for a reader of a budget's table, and how far its rows are from published ones."""
+    """Caveats for a reader of a budget's table, and differences from published settings."""
     rows = {(row_name(row), row.method): _differs(comparison, budget, row) for row in budget.rows}
     note = distance_note(*_judged(comparison, budget), rows)
     return [*budget.notes(), *([note] if note else [])]
@@ -143,7 +143,7 @@ def _judged(comparison: Comparison, budget: Budget) -> tuple[str, str, int, int]
 
 
 def _differs(comparison: Comparison, budget: Budget, row: Row) -> list[str] | None:
-    """What a row has that is not as published, the same for all its runs; None if not known."""
+    """A row's differences from published settings, the same for all its runs; None if unknown."""
     settings = next(iter(budget.runs[row].values()))["run"].get("published")
     if settings is None:
         return None
@@ -152,12 +152,12 @@ def _differs(comparison: Comparison, budget: Budget, row: Row) -> list[str] | No
 
 
 def gain_header(control: Row) -> str:
-    """The name of the column of gains over a control."""
+    """Name of the column of gains over a control."""
     return f"gain over {row_name(control)} [95 %]"
 
 
 def between(budget: Budget) -> dict[str, list[Gain | None]]:
-    """Name of a method -> its gains over each of the methods, in their order."""
+    """Name of a method -> its gains over each method, in order."""
     rows = budget.methods
     return {row_name(a): [budget.gain(a, b) for b in rows] for a in rows}
 
@@ -199,7 +199,7 @@ def results_csv(results: Sequence[Result]) -> str:
 
 
 def check_report_files(paths: Iterable[Path | None]) -> None:
-    """Make the folders of reports before these are written; None stands for no report.
+    """Create the folders of reports in advance; None means no report.
 
     Raises:
         ConfigError: a path is a folder, or its folder cannot be made.
@@ -212,7 +212,7 @@ def check_report_files(paths: Iterable[Path | None]) -> None:
 
 
 def write_report(path: Path, content: str) -> None:
-    """Write a report, whole or not at all; folders are made.
+    """Write a report atomically; create folders.
 
     Raises:
         ConfigError: it cannot be written.

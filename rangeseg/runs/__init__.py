@@ -1,1 +1,1 @@
-"""A run: its configuration, its folder, its training and what it gave."""
+"""A run: configuration, folder, training and results."""

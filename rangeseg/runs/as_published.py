@@ -1,4 +1,4 @@
-"""How far the settings of a run are from the published ones of its method and data set."""
+"""Compare a run's settings with the published ones of its method and data set."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FOLDER = "published"
 
 _log = logging.getLogger(__name__)
 
-# Published figures are of pixels, which no back-projection changes; numbers of fewer bits and
-# compilation are no part of a protocol.
+# Published figures are per pixel, without back-projection; precision and compilation are not part
+# of a protocol.
 _NO_MATTER = (
     "run.", "dataset.", "evaluate.back_projection", "evaluate.window", "evaluate.neighbours",
     "evaluate.sigma", "evaluate.cutoff", "evaluate.batch_size", "train.precision", "train.compile",
@@ -28,11 +28,11 @@ def differences(config: RunConfig) -> list[str] | None:
     """The settings that differ from the published configuration of the data set.
 
     Args:
-        config: of a run.
+        config: configuration of a run.
 
     Returns:
-        ``train.batch_size 2 (published: 8)`` and so on; None if nothing was published for the
-        data set.
+        Lines like ``train.batch_size 2 (published: 8)``; None if nothing was published for the data
+        set.
     """
     try:
         path = shipped_config(f"{FOLDER}/{config.dataset.name}.yaml")
@@ -40,7 +40,7 @@ def differences(config: RunConfig) -> list[str] | None:
         return None
     values = load_config(path).model_dump() | {"run": config.run}
     own, theirs = (c.of_the_figures() for c in (config, RunConfig.model_validate(values)))
-    # Only the run may have more keys: how labels are propagated, beside that they are.
+    # Only the run may have more keys, such as the settings of propagation.
     return [
         f"{key} {_as_in_yaml(own[key])} (published: {_as_in_yaml(published)})"
         for key, published in sorted(theirs.items())
@@ -53,11 +53,11 @@ def _as_in_yaml(value: Any) -> str:
 
 
 def warn_of_our_branch(path: Path, config: Config) -> None:
-    """Warn where a published configuration is trained with our labelled branch.
+    """Warn if a published configuration is trained with our labelled branch.
 
     Args:
         path: the file.
-        config: what it holds, settings of the command line included.
+        config: its content, with settings of the command line.
     """
     if path.parent.name == FOLDER and config.train.labelled == "strong":
         _log.warning(

@@ -1,4 +1,4 @@
-"""Strict YAML -> settings, with every error at once."""
+"""Read strict YAML settings, and report all errors at once."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from rangeseg.settings import Settings, parse_yaml, read_yaml
 
 
 class DatasetSettings(Settings):
-    """Which data set, and where."""
+    """The data set and its place."""
 
     name: str
     root: Path
-    # skip: a scan that cannot be read is reported and left out, up to 1 % of them
+    # skip: report unreadable scans and leave them out, up to 1 %
     on_bad_scan: OnBadScan = "fail"
-    description: Description | None = None  # of the data set `custom`
+    description: Description | None = None  # for the data set `custom`
 
     @field_validator("root")
     @classmethod
@@ -83,7 +83,7 @@ class Config(Settings):
     @model_validator(mode="before")
     @classmethod
     def _layered(cls, values: Any) -> Any:
-        """Without ``range_image.layers`` a network of points gets its own number of layers."""
+        """Set the default ``range_image.layers`` of a network of points."""
         groups = values if isinstance(values, dict) else {}
         image, model = groups.get("range_image"), groups.get("model")
         name = model.get("name") if isinstance(model, dict) else None
@@ -94,7 +94,7 @@ class Config(Settings):
     @field_validator("methods", mode="before")
     @classmethod
     def _emptied(cls, methods: Any) -> Any:
-        """No line, or none that is not commented out, is a group without keys."""
+        """Read a group without keys, or with only commented ones, as empty."""
         if methods is None:
             return {}
         if not isinstance(methods, dict):
@@ -116,21 +116,21 @@ class Config(Settings):
         return {n: self.method_settings(n).model_dump(mode="json") for n in self._listed()}
 
     def _listed(self) -> list[str]:
-        """The methods whose settings are written out."""
+        """The methods with written settings."""
         return list(METHODS)
 
 
 class RunConfig(Config):
-    """The configuration of one run, as its folder keeps it."""
+    """The configuration of one run, as in its folder."""
 
     run: RunSettings
 
     def comparable(self) -> dict[str, Any]:
-        """Every setting of the run by its dotted key; of the methods, only the run's own.
+        """Every setting of the run by its dotted key, with only the run's own method.
 
-        What is done about bad scans is left out: it changes nothing where there is none, and a run
-        that one has ended must be able to go on without it. So are threads and activation
-        checkpointing, which change nothing, and what propagation would be if there were any.
+        The policy for bad scans is left out: it has no effect without any, and a run ended by one
+        must be able to resume. Threads and activation checkpointing have no effect either. Settings
+        of propagation are left out if it is off.
         """
         values = self.model_dump(mode="json", exclude={"methods"})
         del values["dataset"]["on_bad_scan"], values["evaluate"]["threads"]
@@ -140,20 +140,20 @@ class RunConfig(Config):
         return _flat({**values, "methods": self.resolved_methods()})
 
     def of_the_weights(self) -> dict[str, Any]:
-        """The comparable settings that shape the weights; lists of scans are compared apart."""
+        """The comparable settings that shape the weights, without the lists of scans."""
         return {k: v for k, v in self.comparable().items() if not k.startswith(_NOT_OF_THE_WEIGHTS)}
 
     def of_the_figures(self) -> dict[str, Any]:
-        """The comparable settings by which results differ, the seed and the place left out."""
+        """The comparable settings that change results, without seed and place."""
         return {k: v for k, v in self.comparable().items() if k not in _NOT_OF_THE_FIGURES}
 
     def of_the_method(self) -> dict[str, Any]:
-        """The settings of the run's method that are not its defaults."""
+        """The settings of the run's method other than defaults."""
         settings = self.method_settings(self.run.method)
         return settings.model_dump(mode="json", exclude_defaults=True)
 
     def besides_the_method(self) -> dict[str, Any]:
-        """What trainings of two methods must have in common to be compared."""
+        """The settings that comparable trainings of two methods share."""
         own = (
             "run.", "methods.", "train.labelled", "train.deterministic", "train.propagation.",
             "train.init",
@@ -164,15 +164,15 @@ class RunConfig(Config):
         return [self.run.method]
 
 
-# An id that is newly ignored was in no label that was learnt from: it would have been unknown.
+# A newly ignored id was in no training label: it would have been unknown.
 _NOT_OF_THE_WEIGHTS = (
     "dataset.root", "dataset.description.sequences", "dataset.description.ignored_ids",
     "evaluate.", "run.labels", "train.workers", "train.save_", "train.log_every",
     "train.tensorboard", "train.validate_", "train.propagation.folder", "train.propagation.poses",
 )  # fmt: skip
 
-# How a run is fed, saved and watched changes no figure, nor does an exact order of sums; which
-# scans a figure is of, and with which weights a run began, is for its protocol to say.
+# Loading, saving, logging and an exact order of sums change no metric. The protocol names the
+# evaluated scans and the initial weights.
 _NOT_OF_THE_FIGURES = (
     "run.seed", "dataset.root", "evaluate.split", "train.workers", "train.save_every",
     "train.save_minutes", "train.log_every", "train.tensorboard", "train.deterministic",
@@ -203,7 +203,7 @@ def load_run_config(path: Path) -> RunConfig:
     """Read and check the configuration in a run's folder.
 
     Raises:
-        ConfigError: the file cannot be read, is wrong, or is not that of a run.
+        ConfigError: the file cannot be read, is wrong, or is not from a run.
     """
     return check_config(RunConfig, read_yaml(path), str(path))
 
@@ -214,7 +214,7 @@ def check_config(kind: type[AnyConfig], values: dict[str, Any], where: str) -> A
     Args:
         kind: Config or RunConfig.
         values: as read from YAML.
-        where: what the message calls them.
+        where: name of the values in the message.
 
     Raises:
         ConfigError: with one line for each wrong key or value.
@@ -254,7 +254,7 @@ def check_config(kind: type[AnyConfig], values: dict[str, Any], where: str) -> A
 
 
 def _about_layers(config: Config) -> list[str]:
-    """What in a configuration goes with images of one layer only."""
+    """Find settings that need images of one layer."""
     layers, errors = config.range_image.layers, []
     try:
         check_layers(config.model.name, layers)
@@ -286,7 +286,7 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Groups of settings as one, with dotted keys."""
+    """Flatten groups of settings to dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -297,7 +297,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...]) -> str:
-    """One pydantic error as ``place: what is wrong (found ...)``."""
+    """Format a pydantic error as ``place: what is wrong (found ...)``."""
     place = ".".join(str(part) for part in (*prefix, *error["loc"]))
     if error["type"] == "extra_forbidden":
         known = _keys_beside(model, error["loc"])
@@ -306,7 +306,7 @@ def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...
         return f"{place}: unknown key ({hint})"
     if error["type"] == "missing":
         return f"{place}: missing"
-    # A tuple is a list to whoever writes YAML.
+    # In YAML a tuple is a list.
     message = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     found = error["input"]
     shown = "" if isinstance(found, dict) else f" (found {_shown(found)})"
@@ -316,14 +316,14 @@ def _explain(model: type[BaseModel], error: ErrorDetails, prefix: tuple[str, ...
 def _shown(value: object) -> str:
     try:
         return reprlib.repr(value)
-    except ValueError:  # Python prints no numbers of thousands of digits
+    except ValueError:  # Python refuses to print thousands of digits
         return "a very long number"
 
 
 def _keys_beside(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known where the last part of ``place`` stands."""
+    """The known keys at the last part of ``place``."""
     for part in place[:-1]:
-        if isinstance(part, int):  # an entry of a list: its keys are those of the list's type
+        if isinstance(part, int):  # an entry of a list: use the keys of the list's type
             continue
         field = model.model_fields.get(str(part))
         if field is None:

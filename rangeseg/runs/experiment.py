@@ -1,4 +1,4 @@
-"""The parts of a configuration: data set, range images, method, predictor."""
+"""Make the parts of a configuration: data set, range images, method, predictor."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from rangeseg.system.device import Precision
 
 
 class Experiment(Generic[AnyConfig]):
-    """Everything that a configuration describes; a command makes one and passes it on.
+    """All parts of a configuration; a command makes one and passes it on.
 
-    The configuration of a data set gives ``source`` and ``images``, that of a run all parts.
+    A data set's configuration gives ``source`` and ``images``, a run's gives all parts.
 
     Args:
-        config: of a data set or of a run.
+        config: configuration of a data set or of a run.
 
     Attributes:
-        config: the same.
+        config: the configuration.
         source: the data set; no scan is read yet.
         images: its range images.
-        views: of each scan, whose predictions are averaged.
+        views: views of each scan, to average predictions.
 
     Raises:
         ConfigError: no such data set or class, or the sensor allows no such views.
@@ -58,18 +58,18 @@ class Experiment(Generic[AnyConfig]):
         self.source = open_dataset(dataset.name, dataset.root, dataset.description)
         self.images = RangeImages(self.source.info, config.range_image)
         self.views = make_views(config.evaluate.tta, self.images.sensor)
-        copied_classes(config.train.augmentation, self.source.info.label_map.names)  # checked early
+        copied_classes(config.train.augmentation, self.source.info.label_map.names)  # check early
 
     def scans(
         self: Experiment[RunConfig], labels: Labels | None = None
     ) -> tuple[list[str], list[str]]:
-        """The labelled scans of a run, and the unlabelled ones that its method learns from.
+        """Find the labelled scans of a run, and the unlabelled scans for its method.
 
         Args:
-            labels: in place of ``run.labels``, such as the list in the run's folder.
+            labels: replaces ``run.labels``, e.g. by the list in the run's folder.
 
         Returns:
-            Sorted ids of both; no unlabelled ones for a method that does not use them.
+            Sorted ids of both; no unlabelled ones for a method without them.
 
         Raises:
             ConfigError: the method needs unlabelled scans, and there are none; or the labels are
@@ -91,18 +91,18 @@ class Experiment(Generic[AnyConfig]):
         return labelled, unlabelled
 
     def _takes_all(self: Experiment[RunConfig]) -> bool:
-        """Whether the method of the run takes labelled scans as unlabelled ones, too."""
+        """Whether the run's method also uses labelled scans as unlabelled ones."""
         settings = self.config.method_settings(self.config.run.method)
         return isinstance(settings, UnsupervisedSettings) and settings.pool == "all"
 
     def propagated(
         self: Experiment[RunConfig], labelled: list[str], run: Path
     ) -> PropagatedLabels | None:
-        """The labels that are carried along the poses; None if none is.
+        """The propagated labels; None without propagation.
 
         Args:
             labelled: ids of the labelled scans.
-            run: the run's folder, which keeps them unless the configuration names another one.
+            run: folder of the run, the default place of the labels.
 
         Raises:
             DataError: there are no usable poses, or no scan is within reach.
@@ -114,7 +114,7 @@ class Experiment(Generic[AnyConfig]):
         return PropagatedLabels(self.source, plan, settings.folder or run / PROPAGATED)
 
     def initial_weights(self: Experiment[RunConfig]) -> InitialWeights | None:
-        """What ``train.init`` names; None if nothing.
+        """Read the weights of ``train.init``; None without it.
 
         Raises:
             CheckpointError: it cannot be read, or holds another network.
@@ -140,12 +140,12 @@ class Experiment(Generic[AnyConfig]):
         frequencies: np.ndarray | None = None,
         initial: InitialWeights | None = None,
     ) -> Method[Any]:
-        """The method with the initial weights that the run's seed gives.
+        """Build the method with initial weights from the run's seed.
 
         Args:
             frequencies: (K,) share of each class among the labelled points, for the class weights
                 of the loss; None for a method that is not trained.
-            initial: replaces random weights of its networks.
+            initial: weights to replace random ones.
         """
         config, info = self.config, self.source.info
         num_classes = info.label_map.num_classes
@@ -171,8 +171,8 @@ class Experiment(Generic[AnyConfig]):
         def network() -> Network:
             network = self._network()
             if initial is not None:
-                # The second one of a pair keeps its own head, as in CPS's paper: networks that
-                # begin alike see alike and would stay alike.
+                # The second network of a pair keeps its own head, as in CPS's paper: equal networks
+                # would stay equal.
                 initial.put_into(network, with_heads=next(built) == 0)
             return network
 
@@ -182,10 +182,10 @@ class Experiment(Generic[AnyConfig]):
 
     @property
     def precision(self: Experiment[RunConfig]) -> Precision:
-        """Of predictions.
+        """Precision of predictions.
 
-        A network trained in bfloat16 predicts in it only where the hardware has it, so a run of a
-        GPU can be evaluated on any machine.
+        A network trained in bfloat16 uses it only where supported, so a GPU's run can be evaluated
+        anywhere.
         """
         trained = self.config.train.precision
         return "auto" if trained == "bfloat16" else trained
@@ -196,12 +196,12 @@ class Experiment(Generic[AnyConfig]):
         device: torch.device,
         backend: BackendName = "torch",
     ) -> Predictor:
-        """A trained network with the projection and back-projection of the configuration.
+        """Make a predictor: network, projection and back-projection of the configuration.
 
         Args:
-            network: in float32; what runs is a copy of it.
-            device: where it runs.
-            backend: what runs it, not ``auto``.
+            network: trained network in float32; it is copied.
+            device: device of the network.
+            backend: name of the backend, not ``auto``.
 
         Raises:
             ConfigError: see ``make_backend``.
@@ -217,12 +217,12 @@ class Experiment(Generic[AnyConfig]):
         unlabelled: list[str] | None = None,
         propagated: str | None = None,
     ) -> Identity:
-        """What a checkpoint of this run belongs to.
+        """The identity of this run's checkpoints.
 
         Args:
             labelled: ids of the labelled scans.
-            unlabelled: ids of the unlabelled scans it learns from; None where they do not matter.
-            propagated: the key of the propagated labels, None where they do not matter.
+            unlabelled: ids of the unlabelled training scans; None if irrelevant.
+            propagated: key of the propagated labels; None if irrelevant.
         """
         return Identity(
             method=self.config.run.method,

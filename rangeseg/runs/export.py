@@ -1,4 +1,4 @@
-"""The network of a run as one ONNX file."""
+"""Export the network of a run as one ONNX file."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from rangeseg.runs.trained import load_network
 from rangeseg.system.files import writable, write_file
 
 SCANS = 4
-"""On which a file is checked."""
+"""Number of scans to check a file on."""
 
 
 def export_run(folder: Path, out: Path, half: bool) -> Agreement:
     """Write the network of a run as ONNX, and check it on scans of the run's data.
 
     Args:
-        folder: of the run.
-        out: the file; it must not exist.
-        half: weights and activations in float16.
+        folder: folder of the run.
+        out: path of the file; it must not exist.
+        half: store weights and activations in float16.
 
     Returns:
-        How well the file agrees with float32 PyTorch.
+        The agreement of the file with float32 PyTorch.
 
     Raises:
-        ConfigError: the folder is no run, a package is missing, or the file exists or cannot be
-            written.
-        DataError: the file does not agree well enough and was not kept, or no scan can be read.
+        ConfigError: the folder is not a run folder, a package is missing, or the file exists or
+            cannot be written.
+        DataError: the file does not agree well enough and is not kept, or no scan can be read.
         CheckpointError: see ``load_network``.
     """
     for module in ("onnx", "onnxscript", "onnxruntime"):
@@ -65,7 +65,7 @@ def export_run(folder: Path, out: Path, half: bool) -> Agreement:
 
 
 def _scans(experiment: Experiment[RunConfig]) -> list[Prepared]:
-    """A few scans of the evaluated split; bad ones are left out where one is good.
+    """A few scans of the evaluated split, without bad ones, at least one.
 
     Raises:
         DataError: none can be read.
@@ -81,7 +81,7 @@ def _scans(experiment: Experiment[RunConfig]) -> list[Prepared]:
 
 
 def _protocol(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """How the network was trained, and from which checkpoint it comes."""
+    """The training protocol of the network, and its checkpoint."""
     return {
         **config.run.model_dump(mode="json"),
         "network": config.model.model_dump(mode="json"),

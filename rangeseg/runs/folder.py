@@ -1,4 +1,4 @@
-"""The folder of a run: its files, how it begins and how it goes on."""
+"""The folder of a run: its files, start and resumption."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from rangeseg.system.files import LOCK, PARTIAL, writable, write_file
 CONFIG = "config.yaml"
 LABELLED = "labelled.txt"
 PROPAGATION = "propagation.json"
-"""How they were carried, for the protocol of the results."""
+"""Settings of the propagation, for the protocol of results."""
 INIT = "init.json"
-"""What the networks began from, likewise."""
+"""Initial weights of the networks, likewise."""
 
 
 def run_folder(config: RunConfig) -> Path:
     """``runs/<data set>/<method>/<labels>/seed<N>``.
 
-    A plain labelled branch, propagated labels and other weights to begin from are named:
+    The name includes a plain labelled branch, propagation and initial weights:
     ``supervised_plain_reach2_init``.
     """
     run, reach = config.run, config.train.propagation.reach
@@ -42,9 +42,9 @@ def run_folder(config: RunConfig) -> Path:
 
 
 def result_path(folder: Path, split: str, corruption: Corruption | None = None) -> Path:
-    """``result.json`` holds the validation result; other splits are named in the file.
+    """Path of a result: ``result.json`` for validation; other splits are part of the name.
 
-    Corrupted scans too: ``result_val_beams_2.json``.
+    So are corruptions: ``result_val_beams_2.json``.
     """
     if corruption is not None:
         named = f"{split}_{corruption}".replace(":", "_")
@@ -53,7 +53,7 @@ def result_path(folder: Path, split: str, corruption: Corruption | None = None) 
 
 
 def result_words(path: Path) -> str:
-    """The options of ``rangeseg evaluate`` that write a result file, by its name."""
+    """The options of ``rangeseg evaluate`` for a result file, by its name."""
     found = re.fullmatch(rf"result(?:_(.+?))?(?:_({'|'.join(KINDS)})(?:_([\d.]+))?)?", path.stem)
     split, kind, severity = found.groups() if found else (None, None, None)
     words = [f"--split {split}"] if split else []
@@ -63,30 +63,30 @@ def result_words(path: Path) -> str:
 
 
 def read_run_config(folder: Path) -> RunConfig:
-    """The configuration that a run's folder keeps.
+    """Read the configuration in a run's folder.
 
     Raises:
-        ConfigError: it is not the folder of a run, or the file is damaged.
+        ConfigError: it is not a run folder, or the file is damaged.
     """
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder} is not a run folder (no {CONFIG}): give the folder of a run")
     return load_run_config(folder / CONFIG)
 
 
-# Of the settings that do not shape the weights, those that a result depends on.
+# Settings that change a result but not the weights.
 _OF_THE_RESULT = ("dataset.description.", "evaluate.", "run.")
 
 
 def is_begun(config: RunConfig, folder: Path, resume: bool) -> bool:
-    """Whether the folder holds this run already; nothing is written.
+    """Whether the folder already holds this run; writes nothing.
 
     Raises:
-        ConfigError: the folder holds something else, the run was begun with other settings, or it
-            is not to be resumed.
+        ConfigError: the folder holds something else, the run was begun with other settings, or
+            ``resume`` is not set.
     """
     if not folder.exists():
         return False
-    # What a run that was killed as it began may have left.
+    # Possible remains of a run killed at its beginning.
     left = {LOCK, LABELLED + PARTIAL, CONFIG + PARTIAL}
     if _is_our_list(folder / LABELLED):
         left.add(LABELLED)
@@ -114,7 +114,7 @@ def is_begun(config: RunConfig, folder: Path, resume: bool) -> bool:
 
 
 def _is_our_list(path: Path) -> bool:
-    """Whether ``begin`` wrote a list; anybody may have one of this name."""
+    """Whether a list is from ``begin``; a user may have one of this name."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -135,22 +135,22 @@ def begin(config: RunConfig, folder: Path, labelled: list[str]) -> None:
 
 
 def go_on(config: RunConfig, folder: Path, labelled: list[str], identity: Identity) -> None:
-    """Check the scans of a run that goes on, then keep the settings that have changed.
+    """Check the scans of a resumed run, then store changed settings.
 
     Raises:
-        ConfigError: its labels now give other scans, or the settings cannot be written.
-        CheckpointError: its checkpoint belongs to something else.
+        ConfigError: its labels give other scans, or the settings cannot be written.
+        CheckpointError: its checkpoint has another identity.
     """
     check_labelled(folder, config.run.labels, labelled)
     if load_run_config(folder / CONFIG).resolved() == config.resolved():
         return
-    check_owner(folder, identity)  # a folder that cannot go on keeps its settings
+    check_owner(folder, identity)  # a folder that cannot resume keeps its settings
     with _writable(folder / CONFIG):
         write_file(folder / CONFIG, config.resolved())
 
 
 def note_propagation(config: RunConfig, folder: Path, propagated: PropagatedLabels) -> None:
-    """Write down how labels were carried: an evaluation may find no poses.
+    """Record the propagation: an evaluation may find no poses.
 
     Raises:
         ConfigError: it cannot be written.
@@ -163,7 +163,7 @@ def note_propagation(config: RunConfig, folder: Path, propagated: PropagatedLabe
 
 
 def read_propagation(config: RunConfig, folder: Path) -> dict[str, Any] | None:
-    """How labels were carried for the training of a run; None if none was.
+    """Read the propagation of a run's training; None without.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -176,18 +176,18 @@ def read_propagation(config: RunConfig, folder: Path) -> dict[str, Any] | None:
         propagation_text(noted), int(noted["scans"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} does not tell how labels were propagated ({error!r}): train the run again; "
+            f"{path} does not name the propagation of labels ({error!r}): train the run again; "
             "with --resume only the file is written again"
         ) from None
     return noted
 
 
 def note_init(folder: Path, initial: InitialWeights) -> None:
-    """Write down with which weights a run begins: their file may go.
+    """Record the initial weights of a run: their file may disappear.
 
     Raises:
         ConfigError: it cannot be written.
-        CheckpointError: the run was begun with others.
+        CheckpointError: the run was begun with other weights.
     """
     now = initial.record["weights"]
     was = _read_init(folder)["weights"] if (folder / INIT).is_file() else now
@@ -201,7 +201,7 @@ def note_init(folder: Path, initial: InitialWeights) -> None:
 
 
 def read_init(config: RunConfig, folder: Path) -> dict[str, Any] | None:
-    """With which weights a run was begun; None if with random ones.
+    """Read the record of a run's initial weights; None for random ones.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -216,22 +216,22 @@ def _read_init(folder: Path) -> dict[str, Any]:
         init_text(noted), int(noted["taken"]), int(noted["tensors"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} does not tell with which weights the run began ({error!r}): bring it back "
+            f"{path} does not name the run's initial weights ({error!r}): bring it back "
             "from a copy, or train the run again"
         ) from None
     return noted
 
 
 def check_labelled(folder: Path, labels: Labels, labelled: list[str]) -> None:
-    """Check that a run was begun with the labelled scans that its labels give now.
+    """Check that the labels still give the run's labelled scans.
 
     Args:
-        folder: of the run.
-        labels: as given to ``--labels``.
-        labelled: sorted ids of the scans that these are.
+        folder: folder of the run.
+        labels: value of ``--labels``.
+        labelled: sorted ids of the scans that the labels give.
 
     Raises:
-        ConfigError: they are others.
+        ConfigError: they give others.
     """
     if read_split(folder / LABELLED) != labelled:
         raise ConfigError(

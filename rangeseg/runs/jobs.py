@@ -1,4 +1,4 @@
-"""Planned runs, trained and evaluated side by side, each in processes of its own."""
+"""Train and evaluate planned runs in parallel, each in its own processes."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from rangeseg.system.process import Interrupted, collected_signals, cores
 
 POLL_SECONDS = 0.2
 ONE_SIGNAL_SECONDS = 1.0
-"""Signals that follow sooner are the same one: ``timeout`` and others send theirs twice."""
+"""Sooner signals count as the same one: ``timeout`` and others send theirs twice."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that has, or will have, a result.
+    """A run with a result, now or later.
 
     Attributes:
         title: ``cps, 10%, seed 0``.
-        folder: of the run.
+        folder: folder of the run.
         split: the split of the result.
-        begun_split: the split that the run evaluates after its training; another one than
-            ``split`` if an earlier comparison began the run.
-        root: of the data.
-        train: the words after ``rangeseg`` that begin or resume the training.
+        begun_split: the split that the run evaluates after its training; differs from ``split`` if
+            an earlier comparison began the run.
+        root: root of the data.
+        train: arguments of ``rangeseg`` to begin or resume the training.
     """
 
     title: str
@@ -59,11 +59,11 @@ class PlannedRun:
 
     @property
     def log(self) -> Path:
-        """What its processes print."""
+        """The log of its processes."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     def next_words(self) -> tuple[str, ...] | None:
-        """The next command of this run, without ``rangeseg``; None once the result is there."""
+        """The next command of this run, without ``rangeseg``; None once the result exists."""
         if self.result.is_file():
             return None
         if result_path(self.folder, self.begun_split).is_file() and self._has_data():
@@ -71,17 +71,17 @@ class PlannedRun:
         return self.train
 
     def _has_data(self) -> bool:
-        """Whether its folder names the root of the data; resuming the training writes it there."""
+        """Whether its folder has the current root of the data; resuming writes it there."""
         return load_run_config(self.folder / CONFIG).dataset.root == self.root
 
 
 @dataclass(frozen=True)
 class Place:
-    """A place for one run at a time.
+    """A slot for one run at a time.
 
     Attributes:
-        device: for ``--device``.
-        environment: variables that are added to those of this process.
+        device: value of ``--device``.
+        environment: variables added to this process's.
     """
 
     device: str
@@ -89,15 +89,15 @@ class Place:
 
 
 def find_places(device: str, jobs: int | None) -> list[Place]:
-    """Places for runs side by side.
+    """Make slots for parallel runs.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:N``.
         jobs: runs at a time; None takes one per GPU, or one per core without a GPU.
 
     Returns:
-        One place per job. On a CPU each has one thread, whatever their number: small networks
-        are fastest with one, and the results do not depend on the number of jobs.
+        One place per job. On a CPU each always has one thread: small networks are fastest so, and
+        results do not depend on the number of jobs.
 
     Raises:
         ConfigError: no such device, or a wrong number.
@@ -122,18 +122,18 @@ def find_places(device: str, jobs: int | None) -> list[Place]:
 def train_missing(
     runs: Sequence[PlannedRun], places: Sequence[Place], show: Callable[[], None] = lambda: None
 ) -> dict[PlannedRun, str]:
-    """Train and evaluate the runs without a result, each in a process of its own.
+    """Train and evaluate the runs without a result, each in its own process.
 
     A run that fails does not stop the others. After SIGINT or SIGTERM the processes save and end;
     a second signal kills them. None of them outlives this call.
 
     Args:
-        runs: in the order of starting.
-        places: each takes one process at a time.
+        runs: runs in the order of starting.
+        places: slots; each takes one process at a time.
         show: called several times a second, to show the progress.
 
     Returns:
-        The runs that failed, each with its error message.
+        The failed runs, each with its error message.
 
     Raises:
         Interrupted: after the processes have ended.
@@ -153,7 +153,7 @@ def train_missing(
                 while waiting and free and not received:
                     run = waiting.popleft()
                     words = run.next_words()
-                    if words is None:  # another process has made it
+                    if words is None:  # another process has finished it
                         done += 1
                         continue
                     logger.info("started %s", run.title)
@@ -191,14 +191,14 @@ def train_missing(
 
 
 def raise_failed(failed: Mapping[PlannedRun, str], count: int) -> None:
-    """Name the runs that failed.
+    """Raise an error that names the failed runs.
 
     Args:
-        failed: what ``train_missing`` returned.
+        failed: result of ``train_missing``.
         count: number of all runs.
 
     Raises:
-        DataError: unless none failed.
+        DataError: a run failed.
     """
     if failed:
         lines = [f"{run.title}: {fault} (see {run.log})" for run, fault in failed.items()]
@@ -209,7 +209,7 @@ def raise_failed(failed: Mapping[PlannedRun, str], count: int) -> None:
 class _Child:
     """A process that trains or evaluates a run.
 
-    It leads a session of its own, so Ctrl-C in a terminal reaches the parent alone. The parent
+    It leads its own session, so Ctrl-C in a terminal reaches only the parent. The parent
     then sends SIGTERM, and the child saves.
 
     Raises:
@@ -235,11 +235,11 @@ class _Child:
             )
 
     def needs_another(self) -> bool:
-        """Whether it succeeded and its run needs another command."""
+        """Whether it succeeded, and its run needs another command."""
         return self.process.returncode == 0 and self.run.next_words() not in (None, self._words)
 
     def fault(self) -> str | None:
-        """What went wrong, in a line; None if nothing did."""
+        """The fault in one line; None without one."""
         if self.run.result.is_file():
             return None
         code = self.process.returncode
@@ -258,9 +258,9 @@ class _Child:
         return f"{self.run.title}: point mIoU {miou:.2f} on {self.run.split}, {seconds:.0f} s"
 
     def stop(self, kill: bool) -> None:
-        """Let it save and end; or kill it with its loader workers, and wait for it."""
+        """Let it save and end, or kill it with its loader workers and wait for it."""
         if not kill:
-            # Not its group: a loader worker that dies of the signal costs the last step.
+            # Signal only the process: a dead loader worker would cost the last step.
             self.process.terminate()
         elif self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""From a path to a network that labels clouds. Only the folder of a run needs torch."""
+"""Load a network that labels clouds. Only the folder of a run needs torch."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def load_segmenter(
     """Load a trained network.
 
     Args:
-        path: the folder of a run, or a file that ``rangeseg export`` wrote.
-        backend: what runs it; ``auto`` takes the fastest at hand.
-        device: where that of a run runs: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
-        threads: of the network; None takes as many as this process has cores.
-        tta: views of each scan; None takes those of the run.
-        scans: how many are to be predicted: for many ``auto`` converts a run.
+        path: the folder of a run, or a file from ``rangeseg export``.
+        backend: name of the backend; ``auto`` takes the fastest available.
+        device: device for a run's network: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        threads: threads of the network; None takes one per core of this process.
+        tta: views of each scan; None takes the run's.
+        scans: number of scans to predict: for many, ``auto`` converts a run.
 
     Raises:
-        ConfigError: the path is neither, an option does not fit to it, or a package is missing.
+        ConfigError: the path is neither, an option does not fit it, or a package is missing.
         CheckpointError: the checkpoint of a run is missing, damaged or not trained to the end.
         DataError: the file is not from ``rangeseg export``.
     """
@@ -53,7 +53,7 @@ def load_segmenter(
 
 
 def weights_of(path: Path) -> Path:
-    """The file that holds the weights: the ONNX file, or the checkpoint of a run's folder."""
+    """The file with the weights: the ONNX file, or the checkpoint of a run's folder."""
     if not path.is_dir():
         return path
     from rangeseg.engine.checkpoint import CHECKPOINT

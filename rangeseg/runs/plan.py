@@ -1,4 +1,4 @@
-"""From what a command was asked for to the runs that it needs."""
+"""Plan the runs of a command."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 
 
 def plan_run(config: Config, method: str, labels: Labels, seed: int) -> RunConfig:
-    """The configuration of a run.
+    """Make the configuration of a run.
 
     Args:
-        config: of the data set.
+        config: configuration of the data set.
         method: a name in METHODS.
         labels: the labelled scans.
-        seed: of every random draw.
+        seed: seed of every random draw.
 
     Raises:
         ConfigError: an unknown method, or a wrong seed.
@@ -39,7 +39,7 @@ def plan_run(config: Config, method: str, labels: Labels, seed: int) -> RunConfi
     if not 0 <= seed < 1 << 32:
         raise ConfigError(f"--seed {seed}: give a whole number from 0 to {(1 << 32) - 1}")
     values = config.model_dump()
-    # A run must find its data from any working directory.
+    # Absolute, so that a run finds its data from any working directory.
     values["dataset"]["root"] = config.dataset.root.resolve()
     for name in ("poses", "folder"):
         if (path := values["train"]["propagation"][name]) is not None:
@@ -59,25 +59,25 @@ def plan_comparison(
     split: str | None,
     out: Path,
 ) -> list[PlannedRun]:
-    """Which runs a comparison needs, seed by seed, so that an early look compares like with like.
+    """Plan the runs of a comparison, seed by seed, so that early results are comparable.
 
-    Methods are trained on the labelled branch of the configuration (``train.labelled``). The two
-    supervised controls, plain and strong, are always among the runs, with propagation also those
-    without; where no scan is left unlabelled, they are all there is. A simulated data set is
-    generated here, once for all runs.
+    Methods use the configuration's labelled branch (``train.labelled``). The two supervised
+    controls, plain and strong, are always included, with propagation also without it. If no scan is
+    left unlabelled, they are the only runs. A simulated data set is generated here, once for all
+    runs.
 
     Args:
         path: the configuration of the data set.
-        overrides: ``key=value`` of all runs.
-        methods: names of methods; ``all`` stands for every one.
+        overrides: ``key=value`` for all runs.
+        methods: names of methods; ``all`` means every one.
         labels: ratios or split files.
-        seeds: how many seeds; one number for all ``labels``, or one for each.
-        split: what is evaluated; None takes that of the configuration.
-        out: the folder of the runs.
+        seeds: number of seeds; one for all ``labels``, or one for each.
+        split: split to evaluate; None takes the configuration's.
+        out: folder of the runs.
 
     Raises:
-        ConfigError: a wrong setting, name or number, or a run that was begun with other settings
-            or labelled scans.
+        ConfigError: a setting, name or number is wrong, or a run was begun with other settings or
+            labelled scans.
         DataError: scans are missing, or a list does not fit.
     """
     for override in overrides:
@@ -89,7 +89,7 @@ def plan_comparison(
     chosen = list(METHODS) if "all" in methods else list(methods)
     rows = dict.fromkeys([*CONTROLS, *(Row(m, common.train.labelled) for m in chosen)])
     learns = {row.method: find_method(row.method).uses_unlabelled for row in rows}
-    budgets = [parse_labels(text) for text in labels]  # 0.1 and 10% are the same one
+    budgets = [parse_labels(text) for text in labels]  # 0.1 and 10% are the same
     counts = _seeds_of_each(labels, seeds)
     settings = _settings_of(rows, common)
     configs = {own: load_config(path, [*overrides, *own, *judged]) for own in {*settings.values()}}
@@ -120,9 +120,9 @@ def plan_comparison(
 
 
 def _settings_of(rows: Iterable[Row], common: Config) -> dict[Row, tuple[str, ...]]:
-    """The settings of each row besides the common ones.
+    """The settings of each row apart from the common ones.
 
-    Where these propagate labels, the controls are trained with propagation and without.
+    If these propagate labels, the controls are trained with and without propagation.
     """
     own: dict[Row, tuple[str, ...]] = {row: (f"train.labelled={row.labelled}",) for row in rows}
     reach = common.train.propagation.reach
@@ -142,7 +142,7 @@ def _seeds_of_each(labels: Sequence[str], seeds: Sequence[int]) -> list[int]:
 
 
 def _all_labelled(config: Config, source: ScanSource, budgets: Sequence[Labels]) -> set[Labels]:
-    """The budgets that leave no scan unlabelled; data and labels are checked on the way."""
+    """The budgets that leave no scan unlabelled; also checks data and labels."""
     scans_to_evaluate(source, config.evaluate.split)
     complete = {b for b in budgets if not labelled_and_unlabelled(source, b, 0)[1]}
     for budget in sorted(complete, key=str):
@@ -175,12 +175,12 @@ def _planned(
 
 
 def _check_same(begun: RunConfig, config: RunConfig, folder: Path) -> None:
-    """That a run was begun with the settings of the plan; data may move, splits may differ."""
+    """Check that a run was begun with the plan's settings; data may move, splits may differ."""
     was, now = (
         {**c.of_the_figures(), "train.init": c.comparable()["train.init"]} for c in (begun, config)
     )
     for key in sorted(was.keys() | now.keys()):
-        # What ``auto`` is only the run's own process knows, and looks at once more.
+        # Only the run's own process resolves ``auto``, and checks it again.
         if was.get(key) != now.get(key) and (key, now.get(key)) != ("train.precision", "auto"):
             raise ConfigError(
                 f"{folder / CONFIG} has {key}={was.get(key)} where this comparison has "

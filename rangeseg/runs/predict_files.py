@@ -1,6 +1,6 @@
-"""Predictions of scans that belong to no data set, by a run or an exported network.
+"""Predict scans outside any data set with a run or an exported network.
 
-Nothing here imports torch: an exported network predicts without it.
+This module imports no torch: an exported network predicts without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rangeseg.errors import DataError
 from rangeseg.runs.load import load_segmenter, weights_of
 
 _ANYWAY = ", or predict all the same with --anyway"
-_ENOUGH_BYTES = 1 << 15  # of a raw file, to see after how many its values repeat
+_ENOUGH_BYTES = 1 << 15  # bytes of a raw file, to find the period of its values
 
 _log = logging.getLogger(__name__)
 
@@ -49,27 +49,27 @@ def predict_files(
     backend: BackendName = "auto",
     tta: int | None = None,
 ) -> tuple[int, dict[str, str]]:
-    """Write the predictions of files of scans, named as these are.
+    """Write predictions for files of scans, under the same names.
 
     Args:
-        network: the folder of a run, or a file that ``rangeseg export`` wrote.
+        network: the folder of a run, or a file from ``rangeseg export``.
         paths: files of scans, and folders of them.
-        settings: what is written; its split is not looked at.
-        out: the folder of the predictions.
-        resume: complete what an earlier call began.
-        layout: what the user states of the files; its fields that were set count.
-        anyway: predict, also if the scans are not read right or lack what the network needs.
-        on_bad_scan: whether a scan that cannot be read ends the work or is skipped.
-        device: where the network of a run runs.
-        backend: what runs it; ``auto`` takes the fastest at hand.
-        tta: views of each scan; None takes those of the run.
+        settings: content of the files; its split is not used.
+        out: folder of the predictions.
+        resume: complete an earlier call.
+        layout: the user's layout of the files; only fields that were set count.
+        anyway: predict even if scans seem wrong or lack the network's inputs.
+        on_bad_scan: ``fail`` on an unreadable scan, or ``skip`` it.
+        device: device for a run's network.
+        backend: name of the backend; ``auto`` takes the fastest available.
+        tta: views of each scan; None takes the run's.
 
     Returns:
-        The number of scans predicted, and those that were skipped, with what is wrong with them.
+        The number of predicted scans, and the skipped ones with their faults.
 
     Raises:
         ConfigError: see ``load_segmenter``, ``find_files`` and ``write_predictions``.
-        DataError: there are no scans, they are not read right, or one cannot be read.
+        DataError: there are no scans, they seem wrong, or one cannot be read.
     """
     files = find_files(paths)
     backend = resumed_backend(backend, out) if resume else backend
@@ -90,12 +90,12 @@ def predict_files(
 
 
 def open_files(metadata: NetworkMetadata, files: dict[str, Path], stated: Layout) -> LooseFiles:
-    """Files of scans as a network reads them.
+    """Open files of scans for a network.
 
     Args:
-        metadata: of the network.
+        metadata: metadata of the network.
         files: scan id -> file.
-        stated: what the user states of them.
+        stated: the user's layout.
 
     Raises:
         ConfigError: see ``layout_of_files``.
@@ -106,12 +106,12 @@ def open_files(metadata: NetworkMetadata, files: dict[str, Path], stated: Layout
 
 
 def judge_files(metadata: NetworkMetadata, source: LooseFiles, anyway: bool) -> None:
-    """Look at the first scans of each folder before any is predicted, and log what is odd.
+    """Judge the first scans of each folder before prediction, and log doubts.
 
     Args:
-        metadata: of the network.
+        metadata: metadata of the network.
         source: the scans.
-        anyway: whether refused verdicts are warnings too.
+        anyway: treat refused verdicts as warnings too.
 
     Raises:
         DataError: a verdict is refused.
@@ -131,7 +131,7 @@ def judge_files(metadata: NetworkMetadata, source: LooseFiles, anyway: bool) -> 
 
 
 def _check_columns(source: LooseFiles, anyway: bool) -> None:
-    """A raw file of another number of columns would be read as another cloud."""
+    """Refuse a raw file with another number of columns, which would be misread."""
     file, layout = next(iter(source.files.values())), source.layout
     if file_format(file) != "raw" or (file_size(file) or 0) < _ENOUGH_BYTES:
         return

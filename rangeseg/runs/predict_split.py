@@ -1,4 +1,4 @@
-"""The predictions of a run for a split of its data set, as files."""
+"""Write a run's predictions for a split of its data set."""
 
 from __future__ import annotations
 
@@ -38,25 +38,24 @@ def predict_split(
     """Write the predictions of a trained run as files.
 
     Args:
-        folder: of the run.
-        settings: which split, and what.
-        out: the folder of the files.
-        device: where the network runs.
-        resume: complete what an earlier call began.
-        pack: also make the archive that a benchmark's server takes.
-        on_bad_scan: None takes that of the run's configuration.
-        anyway: predict and pack what there is, also if a server would refuse it.
-        tta: views of each scan; None takes those of the run's configuration.
-        backend: what runs the network; ``auto`` takes the fastest at hand.
+        folder: folder of the run.
+        settings: split and content of the files.
+        out: folder of the files.
+        device: device of the network.
+        resume: complete an earlier call.
+        pack: also make the archive for a benchmark's server.
+        on_bad_scan: policy; None takes the run's.
+        anyway: predict and pack an incomplete split, which a server would refuse.
+        tta: views of each scan; None takes the run's.
+        backend: name of the backend; ``auto`` takes the fastest available.
 
     Returns:
-        The number of scans predicted; those that were skipped, with what is wrong with them; and
-        the archive if one was made.
+        The number of predicted scans, the skipped ones with their faults, and the archive, if any.
 
     Raises:
-        ConfigError: a submission with withheld labels, or see ``write_predictions``.
-        DataError: a submission without all scans; of a benchmark's split this is found before
-            anything is predicted.
+        ConfigError: a submission would have withheld labels, or see ``write_predictions``.
+        DataError: a submission lacks scans; for a benchmark's split this is checked before
+            prediction.
         RangesegError: see ``load_run``.
     """
     if pack and settings.min_confidence is not None:

@@ -1,4 +1,4 @@
-"""How a run fares on corrupted scans."""
+"""Evaluate a run on corrupted scans."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def evaluate_corrupted(
     tta: int | None = None,
     backend: BackendName = "torch",
 ) -> list[dict[str, Any]]:
-    """Evaluate a trained run on a split as it is, and with each corruption of SEVERITIES.
+    """Evaluate a trained run on a clean split, and with each corruption of SEVERITIES.
 
-    What the folder already holds under the same protocol is not evaluated again.
+    Existing results of the same protocol are reused.
 
     Args:
-        folder: of the run.
-        split: see ``evaluate_run``, also for the others.
-        device: where the network runs.
-        on_bad_scan: what is done about scans that cannot be read.
+        folder: folder of the run.
+        split: see ``evaluate_run``.
+        device: device of the network.
+        on_bad_scan: policy for unreadable scans.
         tta: views of each scan.
-        backend: what runs the network.
+        backend: name of the backend.
 
     Returns:
-        The results; that of the scans as they are comes first.
+        The results, the clean one first.
 
     Raises:
         RangesegError: see ``evaluate_run``.
@@ -64,10 +64,10 @@ def _found(
     split: str,
     corruption: Corruption | None,
 ) -> dict[str, Any] | None:
-    """The result that the folder holds, if it has this protocol and is of all scans."""
+    """The existing result of this protocol on all scans, if any."""
     try:
         result = read_result(result_path(folder, split, corruption))
-    except DataError:  # there is none
+    except DataError:  # no such file
         return None
     known_later = ("rows", "propagation", "init")
     protocol = {k: v for k, v in result["protocol"].items() if k not in known_later}

@@ -1,4 +1,4 @@
-"""The configurations that come with the package."""
+"""Configurations shipped with the package."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rangeseg.errors import ConfigError
 
 
 def shipped_config(name: str) -> Path:
-    """A configuration that comes with the package.
+    """Path of a configuration shipped with the package.
 
     Args:
-        name: of a file in ``configs/``, such as ``published/nuscenes.yaml``.
+        name: name of a file in ``configs/``, such as ``published/nuscenes.yaml``.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: it is missing.
     """
     package = Path(__file__).parents[2]
     user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
-    # A checkout, then what pip makes: with --target, for the system, with --user.
+    # A checkout, then pip's places: with --target, for the system, with --user.
     prefixes = [package, Path(sysconfig.get_path("data")), Path(sys.prefix), Path(user)]
     folders = [package / "configs", *[p / "share" / "rangeseg" / "configs" for p in prefixes]]
     for folder in folders:

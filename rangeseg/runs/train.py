@@ -1,4 +1,4 @@
-"""The training of a run, from its configuration to its result."""
+"""Train a run, from its configuration to its result."""
 
 from __future__ import annotations
 
@@ -50,23 +50,22 @@ def train_run(
 ) -> dict[str, Any]:
     """Train a run to its end and evaluate it.
 
-    The folder is written to only once everything that can be checked before the training has
-    been.
+    The folder is written only after all checks that are possible before training.
 
     Args:
-        config: of the run.
-        folder: where the run is kept.
-        device: where the networks run.
-        resume: go on from the folder's checkpoint; settings that change neither weights nor
-            result may differ from those it was begun with, and take their place in the folder.
+        config: configuration of the run.
+        folder: folder of the run.
+        device: device of the networks.
+        resume: continue from the folder's checkpoint. Settings without effect on weights or result
+            may change, and replace the stored ones.
 
     Returns:
         The result; it is also written into the folder.
 
     Raises:
-        ConfigError: the folder is not empty and ``resume`` is not set, or it was begun with other
-            settings or scans, or another process trains in it; or there is no step to train;
-            or the method has no unlabelled scan to learn from; or the device has no bfloat16.
+        ConfigError: the folder is not empty and ``resume`` is not set, it was begun with other
+            settings or scans, or another process trains in it. Or there is no step to train, no
+            unlabelled scan for the method, or no bfloat16 on the device.
         RangesegError: see ``train`` and ``evaluate``.
     """
     if config.train.steps == 0:
@@ -77,7 +76,7 @@ def train_run(
     experiment = Experiment(config)
     source, seed = experiment.source, config.run.seed
     on_rank_zero(lambda: ensure_simulated(source))
-    # What is missing is said before the training.
+    # Report missing data before the training.
     on_rank_zero(lambda: scans_to_evaluate(source, config.evaluate.split))
     labelled, unlabelled = experiment.scans()
     on_rank_zero(lambda: refuse(judge_source(source, training_scans(labelled, unlabelled))))
@@ -86,17 +85,17 @@ def train_run(
     identity = experiment.identity(labelled, unlabelled, key)
     bad_scans = BadScans(config.dataset.on_bad_scan, len(labelled + unlabelled))
     frequencies = on_rank_zero(lambda: class_frequencies(source, labelled, bad_scans=bad_scans))
-    # Weights to begin from are read once: a run that goes on has its own.
+    # Initial weights are read once: a resumed run has its own.
     has_weights = on_rank_zero(lambda: bool(checkpoints(folder)))
     initial = None if has_weights else on_rank_zero(experiment.initial_weights)
     method = experiment.method(frequencies, initial)
-    title = str(run_folder(config).relative_to("runs"))  # wherever it is kept
+    title = str(run_folder(config).relative_to("runs"))  # independent of its folder
 
     def predictor() -> Predictor:
         return experiment.predictor(method.predictor(), device)
 
     def finish() -> None:
-        """Batch norms for what is evaluated: whole scans, nothing perturbed or mixed."""
+        """Recompute batch norms on whole scans, neither perturbed nor mixed."""
         count = config.train.precise_batch_norm
         if count:
             given = propagated or ()
@@ -125,7 +124,7 @@ def train_run(
         )  # fmt: skip
         validation = _validation(experiment, predictor, lambda: draw_curves(folder, title))
         train(method, scans, config.train, identity, folder, seed, device, validation, finish)
-        skipped_by_all(bad_scans)  # those of other processes are warned of too
+        skipped_by_all(bad_scans)  # includes those of other processes
         result = evaluate_trained(experiment, predictor(), folder, config.evaluate.split)
         on_val = config.evaluate.split == SPLIT
         final = (config.train.steps, result["miou"]["point"]) if on_val else None
@@ -135,7 +134,7 @@ def train_run(
 
 
 def _with_precision(config: RunConfig, device: torch.device) -> RunConfig:
-    """Resolve ``auto``: a run is resumed, and compared, in the precision it was begun with.
+    """Resolve ``auto``: a run is resumed and compared in its initial precision.
 
     Raises:
         ConfigError: bfloat16 on a device without it.
@@ -153,7 +152,7 @@ def _with_precision(config: RunConfig, device: torch.device) -> RunConfig:
 def _warn_of_field_of_view(
     experiment: Experiment[RunConfig], scan_id: str, bad_scans: BadScans
 ) -> None:
-    """Warn where the first scan does not fit the sensor that the data set names."""
+    """Warn if the first scan does not fit the data set's sensor."""
     scan = bad_scans.read(experiment.source, scan_id, with_labels=False)
     if scan and (warning := field_of_view_warning(scan.points, experiment.images.sensor)):
         _log.warning("%s: %s", scan.scan_id, warning)
@@ -162,7 +161,7 @@ def _warn_of_field_of_view(
 def _validation(
     experiment: Experiment[RunConfig], predictor: Callable[[], Predictor], show: Callable[[], None]
 ) -> Validation | None:
-    """What looks at the mIoU during the training; None where it is not wanted or not possible."""
+    """The validation during training; None if it is off or impossible."""
     config, source = experiment.config, experiment.source
     scan_ids = scans_to_validate(source, config.train.validate_scans)
     if config.train.validate_every == 0 or not scan_ids:
@@ -173,7 +172,7 @@ def _validation(
         strips = {"prediction": prediction.points}
         return range_panels(scan.scan_id, scan, prediction.projection, label_map, strips)
 
-    # A few scans hold too few bad ones for a limit: it is that of all.
+    # The limit of bad scans is that of all scans, as a few allow none.
     bad_scans = BadScans(config.dataset.on_bad_scan, len(source.labelled_ids(SPLIT)))
     picture = draw if config.train.tensorboard else None
     return Validation(source, scan_ids, bad_scans, predictor, picture, show)

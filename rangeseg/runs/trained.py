@@ -1,4 +1,4 @@
-"""A trained run: loaded and evaluated."""
+"""Load and evaluate a trained run."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def evaluate_run(
     """Evaluate a trained run.
 
     Args:
-        folder: of the run.
-        split: None takes that of its configuration.
-        device: where the network runs.
-        on_bad_scan: None takes that of its configuration.
-        tta: views of each scan; None takes those of its configuration.
-        backend: what runs the network; ``auto`` takes the fastest at hand.
-        corruption: what is done to each scan before.
+        folder: folder of the run.
+        split: split to evaluate; None takes the configuration's.
+        device: device of the network.
+        on_bad_scan: policy; None takes the configuration's.
+        tta: views of each scan; None takes the configuration's.
+        backend: name of the backend; ``auto`` takes the fastest available.
+        corruption: applied to each scan first.
 
     Returns:
         The result; it is also written into the folder.
 
     Raises:
-        ConfigError: the folder is no run, or there is no such split.
+        ConfigError: the folder is not a run folder, or there is no such split.
         CheckpointError: its checkpoint is missing, damaged or not trained to the end.
         DataError: scans cannot be read.
     """
@@ -82,7 +82,7 @@ def open_for_evaluation(
     tta: int | None,
     backend: BackendName,
 ) -> tuple[Experiment[RunConfig], Predictor, Path, str]:
-    """The first arguments of ``evaluate_trained``; see ``evaluate_run``."""
+    """Open the first arguments of ``evaluate_trained``; see ``evaluate_run``."""
     experiment, network = load_network(folder, device, on_bad_scan, tta)
     split = split or experiment.config.evaluate.split
     backend = resolve_backend(backend, device, len(experiment.source.labelled_ids(split)))
@@ -95,7 +95,7 @@ def load_run(
     on_bad_scan: OnBadScan | None = None,
     tta: int | None = None,
 ) -> tuple[Experiment[RunConfig], Predictor]:
-    """The parts of a run, and a predictor with its trained network; see ``load_network``."""
+    """Load the parts of a run, and a predictor with its network; see ``load_network``."""
     experiment, network = load_network(folder, device, on_bad_scan, tta)
     return experiment, experiment.predictor(network, device)
 
@@ -106,17 +106,17 @@ def load_network(
     on_bad_scan: OnBadScan | None = None,
     tta: int | None = None,
 ) -> tuple[Experiment[RunConfig], nn.Module]:
-    """The parts of a run, and its trained network in float32.
+    """Load the parts of a run, and its trained network in float32.
 
     Args:
-        folder: of the run.
-        device: where the network runs.
-        on_bad_scan: put into the configuration if it is not None.
+        folder: folder of the run.
+        device: device of the network.
+        on_bad_scan: replaces the configuration's if not None.
         tta: likewise.
 
     Raises:
-        ConfigError: the folder is no run.
-        DataError: its data are not where they were.
+        ConfigError: the folder is not a run folder.
+        DataError: its data are missing.
         CheckpointError: its checkpoint is missing, damaged or not trained to the end.
     """
     experiment = _open(folder, on_bad_scan, tta)
@@ -138,7 +138,7 @@ def segmenter_of_run(
     tta: int | None = None,
     scans: int = 1,
 ) -> Segmenter:
-    """The network of a run, whose data need not be there; see ``load_segmenter``."""
+    """Load the network of a run without its data; see ``load_segmenter``."""
     if threads is not None:
         torch.set_num_threads(threads)
     device = choose_device(device_name)
@@ -151,7 +151,7 @@ def segmenter_of_run(
 
 
 def _open(folder: Path, on_bad_scan: OnBadScan | None, tta: int | None) -> Experiment[RunConfig]:
-    """The parts of a run, with some settings changed; its data are not looked at."""
+    """Open the parts of a run, with some settings changed, without its data."""
     config = read_run_config(folder)
     if on_bad_scan is not None:
         dataset = config.dataset.model_copy(update={"on_bad_scan": on_bad_scan})
@@ -167,7 +167,7 @@ def _open(folder: Path, on_bad_scan: OnBadScan | None, tta: int | None) -> Exper
 def _trained_network(
     experiment: Experiment[RunConfig], folder: Path, device: torch.device
 ) -> nn.Module:
-    """The network of a run that was trained to its end, in float32."""
+    """Load the network of a fully trained run, in float32."""
     config = experiment.config
     method, path = experiment.method(), folder / CHECKPOINT
     identity = experiment.identity(read_split(folder / LABELLED))
@@ -186,7 +186,7 @@ def _trained_network(
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A result that ``evaluate`` wrote, and in ``file`` where.
+    """Read a result of ``evaluate``, and add its path as ``file``.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -206,7 +206,7 @@ def read_result(path: Path) -> dict[str, Any]:
         init_text(protocol.get("init"))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         again = f"rangeseg evaluate {path.parent} {result_words(path)}".rstrip()
-        raise DataError(f"{path} is not a result ({error!r}): `{again}` makes it anew") from None
+        raise DataError(f"{path} is not a result ({error!r}): `{again}` writes it again") from None
     return {**result, "file": str(path)}
 
 
@@ -227,20 +227,20 @@ def evaluate_trained(
 
     Args:
         experiment: the parts of the run.
-        predictor: around its network.
-        folder: of the run.
-        split: which scans.
-        corruption: what is done to each scan before.
+        predictor: predictor with its network.
+        folder: folder of the run.
+        split: name of the split.
+        corruption: applied to each scan first.
 
     Returns:
         The result.
 
     Raises:
         ConfigError: the result cannot be written.
-        DataError: scans cannot be read, or how labels were propagated is not known.
+        DataError: scans cannot be read, or the propagation of labels is unknown.
     """
     config, path = experiment.config, result_path(folder, split, corruption)
-    on_rank_zero(lambda: _check_writable(path))  # not only when all scans are done
+    on_rank_zero(lambda: _check_writable(path))  # check before all scans are done
     propagation, init = read_propagation(config, folder), read_init(config, folder)
     on_bad_scan = config.dataset.on_bad_scan
     result = evaluate(predictor, experiment.source, split, on_bad_scan, corruption)
@@ -261,11 +261,11 @@ def evaluate_trained(
         "precision": config.train.precision,
         "device": predictor.backend.device,
         "train_seconds": training_seconds(folder),
-        # Runs with one fingerprint differ in nothing but the seed.
+        # Runs with equal fingerprints differ only in the seed.
         "fingerprint": _hash(config.of_the_figures()),
-        # And with one of these, in the method, its settings and its labelled branch.
+        # With this one equal, only in the method, its settings and labelled branch.
         "common": _hash(config.besides_the_method()),
-        # What a published figure of this method would not be comparable for.
+        # Settings that make the published figure of this method incomparable.
         "published": differences(config),
     }
     on_rank_zero(lambda: _write_result(path, result))

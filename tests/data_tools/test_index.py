@@ -82,7 +82,7 @@ def test_data_that_cannot_be_written_to(
     root.rename(tmp_path / "gone")
     with pytest.raises(
         DataError,
-        match=rf"says that the data are in {root}, which is no folder: .*"
+        match=rf"names the data folder {root}, which is missing: .*"
         rf"index nuscenes ROOT --version v1.0-mini --out {out_folder}",
     ):
         NuScenes(out_folder).scan_ids("val")

@@ -89,7 +89,7 @@ def test_yaml_makes_no_objects(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_layout_stays_in_its_sequence(layout: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match=r"a folder below|names end with"):
+    with pytest.raises(ValidationError, match=r"a folder below|the ending of"):
         Layout.model_validate(layout)
 
 
@@ -118,7 +118,7 @@ def change_scan(place: int, value: object) -> Callable[[dict[str, Any]], object]
         (change_scan(1, "a\0b"), "is damaged"),
         (change_scan(2, "/etc/passwd"), "is damaged"),
         (change_scan(3, "a/../../b"), "is damaged"),
-        (lambda index: index.update(data="/nowhere"), "says that the data are in .*, which is no"),
+        (lambda index: index.update(data="/nowhere"), "names the data folder .*, which is missing"),
         (lambda index: index.update(version="v1.0-trainval"), "is of v1.0-trainval"),
     ],
 )

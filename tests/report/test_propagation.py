@@ -143,7 +143,7 @@ def test_a_training_with_propagation_is_named_from_its_folder_to_the_report(
     (far / "propagation.json").unlink()
     capsys.readouterr()
     assert main(["evaluate", str(far)]) == 3
-    assert "propagation.json does not tell how labels were propagated" in capsys.readouterr().err
+    assert "propagation.json does not name the propagation of labels" in capsys.readouterr().err
     assert main([*words, *reach, "--out", str(far), "--resume"]) == 0
     assert json.loads((far / "result.json").read_text())["protocol"] == protocol
 

@@ -201,9 +201,9 @@ def test_scientific_notation_without_a_dot_is_a_number(tmp_path: Path) -> None:
         ("!!python/object/apply:os.getcwd []", "is not YAML"),
         (
             "train:\n  steps: 5\nmodel: {width: 4}\n'train':\n  batch_size: 2",
-            r"c\.yaml: 'train' stands in line 1 and again in line 4: make one of the two",
+            r"c\.yaml: 'train' is in line 1 and again in line 4: remove one of the two",
         ),
-        ("train: {steps: 5, steps: 6}", "'steps' stands in line 1 and again in line 1"),
+        ("train: {steps: 5, steps: 6}", "'steps' is in line 1 and again in line 1"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path: Path, text: str, message: str) -> None:
@@ -313,7 +313,7 @@ def test_set_changes_and_adds(tmp_path: Path) -> None:
         ("train.steps=[", r"--set train\.steps=\[: .* is not YAML"),
         ("train.setps=1", "did you mean 'steps'"),
         ("train.steps=-3", r"c\.yaml with --set: 1 wrong setting\(s\)\n  train\.steps: .*-3"),
-        ("train={steps: 1, steps: 2}", r"--set train=.*: 'steps' stands in line 1 and again"),
+        ("train={steps: 1, steps: 2}", r"--set train=.*: 'steps' is in line 1 and again"),
     ],
 )
 def test_wrong_overrides(tmp_path: Path, word: str, message: str) -> None:

@@ -227,7 +227,7 @@ def test_a_run_without_a_checkpoint_begins_with_the_same_weights(
     (run / "init.json").unlink()
     capsys.readouterr()
     assert main(["evaluate", str(run)]) == 3
-    assert "init.json does not tell with which weights the run began" in error_of(capsys)
+    assert "init.json does not name the run's initial weights" in error_of(capsys)
 
 
 def damaged(path: Path) -> None:

@@ -118,7 +118,7 @@ def read_index(folder: Path, version: str) -> Index:
         return index.model_copy(update={"data": folder})
     if not index.data.is_dir():
         raise DataError(
-            f"{path} says that the data are in {index.data}, which is no folder: copy them back, "
+            f"{path} names the data folder {index.data}, which is missing: copy them back, "
             f"or build the index again: {_command(Path('ROOT'), version)} --out {_quoted(folder)}"
         )
     return index

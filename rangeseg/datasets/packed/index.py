@@ -102,8 +102,8 @@ def read_index(path: Path) -> PackIndex:
             size = file.seek(0, 2)
             if magic != MAGIC:
                 raise DataError(
-                    f"{path} is not a folder, nor a file that this version's `rangeseg-data pack` "
-                    "has written: give the root of the data, or pack them"
+                    f"{path} is neither a folder nor a file from this version's `rangeseg-data "
+                    "pack`: give the root of the data, or pack them"
                 )
             end = max(len(MAGIC), size - FOOTER.size)
             file.seek(end)
