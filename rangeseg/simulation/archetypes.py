@@ -1,4 +1,4 @@
-"""Five kinds of place, and how the plan of a segment is drawn from one."""
+"""Five kinds of place, and the random plan of a segment from one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rangeseg.simulation.layout import HALF_WIDTH, SEGMENT, Band, Patch, Segment
 from rangeseg.simulation.styles import SequenceStyle, stream
 
 RUN = 2
-"""Segments in a row that share an archetype and a cross section."""
+"""Number of successive segments that share an archetype and a cross section."""
 
-_SHIFT = 10_000  # segment numbers behind the start are negative, streams count from 0
+_SHIFT = 10_000  # segment numbers before the start are negative, streams count from 0
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Archetype:
     Attributes:
         lanes: lanes per direction.
         median: half width of the strip between the directions, 0 for a painted line.
-        parking: chance of a parking lane, and how full it is.
+        parking: chance of a parking lane, and its occupancy.
         verge: width of the green strip beside the road.
         walk: width of the sidewalk; 0 is none.
         front: depth of the ground before the buildings.
         kerb_rise: height of the kerb.
-        front_material: shares of what the front is made of.
+        front_material: shares of the front's materials.
         bank: heights of the embankment behind.
         crossing: chance of a cross street on a side of a segment.
         lot: chance of a car park.
@@ -115,12 +115,12 @@ ARCHETYPES: dict[str, Archetype] = {
         },
     ),
 }  # fmt: skip
-"""The family of places. Rare classes stand here more often than in a real street, on purpose:
-a network that sees four labelled scans must have met most of them."""
+"""The family of places. Rare classes are deliberately more frequent than in a real street: four
+labelled scans must show most of them."""
 
 
 def archetype_of(style: SequenceStyle, offset: float, number: int) -> str:
-    """The archetype of a segment; runs are dealt evenly in the proportions of the mix."""
+    """The archetype of a segment; runs are distributed evenly in the mix's proportions."""
     share = (offset + (number // RUN) * 0.6180339887498949) % 1.0
     total = 0.0
     for name, part in style.mix.items():
@@ -131,7 +131,7 @@ def archetype_of(style: SequenceStyle, offset: float, number: int) -> str:
 
 
 def plan_segment(seed: int, sequence: str, style: SequenceStyle, number: int) -> Segment:
-    """Draw the plan of a segment; it depends on nothing but the arguments."""
+    """Draw the plan of a segment, as a function of the arguments alone."""
     whole = stream(seed, sequence, purpose=2)
     offset = whole.random()
     relief = np.stack(

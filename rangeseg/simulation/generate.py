@@ -31,30 +31,30 @@ from rangeseg.system.process import cores
 from rangeseg.system.progress import Progress
 
 SIMULATION_VERSION = 1
-"""Raised whenever the same settings would give other bytes."""
+"""Increase it when the same settings give other bytes."""
 
 STAMP = "simulation.json"
-"""The file with the settings of the simulation in a folder, and whether it is complete."""
+"""File in a folder with the simulation's settings and completeness."""
 
-_BLOCK = 8  # scans in a row that one worker makes, so that it can keep their segments
+_BLOCK = 8  # successive scans per worker, which reuses their segments
 _ATTEMPTS = 5
 
 _DEFAULTS: dict[str, dict[str, Any]] = {"kitti": {}, "nuscenes": {"columns": 1084, "spacing": 5.0}}
 
 
 class SimulationSettings(Settings):
-    """What is simulated.
+    """Settings of the simulation.
 
     Attributes:
-        format: of the files: SemanticKITTI's layout, or nuScenes' with an HDL-32E's beams.
-        seed: of everything.
-        train_scans: shared evenly by the training sequences, the first ones get the rest.
+        format: SemanticKITTI's layout, or nuScenes' with an HDL-32E's beams.
+        seed: seed of every draw.
+        train_scans: shared evenly by the training sequences; the first get the rest.
         val_scans: all in sequence 08.
         test_scans: shared evenly by the test sequences.
         beams: lasers, taken evenly from an HDL-64E's; the HDL-32E has 32.
         columns: firings per turn; with nuScenes' format 1,084 by default.
-        spacing: metres driven between scans; None: 9 to 14, as each sequence draws. With nuScenes'
-            format, of two scans a second, 5 by default.
+        spacing: metres driven between scans; None: 9 to 14, drawn per sequence. In nuScenes'
+            format, with two scans a second, 5 by default.
     """
 
     format: Literal["kitti", "nuscenes"] = "kitti"
@@ -79,7 +79,7 @@ class SimulationSettings(Settings):
         return beams
 
     def world(self, sequence: str) -> World:
-        """The street of a sequence."""
+        """Make the street of a sequence."""
         return World(self.seed, sequence, self.spacing)
 
 
@@ -92,38 +92,38 @@ class _Job:
 
 
 class _Format(Protocol):
-    """What the files of a data set are called and hold: ``kitti`` or ``nuscenes``."""
+    """File names and contents of a format: ``kitti`` or ``nuscenes``."""
 
     def scan_files(self, sequence: str, frame: int) -> tuple[str, str]:
         """The files of a scan's points and of its labels, relative to the root."""
 
     def encode(self, reading: Reading, columns: int) -> tuple[bytes, bytes]:
-        """The content of the two files."""
+        """Encode the two files."""
 
     def missing_files(
         self, root: Path, world_of: Callable[[str], World], frames: Mapping[str, int]
     ) -> dict[str, bytes]:
-        """File -> content of the poses or tables that a folder lacks."""
+        """File -> content of missing poses or tables."""
 
 
 _FORMATS: dict[str, _Format] = {"kitti": kitti, "nuscenes": nuscenes}
 
 
 def generate_dataset(root: Path, settings: SimulationSettings, workers: int | None = None) -> None:
-    """Make a simulated data set, or what is missing of it.
+    """Make a simulated data set, or complete one.
 
-    The same settings give the same bytes, whatever the number of workers and however often the
-    work was interrupted. Files appear whole or not at all.
+    The same settings give the same bytes for any number of workers and interruptions. Files are
+    written atomically.
 
     Args:
-        root: folder to write to: missing, empty, or begun with the same settings.
+        root: output folder: missing, empty, or begun with the same settings.
         settings: what to simulate.
-        workers: processes; all cores by default, 1 makes everything in this process.
+        workers: number of processes; all cores by default, 1 uses only this process.
 
     Raises:
         DataError: the folder holds something else, or another simulation, or a file cannot be
             written.
-        ConfigError: nuScenes' format lacks its devkit, or has fewer names than there are scenes.
+        ConfigError: nuScenes' format lacks its devkit, or has too few names for the scenes.
         RangesegError: a worker was ended.
     """
     root = Path(root)
@@ -144,7 +144,7 @@ def generate_dataset(root: Path, settings: SimulationSettings, workers: int | No
     todo = [job for job in jobs if not _is_complete(root, layout, job)]
     with Progress("simulate", len(todo), unit="scans") as progress:
         if todo:
-            # One scan in this process: the kernels are compiled and cached before others need them.
+            # Make one scan in this process, to compile and cache the kernels for others.
             _make(root, settings, todo[:1], progress.update)
             blocks = [todo[start : start + _BLOCK] for start in range(1, len(todo), _BLOCK)]
             share(partial(_make, root, settings), blocks, workers or cores(), progress.update)
@@ -160,7 +160,7 @@ class Stamp:
 
 
 def read_stamp(root: Path) -> Stamp | None:
-    """What a folder holds; None if it is missing or empty.
+    """Read the stamp of a folder; None if it is missing or empty.
 
     Raises:
         DataError: the folder holds something else, or a simulation of another version.
@@ -242,7 +242,7 @@ def _make(
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that appears whole, and clear away what a killed writer left of it."""
+    """Write a file atomically, and remove remains of a killed writer."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     remedy = "make room and give the same command again, or choose another root"
     with writable(path, remedy, DataError):
@@ -252,7 +252,7 @@ def _write(path: Path, content: bytes) -> None:
                 file.write(content)
             os.replace(temporary, path)
         except FileNotFoundError:
-            if not path.is_file():  # else another process made it, and cleared ours away
+            if not path.is_file():  # otherwise another process made it, and removed ours
                 raise
         finally:
             for leftover in path.parent.glob(f"{path.name}.*.tmp"):
@@ -260,15 +260,15 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def simulate_scan(world: World, frame: int, settings: SimulationSettings) -> Reading:
-    """One scan; in KITTI's layout, which names no beams, every beam has returns all around.
+    """Simulate one scan; in KITTI's layout, without rings, every beam has returns all around.
 
     Args:
-        world: of the scan's sequence.
+        world: world of the scan's sequence.
         frame: number of the scan.
-        settings: format, beams and columns are used.
+        settings: settings with format, beams and columns.
 
     Raises:
-        RuntimeError: a beam looks into nothing however often the noise is drawn.
+        RuntimeError: a beam has no returns after repeated draws of the noise.
     """
     scene = world.scene(frame)
     has_rings = settings.format == "nuscenes"
@@ -286,8 +286,8 @@ def simulate_scan(world: World, frame: int, settings: SimulationSettings) -> Rea
 def rows_are_separable(reading: Reading, beams: int) -> bool:
     """Whether every beam has returns in every quarter of the turn.
 
-    Then the azimuth falls by more than half a turn exactly once between two beams, and a row per
-    wrap finds all of them, wherever the seam is put.
+    Then the azimuth falls by more than half a turn exactly once between two beams. A row per wrap
+    finds all of them, for any seam.
     """
     azimuth = np.arctan2(reading.points[:, 1], reading.points[:, 0])
     quarter = (azimuth // (np.pi / 2)).astype(np.int64) % 4

@@ -22,22 +22,22 @@ def scan_files(sequence: str, frame: int) -> tuple[str, str]:
 
 
 def encode(reading: Reading, columns: int) -> tuple[bytes, bytes]:
-    """The content of the two files: float32 x, y, z, remission; uint32 raw ids."""
+    """Encode the two files: float32 x, y, z, remission; uint32 raw ids."""
     return reading.points.astype("<f4").tobytes(), reading.labels.astype("<u4").tobytes()
 
 
 def missing_files(
     root: Path, world_of: Callable[[str], World], frames: Mapping[str, int]
 ) -> dict[str, bytes]:
-    """The content of ``calib.txt`` and, after it, of ``poses.txt`` of each sequence without poses.
+    """Make ``calib.txt`` and, after it, ``poses.txt`` for each sequence without poses.
 
-    A line of ``poses.txt`` is the pose of KITTI's left camera, whose x is to the right and z ahead,
-    relative to the first one. ``Tr`` takes points from the LiDAR's frame to the camera's.
+    A line of ``poses.txt`` is the pose of KITTI's left camera (x right, z ahead), relative to the
+    first one. ``Tr`` maps points from the LiDAR's frame to the camera's.
 
     Args:
         root: the folder of the data set.
         world_of: the world of a sequence.
-        frames: sequence -> how many scans it has.
+        frames: sequence -> number of scans.
 
     Returns:
         File, relative to the root -> its content.

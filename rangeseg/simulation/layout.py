@@ -1,4 +1,4 @@
-"""The plan of a segment: which strip of ground lies where. Plain data, drawn by archetypes.py."""
+"""The plan of a segment: its strips of ground. Plain data, drawn by archetypes.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SEGMENT = 40.0
 """Length of a segment in metres along x."""
 
 HALF_WIDTH = 60.0
-"""The ground is laid out to this distance across the road; beyond, its rim goes on."""
+"""Width of the modelled ground across the road; beyond, its rim continues."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Patch:
-    """A rectangle of ground in a segment; ``rise`` None keeps the height that is there."""
+    """A rectangle of ground in a segment; ``rise`` None keeps the existing height."""
 
     material: str
     x0: float
@@ -61,15 +61,15 @@ class Side:
         sign: +1 left, -1 right; t = sign * |t|.
         bands: strips from the road outward.
         patches: rectangles on top of them.
-        parking: lane of parked cars, if there is one.
-        kerb: where poles, signs, bins and street trees stand.
-        walk: where people walk.
+        parking: lane of parked cars, if any.
+        kerb: strip of poles, signs, bins and street trees.
+        walk: strip of pedestrians.
         front: gardens, yards or fields before the buildings.
         build: distance of the building line, |t|.
-        bank_from: where an embankment begins, |t|.
-        bank_slope: its steepness, metres per metre.
-        bank_height: its full height in metres, negative for a ditch.
-        openings: (x0, x1) ranges that cross streets keep free.
+        bank_from: start of an embankment, |t|.
+        bank_slope: steepness of the embankment, metres per metre.
+        bank_height: full height of the embankment in metres, negative for a ditch.
+        openings: (x0, x1) ranges kept free by cross streets.
         lots: car parks: patches whose cars stand across the road.
     """
 

@@ -1,8 +1,8 @@
-"""What the simulated street is made of: raw SemanticKITTI ids, reflectance, porosity.
+"""Materials of the simulated street: raw SemanticKITTI ids, reflectance, porosity.
 
-The class centres of the albedos stand apart on purpose. With wide, overlapping albedos a network
-that sees few labelled scans cannot tell kerb stone from asphalt, and neither can its
-pseudo-labels; real surfaces are about as separable as these.
+The albedos of classes are deliberately distinct. With wide, overlapping albedos a network with few
+labelled scans cannot separate kerb stone from asphalt, and neither can its pseudo-labels. Real
+surfaces are about as separable.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ MOVING: dict[Raw, Raw] = {
     Raw.TRUCK: Raw.MOVING_TRUCK,
     Raw.OTHER_VEHICLE: Raw.MOVING_OTHER_VEHICLE,
 }
-"""The id of a thing that stands -> the id of the same thing under way."""
+"""Raw id of a standing object -> raw id of the same object in motion."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """How a substance answers a laser pulse.
+    """The response of a substance to a laser pulse.
 
     Attributes:
         albedo: centre of the reflectance, 0..1.
@@ -92,7 +92,7 @@ MATERIALS: dict[str, Material] = {
     "paving": Material(0.40),
     "gravel": Material(0.52),
     "grass": Material(0.34),
-    # what stands still
+    # static objects
     "facade": Material(0.46, 0.22, windows=3.0),
     "plain_facade": Material(0.50, 0.20),
     "wood_fence": Material(0.30, 0.12, free_path=0.05),

@@ -1,8 +1,8 @@
 """The simulated street in nuScenes' format: an HDL-32E's key frames, lidarseg, the tables.
 
 A scene is 20 s of a drive: 40 key frames, two a second. The sweeps between them, 20 a second, are
-left out, and so are cameras, radars and boxes. Scenes have official names of the splits train, val
-and test, so that the devkit's lists part them; the version ``v1.0-sim`` says that they are others.
+left out, as are cameras, radars and boxes. Scenes have official names of train, val and test, so
+that the devkit's lists split them. The version ``v1.0-sim`` marks them as simulated.
 
 Reference: Caesar et al., nuScenes: A Multimodal Dataset for Autonomous Driving, CVPR 2020;
 Fong et al., Panoptic nuScenes, RA-L 2022, for the classes.
@@ -33,16 +33,16 @@ from rangeseg.simulation.styles import SPLITS
 from rangeseg.simulation.world import World
 
 VERSION = "v1.0-sim"
-"""The version's name: that of the folder of its tables."""
+"""Name of the version and of the folder of its tables."""
 
 _SCENE = 40  # key frames
 _START = 1_530_000_000_000_000  # microseconds
 _AHEAD = 0.9  # metres from the car's rear axle to the LiDAR
 _LOST = 0.2  # metres: real files have lost pulses within 1 m too
-_INTENSITY = 100.0  # of a white surface; what is above is kept for reflectors
+_INTENSITY = 100.0  # intensity of a white surface; higher values are for reflectors
 
-# As nuScenes' instructions have it: riders belong to what they ride; fences, poles and signs are
-# man-made. Of the 16 classes the street has no barrier, construction vehicle and traffic cone.
+# As in nuScenes' instructions, riders belong to their vehicles; fences, poles and signs are
+# man-made. The street lacks the classes barrier, construction vehicle and traffic cone.
 _CATEGORY_OF: dict[Raw, str] = {
     Raw.UNLABELLED: "noise",
     Raw.OUTLIER: "noise",
@@ -85,11 +85,11 @@ def scan_files(sequence: str, frame: int) -> tuple[str, str]:
 
 
 def encode(reading: Reading, columns: int) -> tuple[bytes, bytes]:
-    """The content of the two files: float32 x, y, z, intensity, ring; uint8 raw ids.
+    """Encode the two files: float32 x, y, z, intensity, ring; uint8 raw ids.
 
-    As in the real files, firings follow each other clockwise from the left, each with 32 rings from
-    the lowest up, lost pulses included: they lie near the sensor and are noise. x is to the right,
-    y ahead; intensity is 0..255.
+    As in the real files, firings run clockwise from the left, each with 32 rings from the lowest
+    up. Lost pulses are included as noise near the sensor. x is to the right, y ahead; intensity is
+    0..255.
     """
     inclination = hdl_32e_inclinations()
     beams = len(inclination)
@@ -114,12 +114,12 @@ def encode(reading: Reading, columns: int) -> tuple[bytes, bytes]:
 def missing_files(
     root: Path, world_of: Callable[[str], World], frames: Mapping[str, int]
 ) -> dict[str, bytes]:
-    """Those tables that are missing, and the map that the devkit asks for.
+    """Make missing tables, and the map that the devkit needs.
 
     Args:
         root: the folder of the data set.
         world_of: the world of a sequence.
-        frames: sequence -> how many scans it has.
+        frames: sequence -> number of scans.
 
     Returns:
         File, relative to the root -> its content.
@@ -157,7 +157,7 @@ def _drive(scene: str, world: World, frames: range) -> Drive:
     mounting = (_AHEAD, 0.0, world.style.sensor_height)
     car = np.eye(4)
     car[:3, 3] = -np.array(mounting)
-    # The world's sensor has x ahead, as a car: the mounting only moves it.
+    # The world's sensor has x ahead, like a car: the mounting only shifts it.
     poses = np.stack([world.ego(frame).pose() @ car for frame in frames])
     return Drive(scene, *_log_and_time(world.sequence, frames[0]), mounting, poses)
 

@@ -1,4 +1,4 @@
-"""nuScenes' tables: what the devkit reads of a version, of LiDAR key frames and their labels alone.
+"""nuScenes' tables, as the devkit reads them, only for LiDAR key frames and their labels.
 
 Reference: Caesar et al., nuScenes: A Multimodal Dataset for Autonomous Driving, CVPR 2020, for the
 schema; Fong et al., Panoptic nuScenes, RA-L 2022, for the categories.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 MAP_FILE = "maps/none.png"
-"""The image of the one map, which the devkit asks for."""
+"""Image of the only map, which the devkit needs."""
 
 KEY_FRAME = 500_000
 """Microseconds between two key frames."""
@@ -38,13 +38,13 @@ Table = list[dict[str, Any]]
 
 
 class Drive(NamedTuple):
-    """The stretch of a recording that is one scene.
+    """The part of a recording that is one scene.
 
     Attributes:
-        scene: its name.
+        scene: name of the scene.
         log: name of the recording.
         start: time of the first key frame in microseconds.
-        mounting: (3,) place of the LiDAR in the car's frame, metres.
+        mounting: (3,) position of the LiDAR in the car's frame, metres.
         poses: (K,4,4) float64: car to world at each key frame; x ahead, z up.
     """
 
@@ -56,7 +56,7 @@ class Drive(NamedTuple):
 
 
 def token(*words: str) -> str:
-    """32 hexadecimal digits for a record; they say nothing of its place."""
+    """32 hexadecimal digits for a record, unrelated to its position."""
     return hashlib.sha256("/".join(words).encode()).hexdigest()[:32]
 
 
@@ -76,7 +76,7 @@ def lidar_token(log: str, timestamp: int) -> str:
 
 
 def make_tables(version: str, drives: Iterable[Drive]) -> dict[str, Table]:
-    """The devkit's tables of LiDAR key frames and their labels.
+    """Make the devkit's tables of LiDAR key frames and their labels.
 
     Args:
         version: the name of the version.

@@ -1,4 +1,4 @@
-"""Street furniture, plants, vehicles and people; THINGS lists all that can stand in a street."""
+"""Street furniture, plants, vehicles and people; THINGS lists all objects."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Thing(NamedTuple):
 
     Attributes:
         draw: adds its shapes to a builder.
-        raw: its raw id.
-        half: half its length and width on the ground, metres.
-        counted: whether each has an instance of its own.
+        raw: raw id.
+        half: half length and width on the ground, metres.
+        counted: whether each has its own instance.
     """
 
     draw: Callable[[ShapeBuilder], None]
@@ -106,7 +106,7 @@ def hedge(builder: ShapeBuilder) -> None:
 
 
 def bin(builder: ShapeBuilder) -> None:
-    """A waste bin, box, bench or electrical cabinet: an object of no class of its own."""
+    """A waste bin, box, bench or electrical cabinet, without its own class."""
     rng = builder.rng
     builder.box(
         "bin", 0.0, 0.0, 0.0, rng.uniform(0.5, 1.5), rng.uniform(0.4, 1.4), rng.uniform(0.4, 0.8)
@@ -135,7 +135,7 @@ def car(builder: ShapeBuilder) -> None:
     builder.ellipsoid("paint", 0.0, 0.0, 0.22, waist * 1.12, length, width * 1.02)
     builder.box("glass", middle, 0.0, waist, height - 0.06, cabin * 0.92, width * 0.86)
     builder.box("paint", middle, 0.0, height - 0.08, height, cabin * 0.78, width * 0.82)
-    for end in (-1.0, 1.0):  # pillars and seats stop what passes through the glass
+    for end in (-1.0, 1.0):  # pillars and seats stop pulses that pass the glass
         builder.box(
             "tyre", middle + end * cabin * 0.2, 0.0, waist, height - 0.25, 0.25, width * 0.7
         )
@@ -239,7 +239,7 @@ def motorcycle(builder: ShapeBuilder) -> None:
 
 
 def _torso(builder: ShapeBuilder, clothes: str, u: float, seat: float, lean: float) -> None:
-    """The upper body of somebody who sits: hips, chest, arms, head."""
+    """The upper body of a sitting person: hips, chest, arms, head."""
     rng = builder.rng
     chest = rng.uniform(0.55, 0.68)
     builder.ellipsoid(clothes, u + 0.5 * lean, 0.0, seat - 0.08, seat + chest, 0.38, 0.48)
@@ -250,7 +250,7 @@ def _torso(builder: ShapeBuilder, clothes: str, u: float, seat: float, lean: flo
 
 
 def person(builder: ShapeBuilder) -> None:
-    """Somebody who stands or walks; a child or an adult, with a bag or without."""
+    """A standing or walking child or adult, with or without a bag."""
     rng = builder.rng
     height = rng.uniform(1.2, 1.95)
     stride, broad = rng.uniform(0.0, 0.25), rng.uniform(0.4, 0.55)
@@ -265,7 +265,7 @@ def person(builder: ShapeBuilder) -> None:
 
 
 def bicyclist(builder: ShapeBuilder) -> None:
-    """A bicycle and who rides it, one class together."""
+    """A bicycle and its rider, one class together."""
     bicycle(builder)
     _torso(
         builder, "sportswear", -0.2, builder.rng.uniform(0.85, 1.0), builder.rng.uniform(0.0, 0.25)
@@ -273,7 +273,7 @@ def bicyclist(builder: ShapeBuilder) -> None:
 
 
 def motorcyclist(builder: ShapeBuilder) -> None:
-    """A motorcycle and who rides it, one class together."""
+    """A motorcycle and its rider, one class together."""
     motorcycle(builder)
     _torso(
         builder, "leather", -0.25, builder.rng.uniform(0.72, 0.85), builder.rng.uniform(0.0, 0.15)

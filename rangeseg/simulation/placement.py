@@ -1,4 +1,4 @@
-"""Puts buildings, plants, vehicles, people and street furniture on the plan of a segment."""
+"""Place buildings, plants, vehicles, people and street furniture on a segment's plan."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _GREEN = ("tree", "bush", "hedge")
 
 
 class _Plot:
-    """Remembers what ground is taken on one side."""
+    """The occupied ground of one side."""
 
     def __init__(self, side: Side) -> None:
         self.side = side
         self._taken: list[tuple[float, float, float, float]] = []
 
     def take(self, x: float, t: float, half: tuple[float, float]) -> bool:
-        """Claim a rectangle around (x, |t|), unless a street or a thing is there."""
+        """Claim a rectangle around (x, |t|), unless a street or an object occupies it."""
         x0, x1, t0, t1 = x - half[0], x + half[0], t - half[1], t + half[1]
         if x0 < 0.0 or x1 > SEGMENT:
             return False
@@ -40,14 +40,14 @@ class _Plot:
         return True
 
     def reserve(self, x0: float, x1: float, t0: float, t1: float) -> None:
-        """Claim a rectangle that is known to be free."""
+        """Claim a free rectangle."""
         self._taken.append((x0, x1, t0, t1))
 
 
 def furnish(
     seed: int, sequence: str, style: SequenceStyle, segment: Segment, pose: Pose
 ) -> Primitives:
-    """All shapes of a segment that stand still, in the world's frame."""
+    """Make all static shapes of a segment, in the world's frame."""
     rng = stream(seed, sequence, purpose=5, number=10_000 + segment.number)
     builder = ShapeBuilder(style, rng)
     kind = ARCHETYPES[segment.archetype]
@@ -90,7 +90,7 @@ class _Maker:
         thing.draw(self.builder)
 
     def along(self) -> float:
-        """Yaw of something that stands parallel to the road, facing either way, not quite."""
+        """Yaw nearly parallel to the road, facing either way."""
         with_traffic = 0.0 if self.side.sign < 0 else np.pi
         flip = np.pi if self.rng.random() < 0.15 else 0.0
         return float(with_traffic + flip + self.rng.normal(0.0, 0.04))
@@ -210,7 +210,7 @@ class _Maker:
             x += wide
 
     def things(self, kind: Archetype) -> None:
-        """Everything that is counted by the archetype."""
+        """All objects counted by the archetype."""
         for name, expected in kind.counts.items():
             factor = self.style.greenery if name in _GREEN else 1.0
             if name in ("car", "truck", "other_vehicle", "bicycle", "motorcycle", "person"):
@@ -241,7 +241,7 @@ class _Maker:
                 return
 
     def _span(self, name: str) -> Span:
-        """Where on this side a thing may stand."""
+        """The range of an object on this side."""
         side, toss = self.side, self.rng.random()
         if name in ("pole", "sign", "bin", "shelter"):
             return side.kerb if toss < 0.8 else side.walk
@@ -256,7 +256,7 @@ class _Maker:
         return Span(side.walk.end + 1.0, max(side.front.end, side.walk.end + 3.0))
 
     def crossing_traffic(self) -> None:
-        """Somebody waits or crosses where a street joins."""
+        """People who wait or cross at a joining street."""
         for x0, x1 in self.side.openings:
             middle, start = 0.5 * (x0 + x1), self.side.walk.end
             name = str(
@@ -271,7 +271,7 @@ class _Maker:
                 self.put(name, middle + lane, t, np.pi / 2 * self.rng.choice([-1.0, 1.0]))
 
     def backdrop(self, archetype: str) -> None:
-        """What closes the view far from the road, so that no beam looks into nothing."""
+        """A backdrop far from the road, so that every beam has returns."""
         built = {"urban": 0.7, "residential": 0.4, "industrial": 0.5}.get(archetype, 0.05)
         sign, x = self.side.sign, 0.0
         start = max(self.side.build + 16.0, 40.0)

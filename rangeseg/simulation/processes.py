@@ -1,4 +1,4 @@
-"""Work that several processes share, in which a dead one is noticed."""
+"""Share work among processes, and detect dead ones."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Make = Callable[[list[Job], Report], None]
 
 
 def share(make: Make[Job], blocks: Sequence[list[Job]], workers: int, report: Report) -> None:
-    """Deal blocks of jobs to processes, which report every job through a pipe.
+    """Distribute blocks of jobs to processes, which report every job through a pipe.
 
     Args:
-        make: does jobs and reports how many are done; it is pickled.
-        blocks: jobs that one process should do in a row.
-        workers: processes at most; 1 does everything in this process.
-        report: called with the number of jobs that were done.
+        make: does jobs and reports the number done; pickled.
+        blocks: jobs for one process in a row.
+        workers: largest number of processes; 1 uses only this process.
+        report: called with the number of finished jobs.
 
     Raises:
-        RangesegError: a process was ended. What a job raises is raised too.
+        RangesegError: a process was ended. Errors of a job are raised too.
     """
     workers = min(workers, len(blocks))
     if workers <= 1:
@@ -64,7 +64,7 @@ def share(make: Make[Job], blocks: Sequence[list[Job]], workers: int, report: Re
 
 
 def _work(make: Make[Job], jobs: list[Job], sender: Connection) -> None:
-    """A worker process; it ends by itself when its parent is gone, for the pipe breaks."""
+    """A worker process; it ends when its parent is gone, as the pipe breaks."""
     try:
         make(jobs, sender.send)
     except (BrokenPipeError, KeyboardInterrupt):

@@ -1,12 +1,12 @@
-"""Numba kernels that find what each ray of a turn meets first.
+"""Numba kernels that find the first hit of each ray of a turn.
 
-Object order, not ray order: a shape is tested only on the beams and columns that its bounding
-cylinder spans, with a depth buffer; the ground is one outward march per column. All rays of a
-column share an azimuth, so a shape's horizontal section is cut once per column, and the beams
-only add the vertical part. Along a ray, ``reach`` is the horizontal distance and ``depth`` the
-Euclidean one; a ray is at height ``reach * tangent``.
+They loop over objects, not rays: a shape is tested only on the beams and columns of its bounding
+cylinder, with a depth buffer. The ground is one outward march per column. All rays of a column
+share an azimuth. So a shape's horizontal section is cut once per column, and beams only add the
+vertical part. Along a ray, ``reach`` is the horizontal distance and ``depth`` the Euclidean one; a
+ray is at height ``reach * tangent``.
 
-Kernels are serial: a parallel one in a forked worker can hang once torch has run in the parent.
+Kernels are serial: a parallel one can hang in a forked worker after torch has run in the parent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rangeseg.geometry.kernel import kernel
 
 _WINDOW_SHADE = 0.3  # a pane's albedo relative to the wall's
 _WINDOW_RECESS = 0.18  # metres behind the wall
-_ABSORBED = 0.6  # of the pulses that a pane does not let through
+_ABSORBED = 0.6  # share of the pulses that a pane stops
 
 
 class Rays(NamedTuple):
@@ -28,8 +28,8 @@ class Rays(NamedTuple):
 
     Attributes:
         nominal: (H,) inclination of the beams in radians, falling.
-        azimuth: (W,) of the columns in radians, rising in [0, 2 pi).
-        tangent: (H,W) of each ray's inclination, jitter included.
+        azimuth: (W,) azimuth of the columns in radians, rising in [0, 2 pi).
+        tangent: (H,W) tangent of each ray's inclination, with jitter.
     """
 
     nominal: np.ndarray
@@ -38,11 +38,11 @@ class Rays(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """What each ray meets first; the kernels lower ``depth`` in place.
+    """The first hit of each ray; kernels lower ``depth`` in place.
 
     Attributes:
-        depth: (H,W) float64 Euclidean metres, infinite where nothing is met.
-        cosine: (H,W) float64 of the angle to the surface's normal.
+        depth: (H,W) float64 Euclidean metres, infinite without a hit.
+        cosine: (H,W) float64 cosine of the angle to the surface's normal.
         shade: (H,W) float64 factor of the albedo; 0 swallows the pulse.
         owner: (H,W) int32: position of a shape; -2 - s for the ground's surface s; -1 nothing.
     """
@@ -63,8 +63,8 @@ class Ground(NamedTuple):
         surface: (X,T) uint8 position in SURFACES.
         line: (X,2) float64: y of the centre line and its cosine at the cells' centres.
         corner: (4,) float64: x of the first cell, its step, t of the first cell, its step.
-        pose: (7,) float64: the sensor's x, y, z, cosine and sine of its heading, and its slopes
-            ahead and to the left (its z is measured from a plane with these slopes).
+        pose: (7,) float64: the sensor's x, y, z, cosine and sine of its heading, slopes ahead and
+            to the left. Its z is relative to a plane with these slopes.
     """
 
     height: np.ndarray
@@ -75,7 +75,7 @@ class Ground(NamedTuple):
 
 
 def empty_hits(height: int, width: int) -> Hits:
-    """Buffers before anything is cast."""
+    """Make empty buffers."""
     return Hits(
         np.full((height, width), np.inf),
         np.zeros((height, width)),
@@ -117,7 +117,7 @@ def _sample(ground: Ground, x: float, y: float) -> tuple[float, int]:
 
 @kernel
 def cast_ground(ground: Ground, rays: Rays, max_range: float, hits: Hits) -> None:
-    """March outward along every column; the lowest beam that is still free lands first."""
+    """March outward along every column; the lowest free beam lands first."""
     beams, columns = rays.tangent.shape
     ex, ey, ez, ch, sh, ahead, left = ground.pose
     for c in range(columns):
@@ -152,7 +152,7 @@ def cast_ground(ground: Ground, rays: Rays, max_range: float, hits: Hits) -> Non
 
 @kernel
 def _column_span(azimuth: np.ndarray, x: float, y: float, radius: float) -> tuple[int, int]:
-    """First column and number of columns that a circle spans, one spare on either side."""
+    """First column and number of columns of a circle, with one spare on either side."""
     columns = len(azimuth)
     distance = math.hypot(x, y)
     if distance <= radius * 1.02 + 0.05:
@@ -168,7 +168,7 @@ def _column_span(azimuth: np.ndarray, x: float, y: float, radius: float) -> tupl
 def _row_span(
     nominal: np.ndarray, distance: float, radius: float, low: float, high: float
 ) -> tuple[int, int]:
-    """First and past-the-last beam that meet heights low..high within radius of a distance."""
+    """First and past-the-last beam that hit heights low..high within radius of a distance."""
     near, far = max(distance - radius, 0.05), distance + radius
     top = math.atan2(high, near if high > 0.0 else far) + 0.004
     bottom = math.atan2(low, far if low > 0.0 else near) - 0.004
@@ -183,7 +183,7 @@ def _row_span(
 
 @kernel
 def _slab(centre: float, direction: float, half: float) -> tuple[float, float]:
-    """Where a ray from 0 enters and leaves |p - centre| <= half along one axis."""
+    """Entry and exit of a ray from 0 through |p - centre| <= half along one axis."""
     if abs(direction) < 1e-12:
         if abs(centre) <= half:
             return -np.inf, np.inf
@@ -210,7 +210,7 @@ def cast_primitives(
         optics: (N,4) of Primitives.
         rays: the turn.
         max_range: metres.
-        seed: of the porous media and panes.
+        seed: seed of porous media and panes.
         hits: buffers, lowered in place.
     """
     columns = len(rays.azimuth)
@@ -302,7 +302,7 @@ def cast_primitives(
                         storey = (enter * tangent - cz + hz) / 3.0
                         across, up = column - math.floor(column), storey - math.floor(storey)
                         if 0.3 < across < 0.7 and 0.3 < up < 0.8:
-                            # Panes throw half of the pulses away and return the rest weakly.
+                            # Panes lose half of the pulses and return the rest weakly.
                             pane = _uniform(seed, 2 * n, r * columns + c)
                             shade = 0.0 if pane < 0.5 else _WINDOW_SHADE
                             enter += _WINDOW_RECESS / max(side_cosine, 0.2)

@@ -1,4 +1,4 @@
-"""From what the rays meet to what the device reports: noise, power, lost pulses, quantisation."""
+"""Turn hits into the device's output: noise, power, lost pulses, quantisation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_RANGE = 80.0
 _RANGE_NOISE = 0.02  # metres
 _INCLINATION_NOISE = np.radians(0.012)
 _AZIMUTH_NOISE = 0.12  # of a column's width
-_LOST = 0.012  # pulses that never return, whatever they meet
+_LOST = 0.012  # pulses that never return, for any target
 _POWER_SCALE = 90.0
 _FAR, _FAR_UNLABELLED = 58.0, 0.2
 _OUTLIERS = 2e-4
@@ -25,7 +25,7 @@ _OUTLIERS = 2e-4
 
 @dataclass(frozen=True)
 class Reading:
-    """One scan as the files hold it.
+    """One scan in the form of the files.
 
     Attributes:
         points: (N,4) float32 x, y, z in metres and remission in [0,1], beam after beam, the
@@ -42,7 +42,7 @@ class Reading:
 
 
 def beam_inclinations(beams: int) -> np.ndarray:
-    """Inclinations in radians, falling: an HDL-64E's, or evenly chosen ones of them.
+    """Inclinations in radians, falling: an HDL-64E's, or an even subset.
 
     The upper 32 beams are 1/3 degree apart from +2, the lower 32 about 1/2 down to -24.8.
     """
@@ -60,7 +60,7 @@ def hdl_32e_inclinations() -> np.ndarray:
 
 
 def _chosen(beams: int) -> np.ndarray:
-    """Which of the 64 lasers a device with fewer beams has."""
+    """The subset of the 64 lasers for a device with fewer beams."""
     return np.arange(beams) * 64 // beams
 
 
@@ -71,14 +71,14 @@ def scan_scene(
     columns: int,
     rng: np.random.Generator,
 ) -> Reading:
-    """Take one turn.
+    """Simulate one turn.
 
     Args:
-        scene: what can be seen.
-        style: of the sequence: reflectances and gain.
+        scene: the visible scene.
+        style: reflectances and gain of the sequence.
         nominal: (H,) inclinations of the lasers in radians, falling.
         columns: firings per turn.
-        rng: of all noise.
+        rng: generator of all noise.
     """
     beams = len(nominal)
     size = (beams, columns)
@@ -106,7 +106,7 @@ def scan_scene(
     cosine = hits.cosine[row, column]
     power = albedo * cosine * (40.0 / np.maximum(depth, 4.0)) ** 2
     returned = rng.random(len(depth)) > _LOST + (1.0 - _LOST) * np.exp(-_POWER_SCALE * power)
-    # The device corrects for distance and most of the incidence, not for all of it.
+    # The device corrects for distance, and for most of the incidence angle.
     gain = style.gain * style.beam_gain[_chosen(beams)][row]
     remission = gain * albedo * (0.45 + 0.55 * np.sqrt(cosine))
     remission *= 1.0 + rng.normal(0.0, 0.09, len(depth))

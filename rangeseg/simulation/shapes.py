@@ -1,4 +1,4 @@
-"""Boxes, cylinders and ellipsoids, and the builder that draws things from them."""
+"""Boxes, cylinders and ellipsoids, and the builder of objects from them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Primitives:
 
     @staticmethod
     def concatenate(parts: list[Primitives]) -> Primitives:
-        """All shapes of several lists, in their order."""
+        """Join several lists of shapes, in order."""
         return Primitives(
             kind=np.concatenate([part.kind for part in parts]),
             shape=np.concatenate([part.shape for part in parts]),
@@ -52,7 +52,7 @@ class Primitives:
         )
 
     def select(self, keep: np.ndarray) -> Primitives:
-        """The shapes where the mask (N,) is true."""
+        """Select the shapes where the mask (N,) is true."""
         return Primitives(self.kind[keep], self.shape[keep], self.optics[keep], self.label[keep])
 
 
@@ -63,8 +63,8 @@ class ShapeBuilder:
     the sequence's scale. Within one thing a material keeps its tint.
 
     Args:
-        style: of the sequence.
-        rng: every draw of the things' shapes and tints comes from it.
+        style: style of the sequence.
+        rng: generator of shapes and tints.
     """
 
     def __init__(self, style: SequenceStyle, rng: np.random.Generator) -> None:
@@ -87,14 +87,14 @@ class ShapeBuilder:
         self._label = int(raw) | instance << 16
 
     def relabel(self, raw: Raw) -> None:
-        """Let the shapes that follow belong to another class (a trunk's crown)."""
+        """Set another class for the following shapes (a trunk's crown)."""
         self._label = int(raw)
 
     def box(
         self, material: str, u: float, v: float, low: float, high: float,
         length: float, width: float, turn: float = 0.0,
     ) -> None:  # fmt: skip
-        """A box of full length and width between two heights, turned about its own axis."""
+        """A box of full length and width between two heights, rotated about its own axis."""
         self._add(BOX, material, u, v, low, high, length / 2, width / 2, turn)
 
     def cylinder(
@@ -111,7 +111,7 @@ class ShapeBuilder:
         self._add(ELLIPSOID, material, u, v, low, high, length / 2, width / 2, 0.0)
 
     def finish(self) -> Primitives:
-        """Everything drawn so far."""
+        """Return all shapes so far."""
         return Primitives.from_rows(self._rows)
 
     def _add(

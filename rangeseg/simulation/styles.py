@@ -1,4 +1,4 @@
-"""What is peculiar to one simulated sequence: its mix of places, its sensor, its reflectances."""
+"""The style of a simulated sequence: its mix of places, sensor and reflectances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "val": ("08",),
     "test": ("11", "12"),
 }
-"""SemanticKITTI's own training and validation sequences, and two labelled test sequences."""
+"""SemanticKITTI's training and validation sequences, and two labelled test sequences."""
 
 MIXES: dict[str, dict[str, float]] = {
     "00": {"urban": 0.7, "residential": 0.3},
@@ -27,7 +27,7 @@ MIXES: dict[str, dict[str, float]] = {
     "07": {"urban": 0.6, "country": 0.4},
     "09": {"highway": 0.4, "residential": 0.6},
     "10": {"country": 0.5, "industrial": 0.5},
-    # Mixes that no training sequence has, of places that all of them know.
+    # Mixes that no training sequence has, of places known to all of them.
     "08": {"urban": 0.3, "residential": 0.25, "highway": 0.15, "country": 0.1, "industrial": 0.2},
     "11": {"residential": 0.35, "urban": 0.25, "industrial": 0.25, "highway": 0.15},
     "12": {"country": 0.3, "urban": 0.3, "residential": 0.2, "industrial": 0.2},
@@ -40,7 +40,7 @@ class SequenceStyle:
     """The constants of one sequence.
 
     Attributes:
-        mix: archetype -> share of the way.
+        mix: archetype -> share of the road.
         albedo: material -> mean reflectance here.
         gain: factor of all intensities (the device's calibration).
         scale: factor of the size of all objects.
@@ -77,16 +77,16 @@ class SequenceStyle:
 
 
 def stream(seed: int, sequence: str, purpose: int, number: int = 0) -> np.random.Generator:
-    """An independent generator for one purpose and number (segment, frame) of a sequence."""
+    """Make an independent generator for a purpose and number (segment, frame) of a sequence."""
     return np.random.default_rng([seed, int(sequence), purpose, number])
 
 
 def draw_style(seed: int, sequence: str, spacing: float | None = None) -> SequenceStyle:
-    """The style of a sequence; it depends on nothing but the arguments.
+    """Draw the style of a sequence, as a function of the arguments alone.
 
     Args:
-        seed: of the data set.
-        sequence: its name.
+        seed: seed of the data set.
+        sequence: name of the sequence.
         spacing: metres driven between scans; None draws 9 to 14.
     """
     rng = stream(seed, sequence, purpose=1)

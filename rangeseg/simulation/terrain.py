@@ -23,9 +23,9 @@ _ROUGHNESS[SURFACE["gravel"]] = 0.015
 class Course:
     """The road's centre line y = line(x), and its height.
 
-    A line over x instead of a general curve makes the place beside the road a formula: t is the
-    distance to the line along y times the line's cosine, which is the distance across the road
-    wherever bends are wide.
+    As a line over x, not a general curve, it gives the position across the road by a formula. t is
+    the distance to the line along y times the line's cosine, which is the distance across the road
+    in wide bends.
     """
 
     def __init__(self, style: SequenceStyle) -> None:
@@ -83,7 +83,7 @@ class Tile:
 
 
 def make_tile(seed: int, sequence: str, number: int, segment: Segment, course: Course) -> Tile:
-    """Lay the ground of a segment from its cross section."""
+    """Make the ground of a segment from its cross section."""
     rng = stream(seed, sequence, purpose=4, number=10_000 + number)
     inside = (np.arange(CELLS_X) + 0.5) * CELL_X
     along = number * SEGMENT + inside
@@ -113,7 +113,7 @@ def make_tile(seed: int, sequence: str, number: int, segment: Segment, course: C
 
 
 def _bank(out: np.ndarray, side: Side) -> np.ndarray:
-    """Rise of an embankment: a slope that flattens out towards its full height."""
+    """Height of an embankment: a slope that flattens towards its full height."""
     if side.bank_height == 0.0:
         return np.zeros_like(out)
     full = side.bank_height
@@ -121,7 +121,7 @@ def _bank(out: np.ndarray, side: Side) -> np.ndarray:
 
 
 def _mark_lanes(surface: np.ndarray, segment: Segment, along: np.ndarray) -> None:
-    """Paint dashed and full lines; ``along`` is the world's x, so dashes run on across tiles."""
+    """Paint dashed and full lines; ``along`` is the world's x, so dashes continue across tiles."""
     dashed = np.mod(along, 9.0) < 4.5
     for t, full in segment.lines:
         column = round(t / CELL_T) + CELLS_T // 2
@@ -134,7 +134,7 @@ def _smooth_noise(along: np.ndarray, relief: np.ndarray) -> np.ndarray:
     """Gentle bumps from a few waves (K,4): amplitude, two wave numbers, phase."""
     waves = np.zeros((len(along), CELLS_T))
     for amplitude, kx, kt, phase in relief:
-        # The sine of the sum by its theorem: a few outer products instead of a sine per cell.
+        # The addition theorem of the sine needs a few outer products instead of a sine per cell.
         there, across = kx * along + phase, kt * ACROSS
         waves += np.multiply.outer(amplitude * np.sin(there), np.cos(across))
         waves += np.multiply.outer(amplitude * np.cos(there), np.sin(across))

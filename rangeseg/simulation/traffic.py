@@ -1,4 +1,4 @@
-"""Vehicles and people under way: slots that move along lanes, so instances persist over scans."""
+"""Moving vehicles and people: slots that move along lanes, so instances persist over scans."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rangeseg.simulation.shapes import Primitives, ShapeBuilder
 from rangeseg.simulation.styles import SequenceStyle, stream
 
 SLOT = 23.0
-"""Metres between two slots of a lane, taken or not."""
+"""Metres between two slots of a lane, occupied or not."""
 
 _KEEP_CLEAR = 9.0  # metres ahead of and behind the sensor's own car
 _FIRST_INSTANCE = 60_001
@@ -35,17 +35,17 @@ def moving_things(
     segment_at: Callable[[float], Segment],
     pose: Pose,
 ) -> Primitives:
-    """Everything under way near the sensor in one scan.
+    """Make all moving objects near the sensor in one scan.
 
     Args:
-        seed: of the data set.
-        sequence: its name.
-        style: of the sequence.
+        seed: seed of the data set.
+        sequence: name of the sequence.
+        style: style of the sequence.
         frame: number of the scan.
         ego: x and t of the sensor.
-        reach: how far along x things are of interest, metres.
-        segment_at: the plan at a world x.
-        pose: places a thing on the ground.
+        reach: range of interest along x, metres.
+        segment_at: gives the plan at a world x.
+        pose: places an object on the ground.
 
     Returns:
         Shapes in the world's frame, labelled with moving ids.
@@ -99,7 +99,7 @@ def moving_things(
 
 
 def _lane_centre(segment: Segment, lane: int) -> float | None:
-    """T of a driving lane, or None where the road is narrower."""
+    """T of a driving lane, or None if the road is narrower."""
     forward = lane < 2
     lanes = sorted((t for t in segment.lanes if (t < 0.0) == forward), key=abs, reverse=True)
     position = lane if forward else lane - 2

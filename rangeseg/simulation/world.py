@@ -1,4 +1,4 @@
-"""What stands where: the street of one sequence, and what of it a scan can see."""
+"""The street of one sequence, and the part that a scan can see."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from rangeseg.simulation.terrain import (
 from rangeseg.simulation.traffic import moving_things
 
 REACH = 85.0
-"""How far along x a scan looks, metres."""
+"""Range of a scan along x, metres."""
 
 _KEPT_SEGMENTS = 12
 
 
 @dataclass(frozen=True)
 class Ego:
-    """Where the sensor is.
+    """The pose of the sensor.
 
     Attributes:
         x: world metres.
         y: world metres.
-        z: world metres, of the sensor itself.
+        z: world metres of the sensor.
         yaw: heading in the world, radians.
-        ahead: metres that the sensor's plane rises per metre ahead, the road's slope included.
+        ahead: rise of the sensor's plane in metres per metre ahead, with the road's slope.
         left: the same to the left.
         t: distance from the road's centre line, metres.
     """
@@ -53,10 +53,10 @@ class Ego:
     t: float
 
     def to_sensor(self, points: np.ndarray) -> np.ndarray:
-        """World coordinates (...,3) in the sensor's frame.
+        """Transform world coordinates (...,3) to the sensor's frame.
 
-        A slope shears z instead of turning the frame: uprights stay upright, which keeps the ray
-        caster exact and simple, and for slopes of a few per cent the two differ by millimetres.
+        A slope shears z instead of rotating the frame: uprights stay upright, which keeps the ray
+        caster exact and simple. For slopes of a few per cent the two differ by millimetres.
         """
         x, y = points[..., 0] - self.x, points[..., 1] - self.y
         cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
@@ -74,9 +74,9 @@ class Ego:
         return np.stack([x, y, z], axis=-1)
 
     def pose(self) -> np.ndarray:
-        """The pose (4,4) float64, sensor to world: ``to_world`` with a turn in place of the shear.
+        """The pose (4,4) float64, sensor to world: ``to_world`` with rotation, not shear.
 
-        The sensor's plane is exactly that of ``to_world``: what is far, lies in it.
+        The sensor's plane is exactly that of ``to_world``, so far points lie in it.
         """
         ahead, left, _ = self.to_world(np.eye(3)) - self.to_world(np.zeros(3))
         ahead /= np.linalg.norm(ahead)
@@ -90,7 +90,7 @@ class Ego:
 
 @dataclass(frozen=True)
 class Scene:
-    """What one scan can see: shapes in the sensor's frame, and the ground in the world's."""
+    """The visible part of a scan: shapes in the sensor's frame, ground in the world's."""
 
     ego: Ego
     primitives: Primitives
@@ -101,8 +101,8 @@ class World:
     """The endless street of one sequence; a pure function of its arguments.
 
     Args:
-        seed: of the data set.
-        sequence: its name, e.g. ``08``.
+        seed: seed of the data set.
+        sequence: name of the sequence, e.g. ``08``.
         spacing: metres driven between scans; None: the sequence's own.
     """
 
@@ -135,7 +135,7 @@ class World:
         )
 
     def scene(self, frame: int) -> Scene:
-        """Everything within reach of a scan."""
+        """Make the scene within reach of a scan."""
         ego = self.ego(frame)
         first = int(np.floor((ego.x - REACH) / SEGMENT))
         last = int(np.floor((ego.x + REACH) / SEGMENT))
@@ -148,7 +148,7 @@ class World:
         return Scene(ego, _into_sensor(shapes, ego), self._ground(parts, first, ego))
 
     def segment(self, number: int) -> tuple[Segment, Tile, Primitives]:
-        """Plan, ground and standing shapes (world frame) of a segment; the last few are kept."""
+        """Plan, ground and static shapes (world frame) of a segment; recent ones are cached."""
         if number in self._segments:
             self._segments.move_to_end(number)
             return self._segments[number]
@@ -190,7 +190,7 @@ class World:
 
 
 def _into_sensor(shapes: Primitives, ego: Ego) -> Primitives:
-    """Shapes within reach, moved into the sensor's frame."""
+    """Transform shapes within reach to the sensor's frame."""
     shape = shapes.shape.copy()
     shape[:, :3] = ego.to_sensor(shape[:, :3])
     shape[:, 6] -= ego.yaw

@@ -1,1 +1,1 @@
-"""Files, processes, devices and progress bars: what the machine gives."""
+"""Files, processes, devices and progress bars."""

@@ -1,4 +1,4 @@
-"""Where and in which precision the networks run."""
+"""Device and precision of the networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names.
+    """Choose the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         ConfigError: this machine has no such device.
@@ -37,19 +37,19 @@ def choose_device(name: str) -> torch.device:
 
 def _tuned(device: torch.device) -> torch.device:
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32, as the convolutions have it anyway
+        torch.set_float32_matmul_precision("high")  # TF32, as in convolutions
         torch.backends.cudnn.benchmark = True  # shapes do not change
     return device
 
 
 def make_deterministic() -> None:
-    """Let a GPU add in a fixed order, so that a run can be repeated exactly.
+    """Make a GPU add in a fixed order, so that a run is exactly repeatable.
 
-    Call it before the first use of the GPU. PyTorch warns of operations without such a form.
+    Call it before the first use of the GPU. PyTorch warns of operations that do not support it.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Every element is written anyway.
+    # Every element is overwritten anyway.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
@@ -74,7 +74,7 @@ def channels_last(images: torch.Tensor) -> torch.memory_format:
 
 
 def resolved(precision: Precision, device: torch.device) -> Precision:
-    """The precision itself; for ``auto`` bfloat16 where the device has it, otherwise float32."""
+    """Resolve ``auto`` to bfloat16 where the device has it, otherwise float32."""
     if precision != "auto":
         return precision
     return "bfloat16" if has_bfloat16(device) else "float32"
@@ -92,7 +92,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a forward runs.
 
     Weights are converted at each use. The cache of older PyTorch keeps weights converted without
-    gradients: a network that first predicts and then learns would not learn.
+    gradients: a network that predicts before training would not learn.
     """
     enabled = resolved(precision, device) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)

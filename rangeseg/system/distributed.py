@@ -1,4 +1,4 @@
-"""Several processes that work together: how they start, agree, share the work and end."""
+"""Joined processes: start, agreement, sharing of work, and end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rangeseg.errors import ConfigError, LostProcessError
 from rangeseg.system.process import Terminated
 
-if TYPE_CHECKING:  # an exported network predicts, and shares its scans with nobody, without torch
+if TYPE_CHECKING:  # an exported network predicts in one process, without torch
     import torch
     from torch import Tensor, nn
 
@@ -23,20 +23,20 @@ T = TypeVar("T")
 
 @contextmanager
 def joined(device_name: str, go_on: str) -> Iterator[torch.device]:
-    """Work together with the processes that torchrun started; without it, alone.
+    """Join the processes that torchrun started; without torchrun work alone.
 
     Args:
-        device_name: ``auto``, ``cpu``, ``cuda`` or, alone, ``cuda:N``. Each process takes the GPU
-            of its own number.
-        go_on: what to do once another process has ended.
+        device_name: ``auto``, ``cpu``, ``cuda`` or, for a single process, ``cuda:N``. Each process
+            takes the GPU of its number.
+        go_on: remedy after another process has ended.
 
     Yields:
         The device of this process.
 
     Raises:
         ConfigError: no such device.
-        LostProcessError: another process ended before its time, or all were told to by SIGTERM,
-            which is also how torchrun ends those that are left.
+        LostProcessError: another process ended early, or all got SIGTERM, which torchrun also sends
+            to the remaining ones.
     """
     import torch
 
@@ -45,7 +45,7 @@ def joined(device_name: str, go_on: str) -> Iterator[torch.device]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         device = choose_device(device_name)
         if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # else the pinning thread opens the first one too
+            torch.cuda.set_device(device)  # otherwise the pinning thread also opens the first one
         yield device
         return
     from torch.distributed.rendezvous import rendezvous
@@ -54,12 +54,12 @@ def joined(device_name: str, go_on: str) -> Iterator[torch.device]:
     end_with_parent()
     try:
         device = _own_device(device_name)
-        # What the hosts agree on goes through gloo: no GPU is waited for.
+        # Agreements of hosts use gloo, which waits for no GPU.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, store=store, rank=own_rank, world_size=size)
         yield device
     except (Exception, Terminated) as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's must not cut the line short
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's must not cut the line
         spoken_for, lost = not _is_first_to_fail(store), _is_of_another(error)
         if not (spoken_for or lost):
             raise
@@ -82,7 +82,7 @@ def _own_device(device_name: str) -> torch.device:
 
 
 def _is_of_another(error: BaseException) -> str:
-    """What became of another process, if that is the reason; else nothing."""
+    """The fate of another process, if it caused an error; else an empty text."""
     import torch
 
     if isinstance(error, Terminated):
@@ -95,9 +95,9 @@ def _is_of_another(error: BaseException) -> str:
 
 
 def _is_first_to_fail(store: Any) -> bool:
-    """Whether no other process has failed yet: the first one says why, for all of them.
+    """Whether no other process has failed yet: only the first reports the reason.
 
-    Where the store went with another machine or with torchrun, it is the first of each machine.
+    If the store is lost with a machine or torchrun, it is the first of each machine.
     """
     try:
         return int(store.add("rangeseg/failed", 1)) == 1
@@ -110,14 +110,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Be told to save and to end even when the parent is killed with SIGKILL; on Linux."""
+    """Get SIGTERM, to save and end, even if the parent is killed with SIGKILL (Linux)."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def world_size() -> int:
-    """How many processes train together."""
-    torch = sys.modules.get("torch")  # without it they cannot have found each other
+    """Number of joined processes."""
+    torch = sys.modules.get("torch")  # without it no processes are joined
     if torch is None:
         return 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -126,7 +126,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """The number of this process among those that work together; 0 speaks and writes files."""
+    """The number of this process among the joined ones; 0 prints and writes files."""
     if world_size() == 1:
         return 0
     import torch
@@ -135,12 +135,12 @@ def rank() -> int:
 
 
 def shard(items: list[T]) -> list[T]:
-    """Every n-th of them for this process; each item goes to exactly one of the n."""
+    """Every n-th item for this process; each item goes to exactly one of the n."""
     return items[rank() :: world_size()]
 
 
 def on_rank_zero(work: Callable[[], T]) -> T:
-    """What the first process makes, for all of them; the others wait for it."""
+    """Run a function in the first process; all get the result."""
     if world_size() == 1:
         return work()
     import torch
@@ -152,7 +152,7 @@ def on_rank_zero(work: Callable[[], T]) -> T:
 
 
 def gather(own: T) -> list[T]:
-    """What every process has, in their order."""
+    """Gather a value of every process, in order."""
     if world_size() == 1:
         return [own]
     import torch
@@ -163,7 +163,7 @@ def gather(own: T) -> list[T]:
 
 
 def all_reduce_max(*values: int) -> list[int]:
-    """The largest of each value over all processes."""
+    """The maximum of each value over all processes."""
     if world_size() == 1:
         return list(values)
     import torch
@@ -174,7 +174,7 @@ def all_reduce_max(*values: int) -> list[int]:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum over all processes, in place; the tensor itself where there is only one."""
+    """Sum over all processes, in place; the tensor itself with one process."""
     if world_size() > 1:
         import torch
 
@@ -183,17 +183,17 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 
 def shared_divisor(own: Tensor) -> Tensor:
-    """What a process's sum is divided by, so that the mean over processes is that of all pixels.
+    """The divisor of a process's sum that makes the mean over processes that of all pixels.
 
-    The wrapper of several processes averages their gradients. A mean over the pixels of each would
-    let a pixel count more where few are valid; divided by the mean number of pixels, each counts
-    alike, as in one process that has all scans.
+    DDP averages the gradients of processes. A mean per process would overweight pixels where few
+    are valid. Divided by the mean number of pixels, each counts alike, as in one process with all
+    scans.
 
     Args:
-        own: number, or sum of weights, of the pixels of this process; no gradient passes.
+        own: number, or sum of weights, of this process's pixels; without gradient.
 
     Returns:
-        Its mean over the processes; the tensor itself where there is only one.
+        Its mean over the processes; the tensor itself with one process.
     """
     if world_size() == 1:
         return own
@@ -203,7 +203,7 @@ def shared_divisor(own: Tensor) -> Tensor:
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Check that the scans of a step can be shared among the processes.
+    """Check that processes can share the scans of a step.
 
     Raises:
         ConfigError: they cannot.
@@ -218,28 +218,28 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def wrap_ddp(method: nn.Module) -> nn.Module:
-    """A method whose backward averages the gradients of all processes.
+    """Wrap a method, so that its backward averages the gradients of all processes.
 
-    Buffers are left alone: methods sum what they keep in them over all processes.
+    Buffers are not synchronised: methods sum their contents over all processes.
     """
     if world_size() == 1:
         return method
     from torch import nn
 
-    # A hint on speed that comes from 1x1 kernels, whose strides can be written in two ways.
+    # A speed hint about 1x1 kernels, whose strides have two equal forms.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    with warnings.catch_warnings():  # of another name that older releases do not know
+    with warnings.catch_warnings():  # a newer name, unknown to older releases
         warnings.simplefilter("ignore", FutureWarning)
         return nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
 
 
 def averaging(model: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """The context of a forward and its backward, one of several before a step.
+    """The context of one of several forwards and backwards before a step.
 
     Args:
-        model: what ``wrap_ddp`` returned.
-        now: whether the gradients of all processes, and those kept before, are averaged; else
-            they are kept, and nothing is sent.
+        model: result of ``wrap_ddp``.
+        now: average the gradients of all processes, with those kept before; else keep them without
+            communication.
     """
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that one process holds."""
+"""Atomic files, and folders locked by one process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if sys.platform != "win32":
     import fcntl
 
 PARTIAL = ".partial"
-"""Suffix of a file that is being written; one that is left was cut short."""
+"""Suffix of a file during writing; a remaining one was cut short."""
 
 LOCK = ".lock"
-"""An empty file in the folder that a process holds; one that is found holds nothing by itself."""
+"""Lock file in a held folder; a remaining one holds nothing by itself."""
 
 
 @contextmanager
@@ -27,9 +27,9 @@ def writable(path: Path, remedy: str, error: type[RangesegError] = ConfigError) 
     """Turn a failed write in the block into one line for the user.
 
     Args:
-        path: the file or folder that is written.
-        remedy: what to do, e.g. ``make room, or choose another --out``.
-        error: the class that is raised.
+        path: file or folder to write.
+        remedy: advice, e.g. ``make room, or choose another --out``.
+        error: class of the raised error.
 
     Raises:
         RangesegError: ``PATH cannot be written (No space left on device): REMEDY``.
@@ -42,10 +42,10 @@ def writable(path: Path, remedy: str, error: type[RangesegError] = ConfigError) 
 
 
 def write_file(path: Path, content: bytes | memoryview | str) -> None:
-    """Write a file under another name, then give it its own; folders are made.
+    """Write a file under another name, then rename it; create folders.
 
     Args:
-        path: the file; one that is there is replaced.
+        path: path of the file; an existing one is replaced.
         content: text is written as UTF-8.
 
     Raises:
@@ -58,10 +58,10 @@ def write_file(path: Path, content: bytes | memoryview | str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to be written under another name, which gets its own once it is whole and on disk.
+    """Open a file for writing under another name; rename it once it is whole and on disk.
 
     Args:
-        path: the file, in a folder that exists; one that is there is replaced.
+        path: path in an existing folder; an existing file is replaced.
 
     Raises:
         OSError: it cannot be written; one that was there is untouched.
@@ -73,20 +73,19 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink()  # where the disk is full, half a file is in the way
+            temporary.unlink()  # on a full disk, half a file wastes space
         raise
 
 
 @contextmanager
 def on_disk(path: Path) -> Iterator[IO[bytes]]:
-    """A file to be written whose content is on disk at the end of the block.
+    """Open a file for writing; its content is on disk at the end of the block.
 
-    What is renamed must be there first: a name that outlives a power cut must not outlive its
-    content.
+    A renamed file must be on disk first: after a power cut the name must not exist without content.
 
     Args:
-        path: one that is there is replaced, not written into: in the folder of a stranger it may be
-            a link that leads anywhere.
+        path: an existing file is replaced, not overwritten: in a foreign folder it may be a link to
+            anywhere.
 
     Raises:
         OSError: it cannot be written.
@@ -100,17 +99,17 @@ def on_disk(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def sole_user(folder: Path, task: str) -> Iterator[None]:
-    """Make a folder, and hold it against other processes until the end of the block.
+    """Create a folder, and lock it against other processes until the end of the block.
 
-    The hold ends with the process, however that ends, and children do not inherit it. On a file
-    system without locks, and on Windows, nothing is held.
+    The lock ends with the process, in any case, and children do not inherit it. Without file-system
+    locks, and on Windows, nothing is locked.
 
     Args:
-        folder: the folder.
-        task: what a process does there, for the message: ``trains``.
+        folder: path of the folder.
+        task: activity of a process there, for the message: ``trains``.
 
     Raises:
-        ConfigError: another process holds it, or it cannot be made.
+        ConfigError: another process holds it, or it cannot be created.
     """
     path = folder / LOCK
     with writable(folder, "make room, or choose another --out"):
@@ -118,8 +117,8 @@ def sole_user(folder: Path, task: str) -> Iterator[None]:
         file = path.open("a")
     try:
         try:
-            # The holder before may have removed the file between our opening and locking it:
-            # then the name is another file's now.
+            # The previous holder may have removed the file between our opening and locking it. Then
+            # the name belongs to another file.
             while _lock(file) and not _is_named(file, path):
                 file.close()
                 file = path.open("a")
@@ -136,7 +135,7 @@ def sole_user(folder: Path, task: str) -> Iterator[None]:
 
 
 def _lock(file: IO[str]) -> bool:
-    """Lock a file until it is closed; False where there are no locks.
+    """Lock a file until it is closed; False without locks.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -153,7 +152,7 @@ def _lock(file: IO[str]) -> bool:
 
 
 def _is_named(file: IO[str], path: Path) -> bool:
-    """Whether an open file is still the one of this name."""
+    """Whether an open file still has this name."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     return False

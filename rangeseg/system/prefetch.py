@@ -1,8 +1,8 @@
-"""Work that threads do ahead of the one who asks for it.
+"""Threads that work ahead of the caller.
 
-``map_ahead`` is for a stream: every result once, in order, and a bound on how many are under way.
-``LoadAhead`` is for a list in which a user steps about: an item stays while it is near, and what
-is no longer wanted is cancelled. Each has a few lines; one class would need the options of both.
+``map_ahead`` is for a stream: every result once, in order, with a bound on pending calls.
+``LoadAhead`` is for a list with random access: near items stay loaded, and unneeded ones are
+cancelled. Each has a few lines; one class would need the options of both.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Result = TypeVar("Result")
 
 @contextmanager
 def threads(count: int) -> Iterator[Executor | None]:
-    """Threads that end with the block: running calls are finished, waiting ones dropped.
+    """A pool that ends with the block: running calls finish, waiting ones are dropped.
 
     Args:
-        count: how many; 0 gives None, and ``map_ahead`` then works in the caller's thread.
+        count: number of threads; 0 gives None, and ``map_ahead`` then works in the caller's thread.
     """
     if count == 0:
         yield None
@@ -40,17 +40,17 @@ def map_ahead(
     items: Iterable[Item],
     ahead: int,
 ) -> Iterator[Result]:
-    """``map`` in the order of the items, with further calls under way.
+    """``map`` in the order of the items, with further calls pending.
 
-    Items are taken in the caller's thread. They may be results of another ``map_ahead``, or of
-    work that must stay in one thread; the pool works meanwhile. An error, of an item or of taking
-    one, is raised after the results of all items before it.
+    Items are taken in the caller's thread, while the pool works. They may be results of another
+    ``map_ahead``, or of work that must stay in one thread. An error, of an item or of taking one,
+    is raised after all earlier results.
 
     Args:
-        pool: where the function is called; None calls it here, as each item is asked for.
-        function: must not wait for another call of the pool.
-        items: any number of them.
-        ahead: how many more items than results have been taken, at most.
+        pool: pool for the calls; None calls in this thread, one item at a time.
+        function: function to call; must not wait for another call of the pool.
+        items: any number of items.
+        ahead: largest number of items taken beyond results.
     """
     if pool is None:
         yield from map(function, items)
@@ -67,7 +67,7 @@ def map_ahead(
 def _submitted(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[Future[Result]]:
-    """A call for each item; an error of taking one takes the place of its call."""
+    """A call for each item; an error of taking one replaces its call."""
     try:
         for item in items:
             yield pool.submit(function, item)
@@ -78,25 +78,25 @@ def _submitted(
 
 
 class LoadAhead(Generic[Result]):
-    """Loads items of a list in a thread: the one that is asked for, then its neighbours.
+    """Loads items of a list in a thread: the requested one, then its neighbours.
 
     Args:
         load: number of an item -> the item.
-        count: of all items.
+        count: number of items.
     """
 
     def __init__(self, load: Callable[[int], Result], count: int) -> None:
         self._load, self._count = load, count
         self._futures: dict[int, Future[Result]] = {}
-        # One thread: a network that predicts in two at a time is no faster.
+        # One thread: a network is no faster in two.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="rangeseg")
 
     def get(self, number: int, step: int = 1) -> Result:
-        """An item; raises what ``load`` raises.
+        """Return an item; raises the errors of ``load``.
 
         Args:
-            number: of the item, from 0 on.
-            step: from the item asked for before to this one: the next is expected as far again.
+            number: number of the item, from 0.
+            step: distance from the last requested item; the next is expected as far again.
         """
         likely = [number, number + step, number + 1, number - 1]
         wanted = [n for n in likely if 0 <= n < self._count]
@@ -108,9 +108,9 @@ class LoadAhead(Generic[Result]):
         return self._futures[number].result()
 
     def is_loaded(self, number: int) -> bool:
-        """Whether an item is there without waiting."""
+        """Whether an item is available without waiting."""
         return number in self._futures and self._futures[number].done()
 
     def close(self) -> None:
-        """End the thread: what it loads is finished, what waits is dropped."""
+        """End the thread: finish the current item, drop waiting ones."""
         self._pool.shutdown(cancel_futures=True)

@@ -17,11 +17,11 @@ _LARGEST_INT, _LARGEST_MMAP_THRESHOLD = 2**31 - 1, 32 << 20
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM that ``collected_signals`` did not catch; its argument is the signal's number."""
+    """SIGTERM not caught by ``collected_signals``; its argument is the signal's number."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM, after the work was saved; its argument is the signal's number."""
+    """SIGINT or SIGTERM after saving; its argument is the signal's number."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def collected_signals(apart: float = 0.0) -> Iterator[list[int]]:
 
 
 def cores() -> int:
-    """Cores that this process may use; in a container or a batch job, fewer than there are."""
+    """Cores available to this process; fewer in a container or a batch job."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -61,9 +61,8 @@ def cores() -> int:
 def keep_freed_memory() -> None:
     """Stop glibc from returning freed buffers, up to 2 GB, to the system.
 
-    A scan and its image take some MB. Returned pages have to be cleared again for the next scan,
-    and a process that loads scans reaches its peak in the first round. Without glibc (macOS, musl)
-    nothing is done.
+    A scan and its image take some MB. Returned pages must be cleared again for the next scan, and a
+    loader process reaches its peak in the first round. Without glibc (macOS, musl) it does nothing.
     """
     if sys.platform != "linux":
         return

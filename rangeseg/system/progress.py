@@ -13,13 +13,13 @@ class Progress:
     """Counts the work of one stage on stderr.
 
     Args:
-        description: what is being done.
-        total: how many units there are.
-        unit: what one unit is called.
-        initial: units done before, by a run that is now resumed.
+        description: name of the work.
+        total: number of units.
+        unit: name of a unit.
+        initial: finished units of a resumed run.
 
-    A terminal gets a tqdm bar. Anything else (a log file, CI) gets a line at the start, at most
-    one every ten seconds with the time that is left, and one at the end.
+    A terminal gets a tqdm bar. Anything else (a log file, CI) gets a line at the start, one at the
+    end, and at most one every ten seconds with the remaining time.
     """
 
     SECONDS_BETWEEN_LINES = 10.0
@@ -57,7 +57,7 @@ class Progress:
                 print(line, file=sys.stderr, flush=True)
 
     def _left(self, seconds: float) -> str:
-        """How long it will still take if it goes on as in these seconds."""
+        """The remaining time at the current rate."""
         done, left = self.done - self._initial, self.total - self.done
         if done <= 0 or left <= 0:
             return ""
@@ -77,7 +77,7 @@ class Progress:
 
 
 def _duration(seconds: float) -> str:
-    """As coarse as a guess is."""
+    """Format a duration as a coarse estimate."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
