@@ -1,1 +1,1 @@
-"""Looking at scans: an open3d window, pictures without a display, strips, training batches."""
+"""View scans: an open3d window, pictures without a display, strips, training batches."""

@@ -1,9 +1,9 @@
-"""A training batch as a method's student gets it: what it sees, and what it is taught.
+"""A training batch of a method's student: its images and targets.
 
-No method has to help. The scans of a batch get one more image channel, the number of their scan:
-nothing perturbs it, whatever mixes pixels carries it along, and it is taken off before a network
-sees it. So it tells of each pixel of the student's images which scan it comes from. Mixing never
-moves a pixel, so what is known of that scan at the same place is known of the pixel.
+No method needs changes. The scans of a batch get one more image channel, the number of their scan.
+Nothing perturbs it, mixing carries it along, and it is removed before a network. So each pixel of
+the student's images names its scan. Mixing never moves a pixel, so the scan's values at the same
+place belong to the pixel.
 """
 
 from __future__ import annotations
@@ -36,24 +36,22 @@ from rangeseg.system.device import channels_last, to_device
 from rangeseg.viewer.propagated import labels_of_training
 
 Kind = Literal["labelled", "propagated", "unlabelled"]
-"""Where the labels of a scan come from: its own, those carried along the poses, or none."""
+"""Source of a scan's labels: its own, propagated ones, or none."""
 
 
 @dataclass(frozen=True)
 class StudentBatch:
-    """One step of a training, for people to look at; of layers, the nearest point of each pixel.
+    """One training step to view; with layers, the nearest point of each pixel.
 
     Attributes:
-        scans: id of each scan, and its kind; number 1 stands first.
-        depth: (B,H,W) float32 metres that the student sees.
-        origin: (B,H,W) uint8 number of the scan that each pixel comes from; 0 where there is no
-            echo, or where the perturbation dropped it.
-        taught: (B,H,W) uint8: the label of pixels from labelled and propagated scans, elsewhere
-            the class that the method's own network predicts for the pixel's scan; IGNORE where
-            there is neither.
+        scans: id of each scan, and its kind; number 1 comes first.
+        depth: (B,H,W) float32 metres in the student's images.
+        origin: (B,H,W) uint8 number of each pixel's scan; 0 without an echo, or for dropped pixels.
+        taught: (B,H,W) uint8: the label of pixels from labelled and propagated scans, elsewhere the
+            class predicted by the method's own network for the scan; IGNORE without either.
         confidence: (B,H,W) float32 of the predicted classes; 1 for labels.
-        threshold: the confidence of the method's settings, 0 if it has none. What a method does
-            with predictions below it is its own affair: most do not learn them.
+        threshold: the confidence of the method's settings, 0 if it has none. Most methods do not
+            learn predictions below it.
     """
 
     scans: list[tuple[str, Kind]]
@@ -67,16 +65,16 @@ class StudentBatch:
 def student_batch(
     experiment: Experiment[RunConfig], checkpoint: Path | None, step: int, device: torch.device
 ) -> StudentBatch:
-    """What the student of a run gets in a step, in the first batch of it if it has several.
+    """Make the student's batch of a step, the first one if it has several.
 
     The scans, crops, augmentation and random draws are those of the training.
 
     Args:
         experiment: the parts of the run.
-        checkpoint: in the folder of the run; None takes networks that have learnt nothing, whose
-            predictions mean nothing.
-        step: from 0 on.
-        device: where the networks run.
+        checkpoint: checkpoint in the run's folder; None takes untrained networks, whose predictions
+            mean nothing.
+        step: number of the step, from 0.
+        device: device of the networks.
 
     Raises:
         ConfigError: the images have no range, or the method has no unlabelled scan to learn from.
@@ -88,7 +86,7 @@ def student_batch(
     if "range" not in channels:
         raise ConfigError(f"a batch is shown by its ranges, and {', '.join(channels)} has none")
     run = config.run
-    # A list that the run was given may be anywhere: its folder has a copy.
+    # The run's list of labelled scans may be gone: its folder has a copy.
     kept = None if checkpoint is None else ListFile(checkpoint.parent / LABELLED)
     labelled, unlabelled = experiment.scans(kept)
     method = experiment.method(class_frequencies(source, labelled))
@@ -96,7 +94,7 @@ def student_batch(
         load_checkpoint(checkpoint, experiment.identity(labelled), method, torch.device("cpu"))
     folder = None if checkpoint is None else checkpoint.parent
     propagated = labels_of_training(experiment, labelled, folder)
-    first = step * config.train.accumulate  # of the batches of the step
+    first = step * config.train.accumulate  # number of batches in the step
     given = list(propagated)
     sampler = StepSampler(
         labelled, unlabelled, config.train.batch_size, run.seed, range(first, first + 1),
@@ -127,12 +125,12 @@ NUMBER = "number"
 
 
 class ForwardRecorder:
-    """Listens to the networks of a method: what its student sees, what they predict.
+    """Records the networks of a method: the student's images, and predictions.
 
     Attributes:
-        seen: images (B,C+1,H,W) of the student's forwards that are learnt from, in their order.
-        predicted: number of a scan -> probabilities (K,H,W) of the last prediction without a
-            gradient of that scan alone, which is what pseudo-labels are made of.
+        seen: images (B,C+1,H,W) of the student's forwards with gradient, in order.
+        predicted: number of a scan -> probabilities (K,H,W) of its last unmixed prediction without
+            gradient, the source of pseudo-labels.
     """
 
     def __init__(self, method: Method[Any]) -> None:
@@ -213,7 +211,7 @@ def _told(
     recorder: ForwardRecorder, read: list[Fields], scans: list[tuple[str, Kind]],
     range_channel: int, statistics: tuple[float, float], threshold: float,
 ) -> StudentBatch:  # fmt: skip
-    """What the recorder saw, pixel by pixel put together from the scans."""
+    """Assemble the recorded targets pixel by pixel from the scans."""
     images = front_channels(torch.cat(recorder.seen))
     origin = images[:, -1].round().to(torch.uint8)
     taught = torch.full(origin.shape, IGNORE, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""A training batch as one picture: for each image of the student, what it sees and is taught."""
+"""Draw a training batch: for each image of the student its input and targets."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from rangeseg.drawing.sheets import Panel, enlarge, sheet
 from rangeseg.viewer.batch import Kind, StudentBatch
 
 NARROW = 640
-"""Images up to this width stand four in a row: what is known of one image is one row."""
+"""Images up to this width are drawn four per row, one row for each image of the batch."""
 
 
 def batch_sheet(batch: StudentBatch, title: str, label_map: LabelMap) -> np.ndarray:
-    """The picture (H,W,3) uint8 of a batch.
+    """Draw the picture (H,W,3) uint8 of a batch.
 
     Args:
-        batch: what the student got.
-        title: of the picture.
-        label_map: of the data set.
+        batch: the student's batch.
+        title: title of the picture.
+        label_map: label map of the data set.
     """
     kinds = [kind for _, kind in batch.scans]
     colours = _scan_colours(kinds)

@@ -1,4 +1,4 @@
-"""A point cloud drawn by open3d, in a window or into memory: unlit, in exact colours."""
+"""Draw a point cloud with open3d, in a window or into memory: unlit, in exact colours."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ EYE, TARGET = (-20.0, 0.0, 15.0), (6.0, 0.0, -1.5)
 """Position of the camera at the start, and the point in its middle: metres."""
 
 STAGE = ((-50.0, -50.0, -5.0), (50.0, 50.0, 5.0))
-"""Two corners of what a scan may fill; speed and limits of the camera follow from it."""
+"""Two corners of the largest scan; they set speed and limits of the camera."""
 
 
 class Canvas:
     """One open3d Visualizer that shows one cloud.
 
     Args:
-        open3d: the module, imported by the caller, who knows what to say where that fails.
-        title: of the window.
+        open3d: the module; the caller imports it and reports a failure.
+        title: title of the window.
         background: (3,) uint8.
-        width: of the picture, in pixels.
-        height: of the picture.
-        left: place of the window on the screen.
-        visible: False draws into memory; no display is needed then.
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
+        left: horizontal position of the window.
+        visible: False draws into memory, without a display.
 
     Raises:
         RuntimeError: nothing can be drawn.
@@ -68,7 +68,7 @@ class Canvas:
         self.changed = True
 
     def _begin(self) -> None:
-        """Fix what open3d would take from the first cloud, which may be a small one."""
+        """Fix the limits that open3d would take from the first cloud, which may be small."""
         self._cloud.points = self._o3d.utility.Vector3dVector(np.array(STAGE))
         self.visualizer.add_geometry(self._cloud)
         self.has_cloud = True
@@ -89,18 +89,18 @@ class Canvas:
         self._set_view(parameters)
 
     def view(self) -> Any:
-        """open3d's parameters of the camera, which the user may have moved."""
+        """open3d's current parameters of the camera."""
         return self.visualizer.get_view_control().convert_to_pinhole_camera_parameters()
 
     def has_moved(self) -> bool:
-        """Whether the user has moved the camera since ``follow`` or ``has_moved`` was asked."""
+        """Whether the user has moved the camera since the last ``follow`` or ``has_moved``."""
         extrinsic = self.view().extrinsic
         moved = not np.allclose(extrinsic, self._extrinsic, atol=1e-6)
         self._extrinsic = extrinsic
         return moved
 
     def follow(self, other: Canvas) -> None:
-        """Look from where another canvas does."""
+        """Take over the camera of another canvas."""
         parameters = self.view()
         parameters.extrinsic = other.view().extrinsic
         self._set_view(parameters)
@@ -112,17 +112,17 @@ class Canvas:
         self.changed = True
 
     def set_point_size(self, pixels: float) -> None:
-        """How large a point is drawn."""
+        """Set the size of points."""
         self.visualizer.get_render_option().point_size = pixels
 
     def draw(self) -> np.ndarray:
-        """The picture (H,W,3) uint8 as it is now."""
+        """The current picture (H,W,3) uint8."""
         pixels = np.asarray(self.visualizer.capture_screen_float_buffer(do_render=True))
         picture: np.ndarray = np.rint(pixels * 255).astype(np.uint8)
         return picture
 
     def close(self) -> None:
-        """Take the window away."""
+        """Close the window."""
         self.visualizer.destroy_window()
 
 

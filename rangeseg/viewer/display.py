@@ -1,4 +1,4 @@
-"""Whether a window can be opened on this machine."""
+"""Check whether this machine can open a window."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 
 
 def has_display() -> bool:
-    """Whether a display answers, of X11 or of Wayland; DISPLAY may name one that has gone.
+    """Whether an X11 or Wayland display answers; DISPLAY may name a closed one.
 
-    Without a display open3d draws into memory, and a window waits for keys without end.
+    Without a display open3d draws into memory, and a window waits for keys forever.
     """
     return sys.platform != "linux" or _has_x11() or _has_wayland()
 

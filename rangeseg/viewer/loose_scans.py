@@ -1,4 +1,4 @@
-"""Scans that belong to no data set, with what a network says of them."""
+"""Scans outside any data set, with predictions of a network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rangeseg.viewer.scans import ScanView, ScanViews
 def open_loose_scans(
     network: Path, paths: Sequence[Path], layout: Layout, min_confidence: float, device: str
 ) -> ScanViews:
-    """Files of scans with predictions; there is no truth. What seems wrong is logged.
+    """Open files of scans with predictions, without truth; log doubts.
 
     Args:
-        network: the folder of a run, or a file that ``rangeseg export`` wrote.
+        network: the folder of a run, or a file from ``rangeseg export``.
         paths: files of scans, and folders of them.
-        layout: what the user states of the files; its fields that were set count.
-        min_confidence: from which a prediction would be a pseudo-label.
-        device: where the network of a run runs.
+        layout: the user's layout of the files; only fields that were set count.
+        min_confidence: least confidence of a pseudo-label.
+        device: device for a run's network.
 
     Raises:
         RangesegError: see ``load_segmenter``, ``find_files`` and ``open_files``.

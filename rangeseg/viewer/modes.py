@@ -1,4 +1,4 @@
-"""What the points of a scan are coloured by, and what the colours mean."""
+"""Colour the points of a scan by a mode, and explain the colours."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MODES = (
     "truth", "prediction", "error", "intensity", "range", "confidence", "coverage",
     *PROPAGATED_MODES,
 )  # fmt: skip
-"""By what points can be coloured, in the order of the keys 1 to 9."""
+"""The modes, in the order of the keys 1 to 9."""
 
 IGNORED = np.array([54, 50, 48], dtype=np.uint8)
-"""Colour of points whose class is ignored: darker than RIGHT, brighter than the background."""
+"""Colour of points of ignored classes: darker than RIGHT, brighter than the background."""
 
 
 def check_mode(mode: str, views: ScanViews) -> str:
-    """The mode, if these scans have what it shows.
+    """Check that these scans have the data of a mode, and return it.
 
     Raises:
         ConfigError: an unknown mode, or one that needs predictions, confidences or propagated
@@ -63,14 +63,14 @@ def check_mode(mode: str, views: ScanViews) -> str:
 
 
 def first_mode(views: ScanViews) -> str:
-    """What is looked at first: predictions if there are any, then propagated labels, then truth."""
+    """The initial mode: predictions if any, then propagated labels, then truth."""
     if views.predicted:
         return "prediction"
     return "propagated" if views.given else "truth"
 
 
 def side_modes(mode: str, views: ScanViews) -> list[str]:
-    """Truth, and what is shown beside it.
+    """Truth, and the mode shown next to it.
 
     Raises:
         ConfigError: the scans have neither predictions nor propagated labels.
@@ -82,12 +82,12 @@ def side_modes(mode: str, views: ScanViews) -> list[str]:
 
 
 def shown_mode(mode: str, view: ScanView) -> str:
-    """The mode, or ``range`` where this scan lacks what the mode shows."""
+    """The mode, or ``range`` if this scan lacks the mode's data."""
     return "range" if _missing(mode, view) else mode
 
 
 def _missing(mode: str, view: ScanView) -> str | None:
-    """What this scan lacks for a mode, in words; None if nothing."""
+    """The missing data of this scan for a mode, in words; None if complete."""
     if mode in PROPAGATED_MODES and view.propagated is None:
         return "no propagated labels"
     if mode in ("truth", "error", "propagated_error") and view.scan.labels is None:
@@ -102,10 +102,10 @@ def _missing(mode: str, view: ScanView) -> str | None:
 
 
 def point_colours(mode: str, view: ScanView, label_map: LabelMap) -> np.ndarray:
-    """A colour (N,3) uint8 for every point; class colours are exactly those of the data set.
+    """Colours (N,3) uint8 of the points; class colours are exactly the data set's.
 
     Args:
-        mode: what ``shown_mode`` returned for this scan.
+        mode: result of ``shown_mode`` for this scan.
         view: the scan.
         label_map: of the data set.
     """
@@ -144,7 +144,7 @@ def point_colours(mode: str, view: ScanView, label_map: LabelMap) -> np.ndarray:
 
 
 def visible_points(view: ScanView, hide_ignored: bool) -> np.ndarray:
-    """(N,) bool: points that are somewhere and, if wanted, whose true class is not ignored."""
+    """(N,) bool: points with a position and, if requested, without an ignored true class."""
     x, y, z = view.scan.points[:, :3].T  # column by column: ten times as fast as along the rows
     visible: np.ndarray = np.isfinite(x + y + z) & ((x != 0) | (y != 0) | (z != 0))
     if hide_ignored and view.scan.labels is not None:
@@ -155,7 +155,7 @@ def visible_points(view: ScanView, hide_ignored: bool) -> np.ndarray:
 def mode_legend(
     mode: str, view: ScanView, label_map: LabelMap, all_classes: bool = False
 ) -> Legend:
-    """What the colours of ``point_colours`` mean; of the classes those that occur, or all."""
+    """Legend of ``point_colours``, with the present classes or all."""
     if mode == "intensity":
         return intensity_legend()
     if mode == "range":
@@ -188,10 +188,10 @@ def mode_legend(
 
 
 def describe(mode: str, view: ScanView) -> str:
-    """A line of the scan, the mode and what is known of them.
+    """Describe the scan, the mode and their metrics in one line.
 
     Args:
-        mode: one of MODES; it need not be shown.
+        mode: one of MODES, not necessarily shown.
         view: the scan.
     """
     lacks = _missing(mode, view)
@@ -210,7 +210,7 @@ def describe(mode: str, view: ScanView) -> str:
 
 
 def judgement(view: ScanView) -> str:
-    """The mIoU of a scan that has one, and which points it counts."""
+    """Describe the mIoU of a scan, if any, and the points it counts."""
     assert view.miou is not None
     part = "this scan" if view.judged == 1 else f"the {100 * view.judged:.0f} % with a prediction"
     return f"mIoU {view.miou:.1f} of {part}"
@@ -232,7 +232,7 @@ def sources_text(view: ScanView, longest: int = 20) -> str:
 
     Args:
         view: a scan with propagated labels.
-        longest: how many characters the ids may take; one is named in any case.
+        longest: largest number of characters for the ids; at least one id is named.
     """
     count = len(view.sources)
     while count > 1 and len(", ".join(view.sources[:count])) > longest:
@@ -242,10 +242,9 @@ def sources_text(view: ScanView, longest: int = 20) -> str:
 
 
 def propagated_shares(view: ScanView) -> str:
-    """How many points have a propagated label, and how many of these are right.
+    """Describe the share of points with a propagated label, and its accuracy.
 
-    Where truth is known only points of a known class count, as `rangeseg-data propagate --verify`
-    counts them.
+    If truth exists, only points of a known class count, as in `rangeseg-data propagate --verify`.
     """
     assert view.propagated is not None
     labels, covered = view.scan.labels, view.propagated != IGNORE

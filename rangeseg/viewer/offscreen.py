@@ -1,6 +1,6 @@
-"""Pictures of point clouds without a display, drawn by open3d in a process of its own.
+"""Draw point clouds without a display, with open3d in a separate process.
 
-With faulty drivers or libraries open3d may print to stdout, wait, or end its process.
+With faulty drivers or libraries open3d may print to stdout, hang, or end its process.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from rangeseg.viewer.canvas import Canvas
 from rangeseg.viewer.open3d_libraries import FaultyLibraries, explain
 
 PATIENCE_SECONDS = 120.0
-"""How long one picture may take before something must be wrong."""
+"""Timeout of one picture in seconds."""
 
 
 class OffscreenRenderer:
-    """Draws clouds, one after the other, all from the same place.
+    """Draws clouds in turn, all from the same camera.
 
     Args:
-        width: of the pictures, in pixels.
-        height: of the pictures.
-        point_size: in pixels.
+        width: width of the pictures in pixels.
+        height: height of the pictures in pixels.
+        point_size: size of points in pixels.
         background: (3,) uint8.
     """
 
@@ -45,10 +45,10 @@ class OffscreenRenderer:
         self._first: Any = (width, height, point_size, background)
 
     def draw(self, points: np.ndarray, colours: np.ndarray) -> np.ndarray:
-        """A picture (H,W,3) uint8 of points (N,3) in metres with colours (N,3) uint8.
+        """Draw a picture (H,W,3) uint8 of points (N,3) in metres with colours (N,3) uint8.
 
         Raises:
-            RangesegError: nothing can be drawn; the message says what is missing.
+            RangesegError: nothing can be drawn; the message names what is missing.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -87,10 +87,10 @@ class OffscreenRenderer:
 
 def _serve() -> None:
     """The child: clouds from stdin, pictures to stdout, until stdin ends."""
-    # open3d prints messages to stdout: they go to stderr.
+    # Redirect open3d's messages from stdout to stderr.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with suppress(Exception):  # what is wrong is said with the first picture
+    with suppress(Exception):  # the first picture reports the fault
         import open3d  # noqa: F401 (while the first scan is read and predicted)
     width, height, point_size, background = pickle.load(sys.stdin.buffer)
     canvas: Canvas | None = None
@@ -116,7 +116,7 @@ def _import_open3d() -> Any:
     import open3d
 
     if tuple(map(int, open3d.__version__.split(".")[:2])) >= (0, 20):
-        # It draws without a display only where there is none, and one may be there without OpenGL.
+        # It draws without a display only if none exists, and a display may lack OpenGL.
         os.environ.pop("DISPLAY", None)
         os.environ.pop("WAYLAND_DISPLAY", None)
     return open3d

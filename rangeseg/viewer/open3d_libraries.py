@@ -1,4 +1,4 @@
-"""The system libraries that open3d needs, and what to do where they are missing."""
+"""The system libraries of open3d, and remedies for missing ones."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PACKAGES = {
     "libudev.so.1": "libudev1",
     "libgomp.so.1": "libgomp1",
 }
-"""Library -> the package of Debian and Ubuntu that brings it."""
+"""Library -> the package of Debian and Ubuntu that contains it."""
 
 APT = "apt-get install -y --no-install-recommends libegl1 libgl1 libusb-1.0-0"
-"""What a bare Debian or Ubuntu lacks."""
+"""The command to install what a bare Debian or Ubuntu lacks."""
 
 
 class FaultyLibraries(RangesegError):
-    """open3d cannot draw on this machine; the message says what to install."""
+    """open3d cannot draw on this machine; the message names what to install."""
 
     exit_code = 2
 
 
 def missing_libraries() -> list[str]:
-    """Those of PACKAGES that cannot be loaded; none on other systems than Linux."""
+    """The PACKAGES that cannot be loaded; none on other systems than Linux."""
     if sys.platform != "linux":
         return []
     missing = []
@@ -42,10 +42,10 @@ def missing_libraries() -> list[str]:
 
 
 def explain(fault: str) -> str:
-    """One line for a user whose open3d cannot draw.
+    """Explain in one line why open3d cannot draw.
 
     Args:
-        fault: what it said, or what happened.
+        fault: its message, or the event.
     """
     if importlib.util.find_spec("open3d") is None:
         return "open3d is not installed, and draws the points: pip install open3d"

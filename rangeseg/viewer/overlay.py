@@ -1,7 +1,7 @@
 """The keys of the window, and text and legend over a scene.
 
-open3d's plain visualizer, which alone keeps class colours exact, writes no text. So a picture of
-the text becomes flat rectangles, which move with the camera.
+Only open3d's plain visualizer keeps class colours exact, but it writes no text. So a picture of the
+text becomes flat rectangles that move with the camera.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ KEYS: dict[str | int, str] = {
     "H": "help", "Q": "quit", "R": "reset", 266: "back", 267: "on", 268: "first", 269: "last",
     **{str(number + 1): mode for number, mode in enumerate(MODES)},
 }  # fmt: skip
-"""Key, as GLFW numbers it or as a letter -> what it does."""
+"""Key, as a GLFW number or a letter -> its action."""
 
 DISTANCE_M = 1.0
 FONT, LEGEND_WIDTH, MARGIN = 15, 190, 8
 
 
 def overlay(lines: list[str], legend: Legend) -> np.ndarray:
-    """Lines above a legend, each on a ground as wide as it is; EMPTY beside it.
+    """Draw lines above a legend, each on a background of its width; EMPTY elsewhere.
 
     Returns:
         (H,W,3) uint8.
@@ -66,7 +66,7 @@ class Hud:
 
     Args:
         open3d: the module.
-        canvas: which shows a scan already.
+        canvas: a canvas with a scan.
     """
 
     def __init__(self, open3d: Any, canvas: Canvas) -> None:
@@ -89,7 +89,7 @@ class Hud:
         self._corners = boxes
         self._mesh = self._o3d.geometry.TriangleMesh()
         corner = 4 * np.arange(len(colours), dtype=np.int32)
-        # Counter-clockwise as the camera sees them: the other side of a triangle is not drawn.
+        # Counter-clockwise for the camera: the other side of a triangle is not drawn.
         order = np.array([[0, 2, 1], [0, 3, 2]], dtype=np.int32)
         triangles = (corner[:, None, None] + order).reshape(-1, 3)
         self._mesh.triangles = self._o3d.utility.Vector3iVector(triangles)
@@ -100,7 +100,7 @@ class Hud:
         self._added = True
 
     def follow(self) -> None:
-        """Go where the camera has gone."""
+        """Move with the camera."""
         if self._added and self._place():
             self._canvas.visualizer.update_geometry(self._mesh)
             self._canvas.changed = True
@@ -124,7 +124,7 @@ class Hud:
 
 
 def _boxes(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of one colour in a row as rectangles.
+    """Turn runs of one colour in a row into rectangles.
 
     Returns:
         Corners (4n,2) in pixels, and colours (n,3) uint8.

@@ -1,4 +1,4 @@
-"""Labels that were carried along the poses: those of a run's training, for people to look at."""
+"""Propagated labels of a run's training, to view."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _log = logging.getLogger(__name__)
 def labels_of_run(
     experiment: Experiment[RunConfig], folder: Path, split: str
 ) -> PropagatedLabels | None:
-    """The labels that a run propagated to scans of a split; a warning says where they are gone.
+    """The labels that a run propagated to a split; warn if they are gone.
 
     Args:
         experiment: the parts of the run.
-        folder: of the run.
-        split: a split whose sequences share none with ``train`` has no such labels.
+        folder: folder of the run.
+        split: only splits that share sequences with ``train`` have such labels.
 
     Returns:
         Scan id -> labels; None if there are none.
@@ -40,7 +40,7 @@ def labels_of_run(
         return None
     try:
         labels = experiment.propagated(read_split(folder / LABELLED), folder)
-    except DataError as error:  # the predictions can be shown all the same
+    except DataError as error:  # predictions can still be shown
         _log.warning("the propagated labels of %s are not shown: %s", folder, error)
         return None
     if labels is not None and not _has_any(labels):
@@ -55,15 +55,15 @@ def labels_of_run(
 def labels_of_training(
     experiment: Experiment[RunConfig], labelled: list[str], folder: Path | None
 ) -> Mapping[str, np.ndarray]:
-    """The propagated labels that a training learns from.
+    """The propagated labels for a training.
 
     Args:
         experiment: the parts of the run.
         labelled: ids of the labelled scans.
-        folder: of the run; None if it was not trained.
+        folder: folder of the run; None if it was not trained.
 
     Returns:
-        Scan id -> labels (N,) uint8. They are made as they are asked for where no files are kept.
+        Scan id -> labels (N,) uint8, made on demand if no files are kept.
 
     Raises:
         DataError: there are no usable poses, or no scan is within reach.
@@ -75,18 +75,18 @@ def labels_of_training(
 
 
 class MadeWhenAsked(Mapping[str, np.ndarray]):
-    """Scan id -> propagated labels, made for one scan at a time and not kept.
+    """Scan id -> propagated labels, made on demand and not kept.
 
     Args:
         source: the data set.
-        plan: which scans take labels from which.
+        plan: plan of the propagation.
     """
 
     def __init__(self, source: ScanSource, plan: PropagationPlan) -> None:
         self.source, self.plan = source, plan
 
     def __getitem__(self, scan_id: str) -> np.ndarray:
-        """Raises DataError where the scan, or one that it takes labels from, cannot be read."""
+        """Raises DataError if the scan or one of its sources cannot be read."""
         near, settings = {scan_id: self.plan.sources[scan_id]}, self.plan.settings
         (given,) = propagate(self.source, self.plan.poses, near, settings, _fail)
         return given.sure(settings.min_confidence)

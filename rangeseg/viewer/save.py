@@ -1,4 +1,4 @@
-"""Pictures of scans without a window: PNGs, GIFs, strips of range images."""
+"""Write pictures of scans without a window: PNGs, GIFs, strips of range images."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def save_scans(
 
     Args:
         views: the scans.
-        out: a PNG, of the first scan; a GIF, of all; or a folder, of a PNG for each.
-        mode: by what points are coloured.
-        side_by_side: truth beside the mode, or else beside what is looked at first.
-        panel: strips of range images instead of points.
+        out: a PNG of the first scan, a GIF of all, or a folder with a PNG for each.
+        mode: mode of the colours.
+        side_by_side: show truth next to the mode, or next to the initial mode.
+        panel: draw strips of range images instead of points.
         hide_ignored: leave out points whose true class is ignored.
-        point_size: in pixels.
+        point_size: size of points in pixels.
 
     Returns:
         The files.
@@ -93,14 +93,14 @@ def scene_sheet(
     views: ScanViews,
     all_classes: bool = False,
 ) -> np.ndarray:
-    """One or two pictures of points with their title and legend.
+    """Combine one or two pictures of points with title and legend.
 
     Args:
         pictures: (H,W,3) uint8 each.
-        modes: what each shows.
+        modes: mode of each picture.
         view: the scan.
-        views: the scans it is one of.
-        all_classes: explain those too that do not occur, so that all sheets have one size.
+        views: all scans.
+        all_classes: also explain absent classes, so that all sheets have one size.
 
     Returns:
         (H,W,3) uint8.
@@ -131,7 +131,7 @@ def _scenes(
     point_size: float,
     all_classes: bool,
 ) -> Generator[np.ndarray, None, None]:
-    """A sheet with the points of each scan."""
+    """Yield a sheet with the points of each scan."""
     label_map = views.source.info.label_map
     size = SIZE if len(modes) == 1 else PANE
     with OffscreenRenderer(*size, point_size, EMPTY) as renderer:
@@ -151,7 +151,7 @@ def _strips(views: ScanViews, ids: Sequence[str]) -> Generator[np.ndarray, None,
 
 
 def strips(view: ScanView, views: ScanViews) -> np.ndarray:
-    """Everything known of a scan as range images below each other.
+    """Draw all data of a scan as range images below each other.
 
     Returns:
         (H,W,3) uint8.

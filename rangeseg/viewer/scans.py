@@ -1,4 +1,4 @@
-"""What is looked at: the scans of a data set, perhaps with predictions of a run or of files."""
+"""The scans to view: of a data set, perhaps with predictions of a run or of files."""
 
 from __future__ import annotations
 
@@ -29,20 +29,19 @@ from rangeseg.viewer.propagated import labels_of_run
 
 @dataclass(frozen=True)
 class ScanView:
-    """One scan with all that can be shown of it.
+    """One scan with all data to show.
 
     Attributes:
-        scan: its points, and its labels where it has any.
-        prediction: (N,) uint8 class of every point, IGNORE where it was withheld; or None.
+        scan: points, and labels if any.
+        prediction: (N,) uint8 class of every point, IGNORE if withheld; or None.
         confidence: (N,) float32 probability of that class, or None.
-        covered: (N,) bool, whether the prediction is sure enough for a pseudo-label; or None.
-        miou: of this scan in per cent, over the classes that occur; None without truth or
-            prediction. A mean over all classes would say little about one scan.
-        judged: share of the points with a known class whose prediction was not withheld: only
-            they count in ``miou``.
-        propagated: (N,) uint8 labels that were carried along the poses to this scan, IGNORE where
-            unknown; or None.
-        sources: the labelled scans that these come from, the nearest first.
+        covered: (N,) bool, whether the prediction is confident enough for a pseudo-label; or None.
+        miou: mIoU of this scan in per cent over its classes, as most classes are absent in one
+            scan; None without truth or prediction.
+        judged: share of points with a known class that have a prediction; only these count in
+            ``miou``.
+        propagated: (N,) uint8 propagated labels, IGNORE where unknown; or None.
+        sources: labelled scans of these labels, the nearest first.
     """
 
     scan: Scan
@@ -57,17 +56,17 @@ class ScanView:
 
 @dataclass(frozen=True)
 class ScanViews:
-    """A list of scans that can be looked at.
+    """A list of scans to view.
 
     Attributes:
         source: the data set.
         images: its range images.
-        title: what is shown, e.g. the folder of the run.
-        scan_ids: which scans, in order.
+        title: title, e.g. the folder of the run.
+        scan_ids: ids of the scans, in order.
         read: scan id -> view.
         predicted: whether the views have predictions.
         confident: whether they have confidences.
-        given: ids of the scans of the split that have propagated labels.
+        given: ids of the split's scans with propagated labels.
     """
 
     source: ScanSource
@@ -80,11 +79,11 @@ class ScanViews:
     given: frozenset[str] = frozenset()
 
     def with_propagated(self) -> ScanViews:
-        """Only the scans that have propagated labels."""
+        """Keep only the scans with propagated labels."""
         return replace(self, scan_ids=[i for i in self.scan_ids if i in self.given])
 
     def chosen(self, wanted: list[str], count: int | None) -> ScanViews:
-        """Only these scans, or the first ``count``; all of the split if neither is given.
+        """Select these scans, or the first ``count``; all of the split if neither is given.
 
         Raises:
             ConfigError: a scan is not in the split.
@@ -108,19 +107,19 @@ def open_views(
     min_confidence: float,
     device: torch.device,
 ) -> ScanViews:
-    """What a path stands for.
+    """Open the views of a path.
 
     Args:
         target: the folder of a run, of predictions or of propagated labels, or a
             configuration.
         overrides: ``key=value`` for a configuration.
-        predictions: a folder in the benchmark's format, beside a configuration.
-        split: whose scans; None takes the one of the predictions or of the configuration.
-        min_confidence: from which a prediction would be a pseudo-label.
-        device: where a run's network predicts.
+        predictions: a folder in the benchmark's format, with a configuration.
+        split: split of the scans; None takes the one of the predictions or configuration.
+        min_confidence: least confidence of a pseudo-label.
+        device: device for a run's network.
 
     Raises:
-        ConfigError: the path is none of these, or options do not fit to it.
+        ConfigError: the path is none of these, or options do not fit it.
         RangesegError: a run, data or a checkpoint cannot be read.
     """
     if target.is_dir():
@@ -173,7 +172,7 @@ def _of_run(
 
 
 def _of_propagation(folder: Path, split: str | None) -> ScanViews:
-    """The scans that labels were propagated to, with their own labels where they have any."""
+    """The scans with propagated labels, and with their own labels, if any."""
     propagation = read_propagation(folder)
     source, sources = propagation.source, propagation.sources
     ids = list(sources) if split is None else [i for i in source.scan_ids(split) if i in sources]
@@ -189,13 +188,13 @@ def _of_propagation(folder: Path, split: str | None) -> ScanViews:
 
 
 def _own_images(info: DatasetInfo) -> RangeImages:
-    """Range images of the sensor's own size, rounded up to one that networks take."""
+    """Range images of the sensor's size, rounded up to a valid one for networks."""
     height, width = (-(-n // STRIDE) * STRIDE for n in (info.sensor.height, info.sensor.width))
     return RangeImages(info, RangeImageSettings(height=height, width=width))
 
 
 def _with_labels(view: ScanView, labels: np.ndarray, sources: list[str]) -> ScanView:
-    """The view with propagated labels; raises DataError where they are of another scan."""
+    """Add propagated labels to a view; raises DataError if they belong to another scan."""
     scan = view.scan
     if len(labels) != len(scan.points):
         raise DataError(
@@ -235,7 +234,7 @@ def _of_files(
     min_confidence: float,
     withheld: bool,
 ) -> ScanViews:
-    """Predictions in the benchmark's format, or pseudo-labels as the data set's label files."""
+    """Read predictions in the benchmark's format, or pseudo-labels in the data set's."""
     source = experiment.source
 
     def read(scan_id: str) -> ScanView:
@@ -254,7 +253,7 @@ def _of_files(
 
 
 def _judged(view: ScanView, source: ScanSource) -> ScanView:
-    """The view with its mIoU, over the points that have a prediction."""
+    """Add the mIoU to a view, over the points with a prediction."""
     labels, prediction = view.scan.labels, view.prediction
     if labels is None or prediction is None:
         return view

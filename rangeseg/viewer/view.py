@@ -1,4 +1,4 @@
-"""``rangeseg view``: checks the request, then opens a window or writes pictures."""
+"""``rangeseg view``: check the request, then open a window or write pictures."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from rangeseg.viewer.scans import ScanViews, open_views
 from rangeseg.viewer.window import show_window
 
 VIDEO_SCANS = 50
-"""In a GIF, unless the user says how many: all frames are in memory, and in the file."""
+"""Default number of frames in a GIF: all frames are in memory, and in the file."""
 
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """What ``rangeseg view`` was asked for.
+    """The request of ``rangeseg view``.
 
     Attributes:
         target: the folder of a run, of predictions or of propagated labels, or a configuration.
-        paths: with a run, or a file that ``rangeseg export`` wrote: files of scans, and folders.
-        layout: what these hold, as far as it is stated.
+        paths: files of scans, and folders, with a run or a file from ``rangeseg export``.
+        layout: the user's layout of these files.
         overrides: ``key=value`` for a configuration.
-        predictions: a folder of predictions beside a configuration.
-        split: whose scans; None takes that of the target.
-        scans: which of them; empty for all.
-        count: how many at most.
-        mode: by what points are coloured; None for the most telling one there is.
-        side_by_side: truth beside prediction, or beside propagated labels.
+        predictions: a folder of predictions, with a configuration.
+        split: split of the scans; None takes the target's.
+        scans: ids of the scans; empty for all.
+        count: largest number of scans.
+        mode: mode of the colours; None for the initial one.
+        side_by_side: show truth next to prediction, or next to propagated labels.
         hide_ignored: leave out points whose true class is ignored.
-        point_size: in pixels.
-        min_confidence: from which a prediction would be a pseudo-label.
-        device: where networks run.
+        point_size: size of points in pixels.
+        min_confidence: least confidence of a pseudo-label.
+        device: device of networks.
         save: a PNG, or a folder of them.
         video: a GIF; with neither, a window opens.
     """
@@ -74,8 +74,8 @@ def view_scans(request: ViewRequest, panel: bool, say: Callable[[str], None]) ->
     """Show scans in a window, or write pictures of them.
 
     Args:
-        request: which scans, and how.
-        panel: range-image strips instead of points.
+        request: the request.
+        panel: draw range-image strips instead of points.
         say: takes lines for the user.
 
     Raises:
@@ -124,13 +124,13 @@ def view_batch(
     seed: int | None,
     say: Callable[[str], None],
 ) -> None:
-    """Write a picture of a training batch as the student of a method gets it.
+    """Write a picture of a training batch of a method's student.
 
     Args:
-        request: its target (a run or a configuration), device and ``save`` are used.
-        method: with a configuration.
+        request: request with target (a run or a configuration), device and ``save``.
+        method: name of the method, with a configuration.
         labels: as for ``train``, with a configuration; None for 10 %.
-        seed: of the training, with a configuration; None for 0.
+        seed: seed of the training, with a configuration; None for 0.
         say: takes lines for the user.
 
     Raises:
@@ -154,7 +154,7 @@ def view_batch(
         values = load_config(request.target, request.overrides)
         config = plan_run(values, method, parse_labels(labels or "10%"), seed or 0)
     experiment = Experiment(config)
-    step = config.train.steps - 1  # whatever rises during a training has risen
+    step = config.train.steps - 1  # all ramps of the training are complete
     batch = student_batch(experiment, checkpoint, step, choose_device(request.device))
     predicts = any(kind == "unlabelled" for _, kind in batch.scans)
     trained = " · networks without training: their predictions mean nothing"
@@ -165,7 +165,7 @@ def view_batch(
 
 
 def _open(request: ViewRequest) -> ScanViews:
-    """The scans that are asked for."""
+    """Open the requested scans."""
     if not request.paths:
         return open_views(
             request.target, request.overrides, request.predictions, request.split,
@@ -179,7 +179,7 @@ def _open(request: ViewRequest) -> ScanViews:
 
 
 def _check_target(target: Path) -> None:
-    """That there is something at the place: a run's mistyped folder is no configuration."""
+    """Check that the target exists: a run's mistyped folder is no configuration."""
     if not target.exists():
         raise ConfigError(
             f"{target} does not exist: give the folder of a run, of predictions or of propagated "

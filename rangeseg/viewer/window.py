@@ -1,4 +1,4 @@
-"""The window: scans one after the other, by keys."""
+"""The window: step through scans by keys."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FAR = 10
 """Scans that PgUp and PgDn skip."""
 
 SIZE = (940, 720)
-"""Width and height of a window: two fit on a screen."""
+"""Width and height of a window; two fit on a screen."""
 
 IDLE_SECONDS = 0.005
 
@@ -52,10 +52,10 @@ def show_window(
     Args:
         views: the scans.
         mode: by what points are coloured at first.
-        side_by_side: begin with truth and what is looked at first.
+        side_by_side: begin with truth and the initial mode.
         hide_ignored: begin without points of ignored classes.
         point_size: in pixels.
-        say: takes a line for each scan and mode, and of what keys did.
+        say: takes a line for each scan, mode and action.
 
     Raises:
         ConfigError: there is no display.
@@ -84,7 +84,7 @@ def show_window(
 
 
 class Window:
-    """One or two canvases that show a scan, and what the keys do to them.
+    """One or two canvases that show a scan, and the actions of keys.
 
     Args:
         open3d: the module.
@@ -134,7 +134,7 @@ class Window:
             time.sleep(IDLE_SECONDS)
 
     def do(self, action: str) -> None:
-        """Do what a key means; see KEYS."""
+        """Perform the action of a key; see KEYS."""
         try:
             if action in MODES:
                 self.mode = check_mode(action, self._views)
@@ -152,7 +152,7 @@ class Window:
                     pane.canvas.look_from_start()
             else:
                 self._toggle(action)
-        except RangesegError as error:  # the window stays, with what it showed
+        except RangesegError as error:  # the window keeps its content
             self._say(f"{error}")
 
     def draw(self) -> list[np.ndarray]:
@@ -174,7 +174,7 @@ class Window:
         return self._views.read(self._views.scan_ids[number])
 
     def _modes(self) -> list[str]:
-        """What each canvas shows."""
+        """The mode of each canvas."""
         if len(self._canvases) < 2:
             return [self.mode]
         return side_modes(self.mode, self._views)
@@ -191,7 +191,7 @@ class Window:
         while 0 <= number <= last:
             try:
                 self.view = self._scans.get(number, step)
-            except RangesegError as error:  # a damaged scan is no wall
+            except RangesegError as error:  # continue past a damaged scan
                 self._say(f"{error}")
                 number += onward
                 continue
@@ -235,7 +235,7 @@ class Window:
 
     def _key(self, action: str) -> Callable[[Any], bool]:
         def pressed(visualizer: Any) -> bool:
-            # A key that is held repeats faster than a slow machine draws: no queue of steps.
+            # A held key repeats faster than a slow machine draws: keep no queue of steps.
             if action not in self._waiting:
                 self._waiting.append(action)
             return False
@@ -243,7 +243,7 @@ class Window:
         return pressed
 
     def _refresh(self, quiet: bool = False) -> None:
-        """Show the scan by the modes, and say so."""
+        """Show the scan in the current modes, and report it."""
         label_map = self._views.source.info.label_map
         visible = np.flatnonzero(visible_points(self.view, self.hide_ignored))
         points = self.view.scan.points[visible, :3]
@@ -272,7 +272,7 @@ class Window:
             pane.hud.show(overlay(lines, legend))
 
     def _link(self) -> None:
-        """Where one of two cameras has been moved, the other goes there too."""
+        """If one of two cameras has moved, move the other too."""
         if len(self._canvases) < 2:
             return
         for moved, other in (self._canvases, self._canvases[::-1]):
