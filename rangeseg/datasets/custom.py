@@ -82,7 +82,7 @@ class SensorDescription(Settings):
             raise ValueError(
                 f"azimuth must fall from azimuth_left_deg {self.azimuth_left_deg:g} to "
                 f"azimuth_right_deg {self.azimuth_right_deg:g} by at most 360 degrees: 0 is "
-                "straight ahead, 90 on the left, and a rear view is 270 to 90"
+                "ahead, 90 left, a rear view is 270 to 90"
             )
         return self
 
@@ -145,7 +145,7 @@ def _id_problems(
         if not limits[0] <= raw <= limits[1]:
             yield place, f"raw ids run from {limits[0]} to {limits[1]}", raw
         elif raw in owners:
-            where = "twice" if owners[raw] == owner else f"and in {owners[raw]} as well"
+            where = "twice" if owners[raw] == owner else f"and also in {owners[raw]}"
             yield (
                 place,
                 f"a raw id belongs to one class or is ignored; this one is here {where}",
@@ -189,10 +189,10 @@ def _split_problems(
     for split, names in splits.items():
         for name in names:
             if name in home:
-                where = "twice" if home[name] == split else f"also in {home[name]}"
+                where = "twice" if home[name] == split else f"and also in {home[name]}"
                 yield (
                     (split,),
-                    f"a sequence stands once in one split; this one is here {where}",
+                    f"a sequence belongs to one split; this one is here {where}",
                     name,
                 )
             home.setdefault(name, split)

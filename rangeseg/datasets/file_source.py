@@ -110,9 +110,9 @@ class FileSource(ScanSource):
             where = name.replace("_", " ") if column else f"field '{name}'"
             raise DataError(
                 f"{path} holds {ring.min():g} to {ring.max():g} in {where}, "
-                f"where whole numbers from 0 to {beams - 1} should name the beams of sensor "
-                f"{sensor.name}: check that the scan is of this sensor (data set "
-                "'custom': layout.ring_column or layout.fields.ring, and sensor.beams)"
+                f"expected whole numbers 0 to {beams - 1}, the beams of sensor {sensor.name}: "
+                "check the sensor of the scan (data set 'custom': layout.ring_column or "
+                "layout.fields.ring, and sensor.beams)"
             )
         numbers = ring.astype(np.int32)
         return numbers if layout.ring_zero == "highest" else beams - 1 - numbers

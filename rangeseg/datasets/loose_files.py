@@ -153,7 +153,7 @@ def layout_of_files(own: Layout, file: Path, stated: Layout) -> Layout:
     layout = Layout.model_validate(values)
     if layout.frame == "world":
         raise ConfigError(
-            "the network's data set has points in the frame of the world, and loose files have no "
+            "the network's data set has points in the world's frame, but loose files have no "
             "poses: give points in the sensor's frame, and add --layout frame=sensor"
         )
     return layout

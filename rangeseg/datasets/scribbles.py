@@ -110,8 +110,8 @@ def _components(places: np.ndarray, labels: np.ndarray, raw_labels: np.ndarray) 
 def _on_strokes(places: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
     """Select the points of one component nearest to straight strokes.
 
-    Strokes lie in the plane of the component's largest spread, as an annotator turns the view: over
-    the ground from above, along a wall, up a pole. Seen only from above, a stroke along a wall
+    Strokes lie in the plane of the component's largest spread, as an annotator turns the view.
+    They run over the ground, along a wall, up a pole. From above only, a stroke along a wall
     would cover scattered points all over it.
 
     Returns:

@@ -82,9 +82,9 @@ class SequenceFolder(FileSource):
             name = unlisted[0].partition("/")[2] + suffix
             raise DataError(
                 f"sequence {sequence}: {len(unlisted)} of {len(frames)} files in {folder} have a "
-                f"name that labelled lists cannot hold, the first is {name!r}: rename them, and "
-                "their label files: no '#', '\\' or control characters, no blank at an end, and no "
-                f".bin, .label or .npy before the suffix {suffix}"
+                f"name that labelled lists cannot hold, the first is {name!r}: rename them and "
+                "their label files, without '#', '\\', control characters, a blank at an end, "
+                f"or .bin, .label, .npy before the suffix {suffix}"
             )
         return scan_ids
 
@@ -161,8 +161,7 @@ class SequenceFolder(FileSource):
         if pose is None or not np.isfinite(pose).all():
             raise DataError(
                 f"scan {scan_id} has no pose in {self.sequences_root / sequence}, which "
-                "layout.frame=world needs to take its points back to the sensor: complete the "
-                "file of poses, or remove the scan"
+                "layout.frame=world needs: complete the file of poses, or remove the scan"
             )
         return pose
 

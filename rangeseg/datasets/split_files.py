@@ -185,7 +185,7 @@ def _other_kind(labelled: Sequence[str], known: str, source: ScanSource, path: P
     return (
         f"{path} lists {form} (first: {labelled[0]}), but scans of "
         f"{source.info.name} are named like {known}: the list "
-        f"{f'is {name}' if name else f'seems to be for {guess}'}: use one made for this data set"
+        f"{f'is {name}' if name else f'seems to be for {guess}'}: use a list of this data set"
     )
 
 

@@ -36,7 +36,7 @@ def scans_to_evaluate(source: ScanSource, split: str) -> list[str]:
     if not any(source.has_labels(scan_id) for scan_id in scan_ids):
         warn_of_misnamed_labels(source, split)
         raise DataError(
-            f"no scan of the split {split} of {source.root} has labels, so there is nothing to "
+            f"no scan of the split {split} of {source.root} has labels to "
             "evaluate against: copy the labels there, or write predictions with `rangeseg predict`"
         )
     return scan_ids

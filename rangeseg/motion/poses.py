@@ -116,8 +116,8 @@ def check_poses(found: SequencePoses) -> None:
     if not found.poses:
         first = next(iter(found.faults.values()), "no scan")
         raise DataError(
-            f"sequence {found.sequence}: none of {len(found.frames)} scans has a pose that can be "
-            f"used ({first}): line n must be the pose of frame n, as in KITTI"
+            f"sequence {found.sequence}: none of {len(found.frames)} scans has a usable pose "
+            f"({first}): line n must be the pose of frame n, as in KITTI"
         )
     for fault in dict.fromkeys(found.faults.values()):
         of = [scan_id for scan_id, each in found.faults.items() if each == fault]
@@ -159,9 +159,8 @@ def _check_direction(found: SequencePoses) -> None:
     steps = steps[np.linalg.norm(steps, axis=1) > _STEP_M]
     if len(steps) and np.abs(steps[:, 2]).sum() > np.abs(steps[:, :2]).max(axis=1).sum():
         raise DataError(
-            f"sequence {found.sequence}: by its poses ({found.origin}) the LiDAR travels along its "
-            "own z axis, so they are the camera's: add KITTI's calib.txt with its line Tr, or give "
-            "poses of the LiDAR"
+            f"sequence {found.sequence}: its poses ({found.origin}) move along the z axis, as a "
+            "camera's: add KITTI's calib.txt with its line Tr, or give poses of the LiDAR"
         )
 
 

@@ -87,9 +87,8 @@ def predict_split(
     if pack and skipped and not anyway:
         raise DataError(
             f"{out} lacks the predictions of {len(skipped)} skipped scans "
-            f"({', '.join(list(skipped)[:3])}{', ...' if len(skipped) > 3 else ''}), and a "
-            "submission needs all: repair the scans, then the same command with --resume completes "
-            "and packs it"
+            f"({', '.join(list(skipped)[:3])}{', ...' if len(skipped) > 3 else ''}), but a "
+            "submission needs all: repair the scans, then repeat the command with --resume"
         )
     if not pack:
         return scans, skipped, None

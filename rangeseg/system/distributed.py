@@ -211,9 +211,8 @@ def check_batch_size(batch_size: int) -> None:
     processes = world_size()
     if batch_size % processes or batch_size // processes < 2:
         raise ConfigError(
-            f"train.batch_size={batch_size} is what all {processes} processes together take in a "
-            f"step: make it a multiple of {processes}, and at least {2 * processes}, so that each "
-            "scan has one to be mixed with"
+            f"train.batch_size={batch_size} is the total of {processes} processes: make it a "
+            f"multiple of {processes}, and at least {2 * processes}, as scans are mixed in pairs"
         )
 
 

@@ -19,7 +19,7 @@ class Progress:
         initial: finished units of a resumed run.
 
     A terminal gets a tqdm bar. Anything else (a log file, CI) gets a line at the start, one at the
-    end, and at most one every ten seconds with the remaining time.
+    end, and at most one every ten seconds with the time left.
     """
 
     SECONDS_BETWEEN_LINES = 10.0

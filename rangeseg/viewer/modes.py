@@ -45,7 +45,7 @@ def check_mode(mode: str, views: ScanViews) -> str:
     if mode in PROPAGATED_MODES and not views.given:
         raise ConfigError(
             f"mode '{mode}' needs propagated labels, and {views.title} has none for these scans: "
-            "give a folder that `rangeseg-data propagate` wrote, or a run with "
+            "give a folder from `rangeseg-data propagate`, or a run with "
             "train.propagation.reach and --split train"
         )
     if mode in ("prediction", "error", "confidence", "coverage") and not views.predicted:

@@ -133,9 +133,8 @@ def open_views(
             return _of_propagation(target, split)
         raise ConfigError(
             f"{target} holds neither {CONFIG} (a run) nor {STAMP} (predictions) nor "
-            f"{PROPAGATION_STAMP} (propagated labels): for raw data give a configuration and "
-            f"--set dataset.root={target}, for predictions of others a configuration and "
-            f"--predictions {target}"
+            f"{PROPAGATION_STAMP} (propagated labels): give a configuration, with "
+            f"--set dataset.root={target} for raw data, or --predictions {target}"
         )
     experiment = Experiment(load_config(target, overrides))
     source, split = experiment.source, split or experiment.config.evaluate.split

@@ -353,4 +353,4 @@ class TestPublishedLists:
         kitti = folder / "semantickitti_1pct.txt"
         code, out, err = call(capsys, "nuscenes", root, "--check", kitti)
         assert (code, out) == (3, "")
-        assert f"the list is {LASERMIX}, SemanticKITTI 1 %: use one made for this data set" in err
+        assert f"the list is {LASERMIX}, SemanticKITTI 1 %: use a list of this data set" in err

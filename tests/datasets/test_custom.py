@@ -68,9 +68,9 @@ def sensor(**changes: Any) -> dict[str, Any]:
         ({"classes": [one(ids=[7, 7])]}, "classes.0.ids", r"here twice \(found 7\)"),
         (
             {"classes": [one(), one("wall", ids=[9, 7])]},
-            "classes.1.ids", r"here and in 'floor' as well \(found 7\)",
+            "classes.1.ids", r"here and also in 'floor' \(found 7\)",
         ),
-        ({"ignored_ids": [0, 9]}, "ignored_ids", r"here and in 'wall' as well \(found 9\)"),
+        ({"ignored_ids": [0, 9]}, "ignored_ids", r"here and also in 'wall' \(found 9\)"),
         ({"classes": [one(" ")]}, "classes.0.name", "a class needs a name"),
         ({"classes": [{"ids": [7], "colour": [1, 2, 3]}]}, "classes.0.name", "missing"),
         ({"classes": [one(), one(ids=[9])]}, "classes.1.name", "classes.0 has this name already"),
@@ -96,7 +96,7 @@ def sensor(**changes: Any) -> dict[str, Any]:
         ({"sequences": {"train": ["1", "1"], "val": ["3"]}}, "sequences.train", "here twice"),
         (
             {"sequences": {"train": ["01", "02"], "val": ["02"]}},
-            "sequences.val", r"here and in train as well \(found '02'\)",
+            "sequences.val", r"here and also in train \(found '02'\)",
         ),
         ({"sequences": {"trian": ["01"], "val": ["02"]}}, "sequences.trian", "'train', 'val' or"),
         ({"statistics": {"rnage": [0, 1]}}, "statistics.rnage", r"did you mean 'range'\?"),
@@ -224,7 +224,7 @@ def test_a_ring_that_is_none(wrong: float, tmp_path: Path) -> None:
     values[7, 4] = wrong
     write_points(tmp_path, "01/000000", values)
     mine = source(tmp_path, layout={"columns": 5, "ring_column": 4}, **sensor(rows="ring"))
-    with pytest.raises(DataError, match=r"000000\.bin holds .* in column 4, where whole numbers"):
+    with pytest.raises(DataError, match=r"000000\.bin holds .* in column 4, expected whole"):
         mine.read_scan("01/000000", with_labels=False)
 
 

@@ -171,7 +171,7 @@ class TestCheck:
             (
                 ["a" * 32, "b" * 32],
                 r" lists nuScenes sample tokens \(first: a{32}\), but scans of listed are named "
-                "like 00/000000: the list seems to be for nuScenes: use one made for",
+                "like 00/000000: the list seems to be for nuScenes: use a list of",
             ),
         ],
     )
@@ -226,7 +226,7 @@ class TestPublishedLists:
             with pytest.raises(DataError, match=rf"{published}\): .* are not in the train split"):
                 check_split(labelled, Listed({"train": TRAIN[:9], "val": VAL}), path)
         else:
-            with pytest.raises(DataError, match=rf"the list is LaserMix .*, {published}: use one"):
+            with pytest.raises(DataError, match=rf"the list is LaserMix .*, {published}: use a"):
                 check_split(labelled, source, path)
 
     @pytest.mark.parametrize("ratio", [1, 2, 5, 10, 20, 40, 50])

@@ -115,7 +115,7 @@ def test_what_is_missing_is_named_before_anything_is_predicted(
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith(f"error: the split test of {root} is not complete, and the ben")
         assert "19 of 22 scans, 10 of 11 sequences; missing: sequence 14, 19/000000: " in error
-        assert error.endswith("add --anyway to predict and pack what there is")
+        assert error.endswith("or predict and pack the others with --anyway")
         assert not out.exists()
 
         assert predict(run, out, "--anyway") == 0

@@ -105,7 +105,7 @@ def test_a_submission_never_lacks_a_scan_silently(
     assert main([*words, "--resume", "--on-bad-scan", "skip"]) == 3
     line = error_of(capsys)
     assert "lacks the predictions of 1 skipped scans (11/000000)" in line
-    assert "--resume completes" in line
+    assert "repeat the command with --resume" in line
     assert not (tmp_path / "out.zip").exists()
     stamp = json.loads((tmp_path / "out" / "rangeseg_predictions.json").read_text())
     assert list(stamp["skipped_scans"]) == ["11/000000"]

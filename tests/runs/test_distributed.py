@@ -434,7 +434,7 @@ def test_words_that_cannot_be_parsed_are_said_once_on_each_machine(
 @pytest.mark.parametrize(
     ("method", "device", "fault"),
     [
-        ("supervised", "cpu", "train.batch_size=2 is what all 2 processes together take in a step"),
+        ("supervised", "cpu", "train.batch_size=2 is the total of 2 processes: make it a multiple"),
         ("superwised", "cpu", "unknown method 'superwised' (did you mean 'supervised'?)"),
         ("supervised", "cpux", "'cpux'"),
     ],

@@ -191,7 +191,7 @@ def test_a_place_that_is_not_there_may_have_been_a_run(
 def test_raw_data_are_named_by_a_configuration(simulated_root: Path, capsys: Capture) -> None:
     assert main(["view", str(simulated_root), "--save", "a.png"]) == 2
     said = capsys.readouterr().err
-    assert f"for raw data give a configuration and --set dataset.root={simulated_root}" in said
+    assert f"give a configuration, with --set dataset.root={simulated_root} for raw data" in said
 
 
 def test_what_predicts_nothing_is_not_said_to_predict_nonsense(

@@ -62,8 +62,8 @@ def file_format(path: Path) -> Format:
     found = _by_first_bytes(path, head)
     if found == "raw" and head and (promised := _BY_NAME.get(path.suffix.lower())):
         raise DataError(
-            f"{path} does not begin as a {promised.upper()} file does: the file is damaged, or has "
-            "another format than its name says: copy it again, or rename it (raw: .bin)",
+            f"{path} does not begin as a {promised.upper()} file: it is damaged, or its suffix is "
+            "wrong: copy it again, or rename it (raw: .bin)",
             kind="truncated",
         )
     return found

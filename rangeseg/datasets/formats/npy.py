@@ -61,8 +61,8 @@ def check_table(path: Path, values: np.ndarray, layout: Layout) -> None:
     if not wide or (values.dtype.kind != "f" and not stated):
         raise DataError(
             f"{path} holds {values.dtype} of shape {values.shape}, expected floats of shape "
-            f"(N, {layout.columns}): state the right number of columns (layout.columns) and, of "
-            "whole numbers, their type and unit (layout.dtype, layout.scale), or write it again"
+            f"(N, {layout.columns}): correct layout.columns, state type and unit of whole numbers "
+            "(layout.dtype, layout.scale), or write it again"
         )
 
 

@@ -89,9 +89,8 @@ def _refusal(topic: Topic) -> str | None:
         return f"{topic} is not read: {_OTHERS[name]}"
     if package in _DRIVERS:
         return (
-            f"{topic} holds a sensor's raw packets, which only its driver decodes: play the bag "
-            f"through the driver (ROS package {_DRIVERS[package]}), record its PointCloud2 topic, "
-            "and import that"
+            f"{topic} holds raw packets of a sensor: play the bag through the driver (ROS package "
+            f"{_DRIVERS[package]}), record its PointCloud2 topic, and import that"
         )
     return None
 

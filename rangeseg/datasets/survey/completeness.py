@@ -206,8 +206,8 @@ def check_submission(source: ScanSource, split: str) -> None:
     if not found.complete:
         raise DataError(
             f"the split {split} of {source.root} is not complete, and the benchmark's server "
-            f"would refuse it: {found.difference()}: copy what is missing there, or add --anyway "
-            "to predict and pack what there is",
+            f"would refuse it: {found.difference()}: copy missing scans there, or predict and pack "
+            "the others with --anyway",
             kind="missing",
         )
     _check_files(source, found)

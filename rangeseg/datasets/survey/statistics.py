@@ -281,9 +281,8 @@ def field_of_view_warning(points: np.ndarray, sensor: Sensor) -> str | None:
     if share > _OUTSIDE:
         return (
             f"{share:.1%} of a scan's points lie outside the view of sensor {sensor.name}, azimuth "
-            f"{sensor.azimuth_left_deg:g} to {sensor.azimuth_right_deg:g} degrees, and crowd into "
-            "the first and last column: state azimuth_left_deg and azimuth_right_deg as "
-            "`rangeseg-data stats` measures them"
+            f"{sensor.azimuth_left_deg:g} to {sensor.azimuth_right_deg:g} degrees: set "
+            "azimuth_left_deg and azimuth_right_deg, which `rangeseg-data stats` measures"
         )
     if sensor.row_rule == "ring" or beam_rows(points, sensor) is not None:
         return None
@@ -295,9 +294,9 @@ def field_of_view_warning(points: np.ndarray, sensor: Sensor) -> str | None:
     down, up = np.percentile(inclination, (PERCENTILES[0], PERCENTILES[-1]))
     return (
         f"{share:.1%} of a scan's points lie outside the field of view of sensor {sensor.name}, "
-        f"{sensor.fov_down_deg:g} to {sensor.fov_up_deg:g} degrees, and crowd into the first and "
-        f"last row: the scan reaches from {down:.1f} to {up:.1f}. State the device's own field of "
-        "view, which `rangeseg-data stats` measures (other devices are data set 'custom')"
+        f"{sensor.fov_down_deg:g} to {sensor.fov_up_deg:g} degrees: the scan reaches from "
+        f"{down:.1f} to {up:.1f}. State the device's own field of view, which `rangeseg-data "
+        "stats` measures (other devices are data set 'custom')"
     )
 
 

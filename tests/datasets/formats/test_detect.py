@@ -78,7 +78,7 @@ def test_a_ros_2_bag(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["0.npy", "0.npz", "0.pcd", "0.ply", "0.las", "0.LAZ"])
 def test_a_name_that_promises_more(name: str, tmp_path: Path) -> None:
     POINTS.tofile(tmp_path / name)
-    with pytest.raises(DataError, match=rf"{name} does not begin as a \w+ file does"):
+    with pytest.raises(DataError, match=rf"{name} does not begin as a \w+ file"):
         file_format(tmp_path / name)
 
 

@@ -228,7 +228,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "ring": (
         lambda root: set_ring(root, 32),
-        r"scene-0103\S*\.pcd\.bin holds 0 to 32 in column 4, where whole numbers from 0 to 31",
+        r"scene-0103\S*\.pcd\.bin holds 0 to 32 in column 4, expected whole numbers 0 to 31",
     ),
 }
 
