@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Import all sources, and print what was written and the next command."""
+    """Import all sources, and print a summary and the next command."""
     from rangeseg.datasets.importing.sources import find_recordings
     from rangeseg.datasets.importing.write import import_recording, plan_import
     from rangeseg.system.files import sole_user

@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pack a data set and print what was packed."""
+    """Pack a data set and print a summary."""
     from rangeseg.datasets import key_of
     from rangeseg.datasets.file_source import FileSource
     from rangeseg.datasets.packed.codec import COORDINATE_ERROR_M

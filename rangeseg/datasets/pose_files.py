@@ -170,8 +170,8 @@ def read_sequence_poses(
     if to_camera is None:
         if camera:
             raise DataError(
-                f"{folder / CALIBRATION} has no line Tr, without which {POSES}, the poses of the "
-                "camera, say nothing about the LiDAR: copy KITTI's own file there"
+                f"{folder / CALIBRATION} has no line Tr, which converts the camera's {POSES} "
+                "to the LiDAR's: copy KITTI's own file there"
             )
         return poses
     to_lidar = np.linalg.inv(to_camera)

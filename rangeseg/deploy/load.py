@@ -79,8 +79,8 @@ def read_metadata(path: Path, content: bytes) -> NetworkMetadata:
     properties = {entry.key: entry.value for entry in model.metadata_props}
     if KEY not in properties:
         raise DataError(
-            f"{path} is an ONNX file, but not from `rangeseg export`: it does not say which "
-            "channels and which sensor its network needs"
+            f"{path} is an ONNX file, but not from `rangeseg export`: it does not name the "
+            "channels and the sensor of its network"
         )
     try:
         return NetworkMetadata.model_validate_json(properties[KEY])

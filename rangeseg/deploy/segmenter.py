@@ -89,7 +89,7 @@ class Segmenter:
         Args:
             points: (N, 4 or more) numbers in the order of the sensor's file, or a list of such
                 clouds. Columns are x, y, z in metres in the sensor's frame (x forward, z up), and
-                intensity in 0..1: the file's value divided by the data set's
+                intensity in 0..1. Intensity is the file's value divided by the data set's
                 ``layout.intensity_max``. Further columns are ignored; a network without intensity
                 takes (N, 3). N may be 0; NaN points get a label too.
             confidence: also return the probability of each label.

@@ -220,7 +220,7 @@ class Predictor:
         bad_scans: BadScans,
         count: int,
     ) -> Generator[Prediction, None, None]:
-        """Read, classify and back-project, with ``count`` threads beside the network."""
+        """Read, classify and back-project, with ``count`` additional threads."""
         size = self.settings.batch_size
         with threads(count) as pool:
             prepared = map_ahead(pool, read, scans, ahead=size + count)

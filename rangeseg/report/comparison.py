@@ -203,9 +203,9 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
         results: results of ``read_result``.
 
     Returns:
-        Comparisons sorted by data set. The runs of each share protocol, number of scans and of
-        steps, and all settings outside the methods: a wider network is no gain of a method.
-        Propagation and initial weights may differ; they form separate rows.
+        Comparisons sorted by data set. The runs of each share protocol, numbers of scans and steps,
+        and all settings outside the methods. A wider network is no gain of a method. Propagation
+        and initial weights may differ; they form separate rows.
 
     Raises:
         ConfigError: runs of one row differ in more than their seed, or runs of one seed in their

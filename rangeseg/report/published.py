@@ -186,7 +186,7 @@ def distance_note(
         rest = [d for d in own if d not in shared]
         parts += [f"in {name}: {', '.join(rest)}"] if rest else []
     return (
-        f"No published figure stands beside {'; '.join(far)}. Settings that are not those of "
+        f"No published figure for {'; '.join(far)}. Settings that are not those of "
         f"configs/published/{dataset}.yaml: {'; '.join(parts)}."
     )
 

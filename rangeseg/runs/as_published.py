@@ -61,7 +61,7 @@ def warn_of_our_branch(path: Path, config: Config) -> None:
     """
     if path.parent.name == FOLDER and config.train.labelled == "strong":
         _log.warning(
-            "%s with train.labelled=strong: our labelled branch is no part of what was published, "
-            "so the report prints no published figure beside such a run; leave it at plain",
+            "%s with train.labelled=strong: our labelled branch was not published, "
+            "so the report prints no published figure for such a run; keep plain",
             path,
         )

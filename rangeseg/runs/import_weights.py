@@ -90,8 +90,8 @@ def _width(official: OfficialNetwork, width: int | None) -> int:
         return width
     if len(official.widths) > 1:
         raise ConfigError(
-            f"{official.title} was published for images of {_or(official.widths)} columns: say "
-            "with --width which this file is for"
+            f"{official.title} was published for images of {_or(official.widths)} columns: give "
+            "the file's width with --width"
         )
     return official.widths[0]
 
@@ -119,7 +119,7 @@ def _config(name: str, file: Path, root: Path, width: int, channels: tuple[str, 
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """The state_dict in a file, alone or beside what its training needed.
+    """The state_dict in a file, alone or with the state of its training.
 
     Raises:
         CheckpointError: no such file, a damaged one, or one without a state_dict.

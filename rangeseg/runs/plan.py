@@ -82,7 +82,7 @@ def plan_comparison(
     """
     for override in overrides:
         if override.partition("=")[0] == "evaluate.split":
-            raise ConfigError(f"--set {override}: say with --split what is evaluated")
+            raise ConfigError(f"--set {override}: give the split with --split")
     judged = [] if split is None else [f"evaluate.split={split}"]
     common = load_config(path, [*overrides, *judged])
     warn_of_our_branch(path, common)

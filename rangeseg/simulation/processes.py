@@ -52,7 +52,7 @@ def share(make: Make[Job], blocks: Sequence[list[Job]], workers: int, report: Re
                         raise RangesegError(
                             f"a process that simulates ended with code {process.exitcode}: free "
                             "memory, or go on with fewer: rangeseg-data simulate with the same "
-                            "options and --workers 1; what is there is kept"
+                            "options and --workers 1; finished scans are kept"
                         ) from None
                     continue
                 if isinstance(message, BaseException):

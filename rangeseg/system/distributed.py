@@ -63,7 +63,7 @@ def joined(device_name: str, go_on: str) -> Iterator[torch.device]:
         spoken_for, lost = not _is_first_to_fail(store), _is_of_another(error)
         if not (spoken_for or lost):
             raise
-        raise LostProcessError(f"{lost}: what was saved stands; {go_on}", spoken_for) from error
+        raise LostProcessError(f"{lost}: saved work is kept; {go_on}", spoken_for) from error
     torch.distributed.destroy_process_group()
 
 
@@ -86,7 +86,7 @@ def _is_of_another(error: BaseException) -> str:
     import torch
 
     if isinstance(error, Terminated):
-        return "another process of this run has ended, or SIGTERM told all of them to"
+        return "another process of this run has ended, or SIGTERM ended all of them"
     if isinstance(error, torch.distributed.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error)
     ):

@@ -18,8 +18,8 @@ class Progress:
         unit: name of a unit.
         initial: finished units of a resumed run.
 
-    A terminal gets a tqdm bar. Anything else (a log file, CI) gets a line at the start, one at the
-    end, and at most one every ten seconds with the time left.
+    A terminal gets a tqdm bar. Others (a log file, CI) get a line at the start, one at the end, and
+    at most one every ten seconds with the time left.
     """
 
     SECONDS_BETWEEN_LINES = 10.0

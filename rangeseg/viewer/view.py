@@ -88,7 +88,7 @@ def view_scans(request: ViewRequest, panel: bool, say: Callable[[str], None]) ->
     if request.save is not None and request.save.suffix.lower() not in ("", ".png"):
         raise ConfigError(f"--save {request.save}: name a .png or a folder")
     if panel and out is None:
-        raise ConfigError("--panel makes a picture: say where with --save strips.png")
+        raise ConfigError("--panel makes a picture: give its file with --save strips.png")
     if not 0 <= request.min_confidence <= 1:
         raise ConfigError(f"--min-confidence {request.min_confidence}: give 0 to 1")
     if count is not None and count < 1:
@@ -139,7 +139,7 @@ def view_batch(
     """
     save = request.save
     if save is None or save.suffix.lower() != ".png":
-        raise ConfigError("--batch makes a picture: say where with --save batch.png")
+        raise ConfigError("--batch makes a picture: give its file with --save batch.png")
     _check_target(request.target)
     checkpoint = None
     if request.target.is_dir():

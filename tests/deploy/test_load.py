@@ -146,7 +146,7 @@ def test_files_of_others(exported: Path, tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(DataError, match="is not an ONNX file: give one that `rangeseg export`"):
             load_onnx(path)
-    with pytest.raises(DataError, match="not from `rangeseg export`: it does not say which"):
+    with pytest.raises(DataError, match="not from `rangeseg export`: it does not name the"):
         load_onnx(saved(path))
     metadata = json.loads(read_metadata(path, exported.read_bytes()).model_dump_json())
     for change, message in [

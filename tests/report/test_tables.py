@@ -278,7 +278,7 @@ def test_published_figures_stand_beside_such_runs() -> None:
     record = ["FrustumMix, FRNet (per point)", "55.8", "64.8", "65.2", "65.4"]
     assert found[-1][-1] == record
     assert (
-        "Note: No published figure stands beside supervised, strong; cps, plain. Settings that are "
+        "Note: No published figure for supervised, strong; cps, plain. Settings that are "
         "not those of configs/published/semantic_kitti.yaml: in supervised, strong: train.labelled "
         "strong (published: plain); in cps, plain: train.steps 6 (published: 45000)."
     ) in text
@@ -294,7 +294,7 @@ def test_without_such_a_run_no_published_figure_is_shown() -> None:
     assert "As published" not in text
     assert "published (FIDNet" not in text
     assert "36.5" not in text
-    assert "no published figure stands beside cps" in text.lower()
+    assert "no published figure for cps" in text.lower()
     elsewhere = report([result("cps", "strong", 0, 30, published=["a 1 (published: 2)"])])
     assert "published" not in elsewhere
 
@@ -307,7 +307,7 @@ def test_how_far_rows_are_from_what_was_published() -> None:
         ("cutmix_seg", "cutmix_seg"): [],
     }
     assert distance_note("nuscenes", "val", 6019, 281, rows) == (
-        "No published figure stands beside cps; lasermix. Settings that are not those of "
+        "No published figure for cps; lasermix. Settings that are not those of "
         "configs/published/nuscenes.yaml: in all of these: a 1 (published: 2); in cps: b 3 "
         "(published: 4)."
     )

@@ -392,7 +392,7 @@ def test_a_wrong_plan_is_refused_before_anything_starts(
 
 
 def test_the_split_is_no_setting_of_a_comparison(tiny_config: list[str], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--set evaluate\.split=test: say with --split"):
+    with pytest.raises(ConfigError, match=r"--set evaluate\.split=test: give the split with"):
         plan(tiny_config, tmp_path, overrides=["evaluate.split=test"])
 
 

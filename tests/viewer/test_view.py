@@ -136,12 +136,12 @@ def test_strips_and_batches_need_no_open3d(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--panel"], "--panel makes a picture: say where with --save"),
+        (["--panel"], "--panel makes a picture: give its file with --save"),
         (["--save", "a.jpg"], "--save a.jpg: name a .png or a folder"),
         (["--video", "a.mp4"], "--video a.mp4: name a .gif"),
         (["--count", "0", "--save", "a.png"], "--count 0: give a number from 1 on"),
         (["--min-confidence", "2"], "--min-confidence 2.0: give 0 to 1"),
-        (["--batch"], "--batch makes a picture: say where with --save batch.png"),
+        (["--batch"], "--batch makes a picture: give its file with --save batch.png"),
         (["--batch", "--method", "cps", "--save", "a.png"], "a run has its own"),
         (["--batch", "--mode", "error", "--save", "a.png"], "a batch is always shown whole"),
         (["--batch", "--panel", "--save", "a.png"], "--panel is for scans: a batch is always"),

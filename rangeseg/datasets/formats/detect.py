@@ -51,7 +51,7 @@ def file_format(path: Path) -> Format:
     """The format of a point file, by its first bytes; ``raw`` if they match none.
 
     Raises:
-        DataError: the file is missing, or is known to hold no points: a bag, an archive, a text, a
+        DataError: the file is missing, or surely holds no points: a bag, an archive, a text, a
             web page, a pointer of Git LFS, a picture.
     """
     try:

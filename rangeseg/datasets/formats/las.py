@@ -37,7 +37,7 @@ def read_header(path: Path, layout: Layout) -> Header:
 
 
 def read_fields(path: Path, layout: Layout) -> dict[str, np.ndarray]:
-    """The dimensions (N,) by name; x, y and z in float64, scaled and shifted as the file says.
+    """The dimensions (N,) by name; x, y and z in float64, with the file's scale and offset.
 
     Raises:
         DataError: see ``read_header``.

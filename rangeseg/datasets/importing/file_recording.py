@@ -39,7 +39,7 @@ class FileRecording(Recording):
     """Files of scans in the order of their names.
 
     Labels lie beside them with the same name but ``.label``, or in a folder ``labels`` beside
-    theirs, as ``layout`` says; times and poses in ``times.txt`` and ``poses.txt`` of the same
+    theirs, as in ``layout``; times and poses in ``times.txt`` and ``poses.txt`` of the same
     folder.
 
     Args:

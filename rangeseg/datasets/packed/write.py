@@ -77,7 +77,7 @@ def pack_dataset(
 
 
 def _plan(source: FileSource, splits: Sequence[str] | None) -> Packing:
-    """List the sequences to pack and what is missing."""
+    """List the sequences to pack and the missing ones."""
     packing = Packing()
     for split in dict.fromkeys(splits or source.splits):
         try:

@@ -36,7 +36,7 @@ class Draft:
     Attributes:
         root: the folder of the data set: the parent, if a sequence was given.
         description: complete except for the sensor and the statistics.
-        left_out: folders beside the sequences without scans.
+        left_out: folders next to the sequences without scans.
         raw_ids: raw id -> points in the labelled scans read.
     """
 

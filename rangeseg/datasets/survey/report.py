@@ -164,11 +164,11 @@ def draft_lines(draft: Draft) -> Iterator[str]:
         for raw, count in sorted(draft.raw_ids.items()):
             yield f"{raw:<18}{count:>12,}"
         yield "ids that these scans lack are missing below: `rangeseg-data check --deep` finds"
-        yield "them. Name the classes, merge what should be one, and ignore what is no class"
+        yield "them. Name the classes, merge ids of one class, and ignore ids without a class"
     else:
         layout = draft.description.layout
         yield f"no label files {layout.labels_folder}/FRAME{layout.labels_suffix}: the one class"
-        yield "below stands for those you will name"
+        yield "below is a placeholder for yours"
     yield ""
 
 
