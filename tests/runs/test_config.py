@@ -52,7 +52,7 @@ def test_a_published_file_with_our_labelled_branch_is_warned_of(
         assert not caplog.messages
         warn_of_our_branch(path, load_config(path, ["train.labelled=strong"]))
         (message,) = caplog.messages
-        assert message.startswith(f"{path} with train.labelled=strong: our labelled branch is no")
+        assert message.startswith(f"{path} with train.labelled=strong: our labelled branch was not")
         caplog.clear()
 
 
