@@ -166,7 +166,7 @@ class TestRings:
     def test_of_another_sensor(self, tmp_path: Path) -> None:
         self.write(tmp_path, BEAM.astype(np.uint16) + 60000)
         mine = custom(tmp_path, {"points_suffix": ".npy", "fields": {"ring": "channel"}})
-        with pytest.raises(DataError, match=r"holds 60000 to 60015 in field 'channel', where"):
+        with pytest.raises(DataError, match=r"holds 60000 to 60015 in field 'channel', expected"):
             mine.read_scan("01/0", with_labels=False)
 
     def test_raw_files_name_no_ring(self) -> None:

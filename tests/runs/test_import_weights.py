@@ -365,7 +365,7 @@ def test_files_and_folders_that_cannot_be(
 ) -> None:
     words = ["import-weights", "cenet", str(tmp_path / "gone"), "--out", str(tmp_path / "run")]
     assert main(words) == 2
-    assert "was published for images of 512, 1024 or 2048 columns: say" in capsys.readouterr().err
+    assert "was published for images of 512, 1024 or 2048 columns: give" in capsys.readouterr().err
     assert main([*words, "--width", "512"]) == 3
     assert f"{tmp_path / 'gone'} does not exist: give the checkpoint" in capsys.readouterr().err
     assert main([*words, "--width", "500"]) == 2
