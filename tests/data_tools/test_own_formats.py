@@ -32,6 +32,7 @@ def write_drives(real_data: Path, root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_pcd_files_of_a_vlp16(
     real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -15,6 +15,8 @@ from rangeseg.cli import main
 from rangeseg.datasets.nuscenes.source import NuScenes
 from tests.datasets.nuscenes_format import write_nuscenes
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 
@@ -43,7 +45,6 @@ def devkit(run: Path) -> Any:
     return Devkit("v1.0-mini", str(run.parent / "data"), verbose=False)
 
 
-@pytest.mark.slow
 def test_the_devkit_finds_the_miou_that_evaluate_writes(
     run: Path, devkit: Any, tmp_path: Path
 ) -> None:

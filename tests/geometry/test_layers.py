@@ -120,6 +120,7 @@ def test_kept_points_read_their_own_label_and_the_rest_the_nearest(
     assert (unprojected == expected).all()
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_perfect_labels_of_real_scans_come_back(real_data: Path) -> None:
     scans = list(read_scans(real_data / "semantickitti_mini"))

@@ -92,6 +92,7 @@ def test_nuscenes(tmp_path: Path, capsys: Capture) -> None:
     assert len(lines) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_scans_of_two_places_are_unsure(real_data: Path, tmp_path: Path, capsys: Capture) -> None:
     folder = tmp_path / "data" / "sequences" / "00" / "velodyne"

@@ -207,6 +207,7 @@ def few_initial(name: str) -> Tensor:
     return weight
 
 
+@pytest.mark.slow
 def test_processes_draw_apart_and_agree(two: list[dict[str, Any]]) -> None:
     assert not set(two[0]["draws"]) & set(two[1]["draws"])
     assert two[0]["draws"] == [batch_seed(0, step) for step in range(10)]  # as one process alone

@@ -35,6 +35,8 @@ labels = rangeseg.load(sys.argv[1]).predict(points)
 print(imported, time.monotonic() - start, len(labels), "torch" in sys.modules)
 """
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def drive(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -67,7 +69,6 @@ def labels_in(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.slow
 def test_a_file_is_loaded_without_torch(exported: Path, drive: Path) -> None:
     words = [sys.executable, "-c", WITHOUT_TORCH, str(exported), str(drive / "000000.bin")]
     runs = [subprocess.run(words, capture_output=True, text=True, check=True) for _ in range(2)]
@@ -77,7 +78,6 @@ def test_a_file_is_loaded_without_torch(exported: Path, drive: Path) -> None:
     assert min(float(labelled) for _, labelled, *_ in figures) < 3  # once numba has its cache
 
 
-@pytest.mark.slow
 def test_a_file_predicts_without_torch(exported: Path, drive: Path, tmp_path: Path) -> None:
     code = "import sys; from rangeseg.cli import main; code = main(sys.argv[1:])\n"
     code += "sys.exit('torch was imported' if 'torch' in sys.modules else code)"
@@ -150,7 +150,6 @@ def test_coloured_clouds(exported: Path, drive: Path, tmp_path: Path, predict: P
     assert 0 < sure.mean() < 1
 
 
-@pytest.mark.slow
 def test_a_begun_folder_keeps_its_backend(
     trained_run: Path, exported: Path, drive: Path, tmp_path: Path, predict: Predict,
     monkeypatch: pytest.MonkeyPatch, capsys: Capture,

@@ -43,7 +43,7 @@ def test_the_section_on_seeing(
 
     seen = [
         words
-        for words in commands(section("Seeing", "rangeseg/viewer/README.md"))
+        for words in commands(section("View", "rangeseg/viewer/README.md"))
         if words[0] == "rangeseg"
     ]
     assert len(seen) >= 8
@@ -69,6 +69,6 @@ def test_the_section_on_seeing(
 
 
 def test_the_packages_named_are_those_of_the_message() -> None:
-    assert APT in section("Seeing", PAGE)
+    assert APT in section("View", PAGE)
     packages = APT.removeprefix("apt-get install -y --no-install-recommends ")
     assert packages in (ROOT / ".ci" / "run").read_text()
