@@ -12,7 +12,7 @@ def add_demo(commands: Commands) -> None:
     """Add the command to a parser's subcommands."""
     demo = add_command(
         commands, "demo", _demo,
-        "simulate, train three networks on 1 %% of the labels, evaluate, draw (about 5 minutes)",
+        "simulate, train three networks on 1 %% of the labels, evaluate, draw (about 4 minutes)",
         "rangeseg demo",
     )  # fmt: skip
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: %(default)s")
