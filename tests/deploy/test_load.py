@@ -50,6 +50,8 @@ subprocess.run([sys.executable, "--version"])
 print("survived")
 """
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_its_labels_are_those_of_the_run(exported: Path, trained_run: Path, backend: Any) -> None:
