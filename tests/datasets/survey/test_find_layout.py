@@ -158,7 +158,7 @@ def test_labels_in_a_field(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "kind", "ignored"),
     [
-        (np.where(RAW == 7, -1, RAW).astype(np.int64), "int64", (-1,)),
+        (np.where(RAW == 7, -1, RAW.astype(np.int64)), "int64", (-1,)),
         (np.where(RAW == 7, 255, RAW).astype(np.uint8), "uint8", (255,)),
         (np.where(RAW == 7, 0, RAW).astype(np.uint16), "uint16", (0,)),
         (RAW, "uint32", (0,)),
