@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     propagate.add_argument(
         "--min-confidence", type=float, metavar="P",
-        help="least share of the votes for a label (default: 0.8)",
+        help="least confidence of a label: its share of the votes and one more (default: 0.8)",
     )  # fmt: skip
     propagate.add_argument(
         "--poses", type=Path, metavar="DIR",

@@ -140,7 +140,7 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
     else:
         idle = dict.fromkeys(["method", "labels", "seed"], "goes with --batch")
         if arguments.panel:
-            idle |= dict.fromkeys(looks, "is for points: strips show every layer of a scan")
+            idle |= dict.fromkeys(looks, "is for points: strips show truth and errors at once")
     if arguments.batch and arguments.paths:
         raise ConfigError("--batch is of the run's own data: leave PATH out")
     if arguments.layout and not arguments.paths:

@@ -218,8 +218,8 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
     ) -> Tensor:
         """The loss of the labelled scans, the same for every method.
 
-        Each auxiliary head adds the same loss of its logits. If a head predicts pixels and the
-        network layers, it learns the labels of the nearest points.
+        Each auxiliary head adds the same loss of its logits. In a network of layers, a head that
+        predicts pixels learns the labels of the nearest points.
 
         Args:
             network: of the method.

@@ -21,7 +21,7 @@ _NOT_RIGID = 1e-3
 """Largest deviation of a rotation's columns from orthonormal."""
 
 _JUMP_M = 2.0
-"""A step is a jump beyond this (metres) and twice the longer of its neighbours."""
+"""A step is a jump if it exceeds twice the longer neighbouring step by this (metres)."""
 
 _STEP_M = 0.3
 """A shorter step has no direction of travel."""

@@ -42,7 +42,7 @@ class PropagationSettings(Settings):
     distance: float = Field(default=1.2, gt=0)  # m, largest distance to a voting labelled point
     # the same for movable classes, which may have moved
     movable_distance: float = Field(default=0.6, ge=0)
-    min_confidence: float = Field(default=0.8, ge=0, lt=1)  # share of the votes, see Propagated
+    min_confidence: float = Field(default=0.8, ge=0, lt=1)  # see Propagated
     poses: Path | None = None  # a folder of SEQUENCE.txt; None: the data set's own
 
 

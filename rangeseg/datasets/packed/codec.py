@@ -2,9 +2,11 @@
 
 A scan is the sizes of five Blosc2 chunks, then the chunks; an absent chunk has size 0:
 
-    steps (3,N) uint32 x, y and z in millimetres, as differences to the previous point intensities
-    (N,) uint8 indices into the table, or (N,) float32 without one table (256,) float32 all
-    intensities of the scan, if at most 256 differ labels (N,) uint8 ring (N,) int32
+    steps        (3,N) uint32    x, y and z in millimetres, as differences to the previous point
+    intensities  (N,) uint8      indices into the table, or (N,) float32 without one
+    table        (256,) float32  all intensities of the scan, if at most 256 differ
+    labels       (N,) uint8
+    ring         (N,) int32
 
 A difference d is stored as 2d, or as -2d - 1 if negative, so small ones begin with zeros.
 """

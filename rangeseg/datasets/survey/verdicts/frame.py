@@ -44,8 +44,8 @@ _GROUND = 0.25
 """Least support of tilted ground. Indoors, with small floors, false planes have .20 at most; ground
 has .28 and more, except one scene of PandaSet, .11 to .17."""
 
-_NO_GROUND = 0.4  # a plane with less than this share of its support is no ground
-_LEVEL = 0.7  # share of its support for a level plane through part of the same ground
+_NO_GROUND = 0.4  # a plane with less than this share of the opposite plane's support is no ground
+_LEVEL = 0.7  # a level plane through part of tilted ground has less than this share of its support
 _CEILING = 0.08  # least support of ground above
 
 
