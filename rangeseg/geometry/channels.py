@@ -37,9 +37,9 @@ def make_range_image(
     """The chosen channels of each pixel, normalised, and exactly 0 where no point is.
 
     ``range``, ``x``, ``y``, ``z`` in metres, ``intensity`` and ``valid`` (1) are those of the
-    pixel's point. ``range_step`` is the range less that of the pixel to the left (around the seam
-    of a full turn), ``height_step`` is z less that of the pixel below: centimetres that the
-    scaling of the range would hide. Steps are clipped to ±STEP_CLIP_M, and 0 where there is no
+    pixel's point. ``range_step`` is the range less that of the pixel to the left, around the seam
+    of a full turn. ``height_step`` is z less that of the pixel below. Both show centimetres that
+    the scaling of the range would hide. Steps are clipped to ±STEP_CLIP_M, and 0 where there is no
     neighbour or it is empty. Each layer of a projection with several is an image of its own: steps
     are between points of one layer. ``normal_x``, ``normal_y`` and ``normal_z`` are those of
     ``surface_normals``, for images of one layer.

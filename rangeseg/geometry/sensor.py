@@ -23,12 +23,12 @@ class Sensor:
         fov_up_deg: inclination of the upper edge of row 0, signed degrees.
         fov_down_deg: inclination of the lower edge of the last row, signed degrees.
         row_rule: source of a point's row.
-            ``inclination``: its vertical angle (the literature's rule);
-            ``scan_order``: the file lists one beam after the other, so a new row begins where the
-            azimuth wraps (KITTI);
-            ``ring``: the file names the beam of every point (nuScenes);
-            ``file_order``: the file lists whole firings in turn, with lost echoes (nuScenes,
-            Ouster); then the column is the firing's, and no point hides another.
+            ``inclination`` takes its vertical angle (the literature's rule).
+            ``scan_order`` begins a new row where the azimuth wraps: the file lists beam after beam
+            (KITTI).
+            ``ring`` takes the beam that the file gives for every point (nuScenes).
+            ``file_order`` takes the place in the firing, and the firing as the column, so that no
+            point hides another: the file lists whole firings, with lost echoes (nuScenes, Ouster).
         min_range: points nearer than this, in metres, are not projected (they still get a
             prediction).
         azimuth_left_deg: left edge of the view; 0 straight ahead (x), 90 on the left (y).

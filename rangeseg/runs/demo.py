@@ -175,7 +175,8 @@ def _richest(source: ScanSource) -> str:
         labels = source.read_scan(scan_id).labels
         assert labels is not None
         classes[scan_id] = int((np.bincount(labels, minlength=256)[:IGNORE] >= 20).sum())
-    richest = [scan_id for scan_id, found in classes.items() if found == max(classes.values())]
+    most = max(classes.values())
+    richest = [scan_id for scan_id, found in classes.items() if found == most]
     return richest[len(richest) // 2]
 
 
