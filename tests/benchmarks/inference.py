@@ -1,8 +1,8 @@
 """From scans to predictions: the network's precision and layout, and the pipeline around it.
 
-    python -m tests.benchmarks.inference [--parts network labels backends pipeline segmenter gpu]
-        [--root SEMANTIC_KITTI_ROOT] [--model fidnet] [--width 128] [--scans 12] [--repeats 5]
-        [--json FILE]
+    python -m tests.benchmarks.inference [--root SEMANTIC_KITTI_ROOT] [--model fidnet]
+        [--parts network labels backends load pipeline segmenter gpu]
+        [--width 128] [--scans 12] [--repeats 5] [--json FILE]
 
 ``network``: FIDNet at 64x512 on this CPU, one thread, random weights (they change no time).
 ``labels``: how many pixels get the same label, by a network of width 16 after 100 steps on
@@ -10,7 +10,8 @@ simulated scans. ``backends``: real scans of 64x2048 on one thread, by each back
 --root. ``pipeline``: whole evaluations and exports of 64x2048 without and with the default threads,
 with FIDNet (of width 8 on a CPU, --width on a GPU) and with a stand-in that only waits for 10 ms,
 as one does for a GPU. ``segmenter``: the Python call, cloud by cloud, and ``rangeseg predict``,
-which reads and writes files, against the network alone. ``gpu``: the network at 64x2048, timed by
+which reads and writes files, against the network alone. ``load``: a new process that loads an
+ONNX file, to its first label, by each backend. ``gpu``: the network at 64x2048, timed by
 CUDA events. By default all that the machine can do. Both sides of a ratio take turns.
 """
 
@@ -49,6 +50,7 @@ from rangeseg.simulation.generate import SimulationSettings, simulate_scan
 from rangeseg.simulation.world import World
 from rangeseg.system.device import autocast, choose_device, device_name, to_device
 from tests.benchmarks.backends import backend_rows
+from tests.benchmarks.first_label import first_label_rows
 from tests.benchmarks.timing import (
     benchmark_parser,
     matrix_rate,
@@ -59,7 +61,7 @@ from tests.benchmarks.timing import (
 
 CPU = torch.device("cpu")
 CLASSES = SemanticKitti.info.label_map.num_classes
-PARTS = ("network", "labels", "backends", "pipeline", "segmenter", "gpu")
+PARTS = ("network", "labels", "backends", "load", "pipeline", "segmenter", "gpu")
 BATCH_SIZES = (1, 2, 4, 8, 16)
 Row = dict[str, object]
 
@@ -263,6 +265,13 @@ def segmenter_rows(root: Path, scans: int, width: int, repeats: int) -> list[Row
     ]  # fmt: skip
 
 
+def load_rows(root: Path, width: int, repeats: int) -> list[Row]:
+    """Seconds to the first label of a file; FIDNet on a simulated scan of 64x2048."""
+    source = make_scans(root, 1, 2048, different=1)
+    images = RangeImages(source.info, RangeImageSettings(height=64, width=2048))
+    return first_label_rows(root, source, images, new_network(width), repeats)
+
+
 def gpu_rows(width: int, repeats: int) -> list[Row]:
     """FIDNet of 64x2048 on the GPU, by batch size, and compiled."""
     device = choose_device("cuda")  # which also sets TF32 and cuDNN's search, for both sides
@@ -335,6 +344,7 @@ def main() -> int:
             "backends": lambda: backend_rows(
                 arguments.root, arguments.model, width, arguments.steps, repeats
             ),
+            "load": lambda: load_rows(root / "load", width, repeats),
             "pipeline": lambda: pipeline_rows(
                 root / "pipeline", arguments.scans, width if has_gpu else 8, repeats
             ),
