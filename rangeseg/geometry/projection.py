@@ -18,7 +18,7 @@ _PI, _TURN, _QUARTER_TURN = (np.float32(math.pi * turns) for turns in (1.0, 2.0,
 _INFINITY = np.float32(np.inf)
 _NOBODY, _INDEX = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0xFFFFFFFF)  # its index reads -1
 _FARTHEST = np.uint64(0x7FEFFFFFFFFFFFFF)  # likewise; as float64 the largest number
-_TILE = 64  # pixels
+_TILE, _NEXT = np.uint64(64), np.uint64(1)  # pixels; unsigned indices need no check
 
 
 @dataclass(frozen=True)
@@ -335,8 +335,8 @@ def _find_layers(
     Whole numbers are compared as float64 bits, which order alike: processors have a minimum of
     these. A point moves down the row of its pixel and pushes out farther ones.
     """
-    layers, width = np.uint32(point_index.shape[0]), np.uint32(point_index.shape[2])
-    pixels = np.uint32(point_index.shape[1]) * width
+    layers, width = np.uint64(point_index.shape[0]), np.uint32(point_index.shape[2])
+    pixels = np.uint64(point_index.size) // layers
     nearest = np.full(point_index.size, _FARTHEST, dtype=np.uint64)  # a row for each pixel
     held, bits = nearest.view(np.float64), np.empty(1, dtype=np.uint64)
     number, depth_bits = bits.view(np.float64), depths.view(np.uint32)
@@ -344,19 +344,20 @@ def _find_layers(
         if depth_bits[i] == 0:
             rows[i], cols[i] = -1, -1
             continue
-        place = (np.uint32(rows[i]) * width + np.uint32(cols[i])) * layers
+        place = np.uint64(np.uint32(rows[i]) * width + np.uint32(cols[i])) * layers
         bits[0] = np.uint64(depth_bits[i]) << np.uint64(32) | np.uint64(i)
         pushed = number[0]
-        for _ in range(layers):
+        end = place + layers
+        while place < end:
             own = held[place]
             held[place] = own if own < pushed else pushed
             pushed = pushed if own < pushed else own
-            place = np.uint32(place + np.uint32(1))
+            place += _NEXT
     owners = point_index.ravel()
-    for start in range(np.uint32(0), pixels, np.uint32(_TILE)):  # stays in the cache
-        count = min(np.uint32(_TILE), np.uint32(pixels - start))
+    for start in range(np.uint64(0), pixels, _TILE):  # stays in the cache
+        count = min(_TILE, pixels - start)
         for layer in range(layers):
-            place, owner = np.uint32(start * layers + layer), np.uint32(layer * pixels + start)
+            place, owner = start * layers + layer, layer * pixels + start
             for _ in range(count):
                 owners[owner] = np.int32(nearest[place] & _INDEX)
-                place, owner = np.uint32(place + layers), np.uint32(owner + np.uint32(1))
+                place, owner = place + layers, owner + _NEXT

@@ -65,7 +65,7 @@ def main() -> int:
          "floor ms": floor * 1e3, "times the floor": new / floor, "same result": same}
         for name, old, new, floor, same in measure(points, raw, arguments.repeats)
     ]  # fmt: skip
-    print(f"{len(points)} points, 64x2048, one thread, medians of {arguments.repeats}")
+    print(f"{len(points)} points, 64x2048 unless said, one thread, medians of {arguments.repeats}")
     print_table(rows)
     write_json(arguments.json, rows)
     return 0
@@ -121,6 +121,16 @@ def measure(
         lambda: kept.append(project(next(scans))), moved, same, blocks=SCANS,
     )  # fmt: skip
     kept.clear()
+
+    narrow = HDL_64E.resized(64, 512)
+    beams = beam_rows(points, narrow)
+    one, six = (project_points(points, narrow, beams, layers) for layers in (1, 6))
+    compare(
+        "6 layers against 1, 64x512", lambda: project_points(points, narrow, beams),
+        lambda: project_points(points, narrow, beams, layers=6),
+        points.nbytes + 3 * six.depth.nbytes + six.point_index.nbytes,
+        percent(one.point_index == six.front.point_index),
+    )  # fmt: skip
 
     projection = project_points(points, HDL_64E, beam_rows(points, HDL_64E))
     labels = LABELS.to_train(raw)
