@@ -111,6 +111,26 @@ def test_the_tables_of_results_are_those_of_the_runs() -> None:
     assert sorted(shown) == sorted(rows_of("simulated_8_crops_test.csv"))
 
 
+def test_the_table_of_networks_is_that_of_the_runs() -> None:
+    """Point mIoU of FIDNet's runs in the table of methods, and of FRNet's by their steps."""
+    points: dict[tuple[str, str, str], list[float]] = {}
+    for network, results in {"FIDNet": "simulated", "FRNet": "simulated_frnet"}.items():
+        with (ROOT / "tests" / "benchmarks" / f"{results}_test.csv").open(newline="") as file:
+            for run in csv.DictReader(file):
+                row = run["labels"], row_name(Row(run["method"], run["labelled"]))
+                key = (*row, f"{network} {run['steps']}")
+                points.setdefault(key, []).append(float(run["miou_point"]))
+    text = section("FRNet against FIDNet", "rangeseg/models/README.md")
+    shown = [x.strip("|").split("|") for x in text.splitlines() if x.startswith(("| 1%", "| 10%"))]
+    columns, found = ("FIDNet 3600", "FRNet 1000", "FRNet 3600"), set()
+    for labels, method, *cells in ([cell.strip() for cell in row] for row in shown):
+        for column, cell in zip(columns, cells, strict=True):
+            key = (labels, method, column)
+            assert cell == (str(mean_std(points[key])) if key in points else "–"), key
+            found.add(key)
+    assert {key for key in points if key[2].startswith("FRNet")} <= found
+
+
 def test_the_float32_gains_in_the_text_are_those_of_the_runs() -> None:
     text = section("Results on the simulated street", "rangeseg/methods/README.md")
     again = [row for row in rows_of("simulated_test_float32.csv") if "| exchange_mix |" in row]
