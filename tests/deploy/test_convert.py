@@ -36,17 +36,18 @@ def test_results_name_the_backend_and_reports_keep_them_apart(
     trained_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     runs = []
-    for backend in ("torch", "openvino"):
+    for backend in ("torch", "openvino", "onnxruntime"):
         run = shutil.copytree(trained_run, tmp_path / backend)
         words = [str(run), "--backend", backend]
         assert main(["evaluate", *words]) == 0
         runs.append(json.loads((run / "result.json").read_text()))
         assert runs[-1]["protocol"]["backend"] == backend
     assert abs(runs[1]["miou"]["point"] - runs[0]["miou"]["point"]) < 0.5
+    assert abs(runs[2]["miou"]["point"] - runs[0]["miou"]["point"]) < 0.5
     capsys.readouterr()
     assert main(["report", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert all(f"backend: {name};" in text for name in ("torch", "openvino"))
+    assert all(f"backend: {name};" in text for name in ("torch", "openvino", "onnxruntime"))
 
 
 @pytest.mark.slow

@@ -28,35 +28,37 @@ from tests.models.test_prediction import pair, trained
 Capture = pytest.CaptureFixture[str]
 
 
-def images_of(source: Simulated) -> RangeImages:
+def images_of(source: Simulated, layers: int = 1) -> RangeImages:
     """Of as many channels as the small networks have."""
-    values = {"height": 32, "width": 64, "channels": ("range", "z", "valid")}
+    values = {"height": 32, "width": 64, "channels": ("range", "z", "valid"), "layers": layers}
     return RangeImages(source.info, RangeImageSettings.model_validate(values))
 
 
-def scans_of(source: Simulated) -> list[Prepared]:
-    images = images_of(source)
+def scans_of(source: Simulated, layers: int = 1) -> list[Prepared]:
+    images = images_of(source, layers)
     scans = [prepare(images, source, False, scan_id) for scan_id in source.scan_ids("val")]
     return [scan for scan in scans if isinstance(scan, Prepared)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("make", "halves"),
+    "make",
     [
-        (lambda: trained("cenet"), (False, True)),
-        (lambda: pair("fidnet", True), (False,)),
-        (lambda: trained("fidnet", False), (False, True)),
-        (lambda: trained("cenet", False, align_corners=True), (False, True)),
+        lambda: trained("cenet"),
+        lambda: pair("fidnet", True),
+        lambda: trained("fidnet", False),
+        lambda: trained("cenet", False, align_corners=True),
+        lambda: trained("frnet", layers=3),
     ],
-    ids=["cenet", "a pair", "not all around", "as published"],
+    ids=["cenet", "a pair", "not all around", "as published", "layers"],
 )
-def test_a_network_passes_its_check(
-    make: Callable[[], nn.Module], halves: tuple[bool, ...], simulated_root: Path
+def test_every_network_passes_its_check(
+    make: Callable[[], nn.Module], simulated_root: Path
 ) -> None:
     source, network = Simulated(simulated_root), make().eval()
-    scans, images = scans_of(source), images_of(source)
-    for half in halves:
+    layers = getattr(network, "layers", 1)
+    scans, images = scans_of(source, layers), images_of(source, layers)
+    for half in (False, True):
         metadata = describe(source, images, EvaluateSettings(tta=2), half=half)
         assert metadata.evaluate.tta == 1
         content = to_onnx(network, metadata)
