@@ -158,6 +158,9 @@ def test_the_gains_on_the_front_page_are_those_of_the_runs() -> None:
     assert len(best) == 4
     for row in best:
         assert row.split("|")[-2].strip() in text, row
+    page = section("Eight labelled crops a step", "rangeseg/methods/README.md").replace("\n", " ")
+    pairs = [row for row in propagation_rows("simulated_8_crops_test.csv") if "±" in row]
+    assert [row for row in pairs if "cutmix_seg +" in row and row.split("|")[-2].strip() in page]
 
 
 def rows_of(results: str) -> list[str]:
