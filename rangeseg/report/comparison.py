@@ -27,11 +27,13 @@ class Budget:
         labels: value of ``--labels``.
         labelled_scans: number of labelled scans.
         runs: row -> seed -> result.
+        one_propagation: whether all propagation of the comparison has the same settings.
     """
 
     labels: str
     labelled_scans: int
     runs: dict[Row, dict[int, Result]] = field(default_factory=dict)
+    one_propagation: bool = False
 
     @property
     def rows(self) -> list[Row]:
@@ -42,6 +44,12 @@ class Budget:
     def controls(self) -> list[Row]:
         """The supervised rows."""
         return [row for row in self.rows if row.is_control]
+
+    def name(self, row: Row) -> str:
+        """Name of a row; of settings that the header states for all rows only the reach."""
+        if self.one_propagation:
+            row = row._replace(propagation=row.propagation.partition(",")[0])
+        return row_name(row)
 
     @property
     def methods(self) -> list[Row]:
@@ -83,7 +91,7 @@ class Budget:
     def notes(self) -> list[str]:
         """Caveats for a reader of the table."""
         notes = []
-        single = [row_name(row) for row in self.rows if len(self.runs[row]) == 1]
+        single = [self.name(row) for row in self.rows if len(self.runs[row]) == 1]
         if single:
             notes.append(
                 f"Fewer than 2 seeds, so neither a spread nor an interval: {'; '.join(single)}."
@@ -92,12 +100,12 @@ class Budget:
         for propagation, init in sorted(kinds):
             strong = STRONG._replace(propagation=propagation, init=init)
             if strong not in self.runs:
-                notes.append(f"Without {row_name(strong)} the gain of a method is unknown.")
+                notes.append(f"Without {self.name(strong)} the gain of a method is unknown.")
         for row in self.rows:
             for seed, result in sorted(self.runs[row].items()):
                 if skipped := len(result["run"]["skipped_scans"]):
                     notes.append(
-                        f"{row_name(row)}, seed {seed}: learnt without {skipped} of its scans, "
+                        f"{self.name(row)}, seed {seed}: learnt without {skipped} of its scans, "
                         "which could not be read."
                     )
         for control in self.controls:
@@ -106,8 +114,8 @@ class Budget:
                 pairs = gain.pairs if gain else 0
                 if row.has_control(control) and pairs < seeds:
                     notes.append(
-                        f"{row_name(row)}: only {pairs} of {seeds} seeds are common with "
-                        f"{row_name(control)}, and its gain is over these."
+                        f"{self.name(row)}: only {pairs} of {seeds} seeds are common with "
+                        f"{self.name(control)}, and its gain is over these."
                     )
         return notes
 
@@ -225,6 +233,9 @@ def comparisons(results: Iterable[Result]) -> list[Comparison]:
         _add(_budget(comparison, run["labels"], run["labelled_scans"]), result)
     for comparison in found.values():
         comparison.budgets.sort(key=lambda b: (b.labelled_scans, b.labels))
+        kinds = {row.propagation for b in comparison.budgets for row in b.runs if row.propagation}
+        for budget in comparison.budgets:
+            budget.one_propagation = len(kinds) == 1
     return [found[key] for key in sorted(found)]
 
 

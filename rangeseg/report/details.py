@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 
 from rangeseg.report.comparison import Budget, Result
-from rangeseg.report.rows import Row, row_name
+from rangeseg.report.rows import Row
 
 NOTE = (
     "All points, in per cent, mean over seeds. fwIoU: IoU weighted with the points of each class. "
@@ -38,7 +38,7 @@ def details_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
         values = [value for run in found[row] if (value := run.get(name)) is not None]
         return f"{statistics.mean(values):.1f}" if values else "–"
 
-    rows = [[row_name(row), *[cell(row, name) for name in names]] for row in budget.rows]
+    rows = [[budget.name(row), *[cell(row, name) for name in names]] for row in budget.rows]
     return ["method", *names], rows
 
 

@@ -14,7 +14,7 @@ from rangeseg.report.details import NOTE, details_table, reliability
 from rangeseg.report.gains import Gain
 from rangeseg.report.plots import DARK, LIGHT, NARROW, WIDE, Shape, Theme, miou_plot
 from rangeseg.report.published import RATIOS
-from rangeseg.report.rows import Row, row_name
+from rangeseg.report.rows import Row
 from rangeseg.report.tables import (
     AS_PUBLISHED,
     BETWEEN,
@@ -88,7 +88,7 @@ def _budget(comparison: Comparison, budget: Budget) -> dict[str, Any]:
     drawn = [gain for column in columns.values() for gain in column if gain]
     reach, heat_maps = max([abs(g.mean) + (g.half or 0.0) for g in drawn], default=0.0), []
     for control, column in columns.items():
-        place = 1 + header.index(gain_header(control))
+        place = 1 + header.index(gain_header(budget, control))
         header.insert(place, f"drawn, ±{reach:.1f}")
         for line, gain in zip(rows, column, strict=True):
             line.insert(place, gain)
@@ -115,8 +115,8 @@ def _class_gains(budget: Budget, control: Row, rows: list[Row], name: str) -> di
     for class_ in budget.classes():
         gains[class_] = [budget.class_gain(row, control, class_) for row in rows]
     note = "Per point, mean over the common seeds; * where the 95 % interval does not hold 0"
-    title = f"Gain over {row_name(control)} in each class, {name}"
-    return _heat_map(title, note, ["class", *map(row_name, rows)], gains) | {"open": True}
+    title = f"Gain over {budget.name(control)} in each class, {name}"
+    return _heat_map(title, note, ["class", *map(budget.name, rows)], gains) | {"open": True}
 
 
 def _heat_map(

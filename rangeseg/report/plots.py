@@ -9,7 +9,7 @@ from pathlib import Path
 from rangeseg.methods import METHODS
 from rangeseg.report.comparison import Comparison
 from rangeseg.report.gains import mean_std
-from rangeseg.report.rows import Row, in_order, row_name
+from rangeseg.report.rows import Row, in_order
 
 PALETTE = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#2ca6a4", "#c9a227", "#d37295",
@@ -77,7 +77,7 @@ def miou_plot(comparison: Comparison, theme: Theme, shape: Shape) -> bytes:
             [x + shift for x, _ in there],
             [spread.mean for spread in spreads],
             yerr=[spread.std or 0.0 for spread in spreads],
-            label=row_name(row),
+            label=budgets[0].name(row),
             color=_colour(row, theme),
             linestyle=LINES[row.labelled, not row.is_usual],
             linewidth=2.0 if row.is_control and row.labelled == "strong" else 1.3,

@@ -25,7 +25,7 @@ from rangeseg.report.published import (
     published_figure,
     published_table,
 )
-from rangeseg.report.rows import Row, row_name
+from rangeseg.report.rows import Row
 from rangeseg.system.files import writable, write_file
 
 PUBLISHED = "published (FIDNet, pixel metric)"
@@ -96,11 +96,11 @@ def main_table(comparison: Comparison, budget: Budget) -> tuple[list[str], list[
     """Header and rows of a budget: mIoU, gains, cost, published counterparts."""
     controls = budget.controls
     header = ["method", "seeds", *KINDS.values()]
-    header += [gain_header(control) for control in controls]
+    header += [gain_header(budget, control) for control in controls]
     header.append("train s")
     rows = []
     for row in budget.rows:
-        cells = [row_name(row), str(len(budget.runs[row]))]
+        cells = [budget.name(row), str(len(budget.runs[row]))]
         cells += [str(mean_std(list(budget.miou(row, kind).values()))) for kind in KINDS]
         cells += [str(budget.gain_over(control, row) or MISSING) for control in controls]
         seconds = budget.train_seconds(row)
@@ -132,7 +132,9 @@ def published_lines(comparison: Comparison) -> list[list[str]]:
 
 def notes_of(comparison: Comparison, budget: Budget) -> list[str]:
     """Caveats for a reader of a budget's table, and differences from published settings."""
-    rows = {(row_name(row), row.method): _differs(comparison, budget, row) for row in budget.rows}
+    rows = {
+        (budget.name(row), row.method): _differs(comparison, budget, row) for row in budget.rows
+    }
     note = distance_note(*_judged(comparison, budget), rows)
     return [*budget.notes(), *([note] if note else [])]
 
@@ -151,15 +153,15 @@ def _differs(comparison: Comparison, budget: Budget, row: Row) -> list[str] | No
     return [*settings, *[f"{name} {what} (published: none)" for name, what in more.items() if what]]
 
 
-def gain_header(control: Row) -> str:
+def gain_header(budget: Budget, control: Row) -> str:
     """Name of the column of gains over a control."""
-    return f"gain over {row_name(control)} [95 %]"
+    return f"gain over {budget.name(control)} [95 %]"
 
 
 def between(budget: Budget) -> dict[str, list[Gain | None]]:
     """Name of a method -> its gains over each method, in order."""
     rows = budget.methods
-    return {row_name(a): [budget.gain(a, b) for b in rows] for a in rows}
+    return {budget.name(a): [budget.gain(a, b) for b in rows] for a in rows}
 
 
 def difference(gain: Gain | None) -> str:
@@ -174,7 +176,7 @@ def class_table(budget: Budget) -> tuple[list[str], list[list[str]]]:
         values = list(budget.class_iou(row, name).values())
         return f"{statistics.mean(values):.1f}" if values else MISSING
 
-    header = ["class", *[row_name(row) for row in budget.rows]]
+    header = ["class", *[budget.name(row) for row in budget.rows]]
     return header, [[name, *[cell(row, name) for row in budget.rows]] for name in budget.classes()]
 
 

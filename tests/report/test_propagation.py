@@ -87,6 +87,16 @@ def test_other_propagation_is_another_row_and_wants_controls_of_its_own() -> Non
     assert "Without supervised, strong + propagation" not in alone
 
 
+def test_names_leave_out_settings_that_the_header_states_for_all_rows() -> None:
+    odd = {"min_confidence": 0.9, "poses": "kiss-icp"}
+    text = "reach 2, min confidence 0.9, kiss-icp poses"
+    alone = [carried("supervised", "strong", 0, 36, changed=odd)]
+    assert f"propagation: {text}; steps" in report(alone)
+    assert tables(report(alone))[0][1][0] == NAME
+    rows = {row[0] for row in tables(report([*results(), *alone]))[0][1:]}
+    assert {NAME, f"supervised, strong + propagation ({text})"} < rows
+
+
 def test_no_published_figure_is_of_propagated_labels() -> None:
     protocol = {"dataset": "semantic_kitti", "split": "val"}
     runs = results(protocol, scans=191, evaluated=4071, published=[])
