@@ -37,6 +37,11 @@ SMALL = [
 ]  # fmt: skip
 
 
+# Simulated data sets -> their words in a table of results.
+FORMATS = {
+    "simulated": "", "nuscenes_simulated": " nuScenes", "scribble_kitti_drawn": " scribbles",
+}  # fmt: skip
+
 PAGES = sorted(p for p in ROOT.glob("**/README.md") if ".git" not in p.parts)
 
 
@@ -173,7 +178,8 @@ def rows_of(results: str) -> list[str]:
     runs: dict[tuple[str, Row], list[dict[str, str]]] = {}
     for run in csv.DictReader(lines):
         row = Row(run["method"], run["labelled"], run.get("propagation", ""))
-        runs.setdefault((run["labels"], row), []).append(run)
+        labels = run["labels"] + FORMATS[run["dataset"]]
+        runs.setdefault((labels, row), []).append(run)
 
     def miou(labels: str, row: Row, kind: str) -> dict[int, float]:
         return {int(run["seed"]): float(run[f"miou_{kind}"]) for run in runs[labels, row]}
