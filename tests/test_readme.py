@@ -374,7 +374,7 @@ def test_the_section_on_a_method_of_ones_own(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    text = section("Your own method", "rangeseg/methods/README.md")
+    text = section("Your own method", "tests/README.md")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (line,) = re.findall(r"`\"(\w+)\": (\w+)`", text)
     names: dict[str, type[Method[Any]]] = {}
