@@ -118,16 +118,15 @@ def main() -> int:
     parser.add_argument("--csv", metavar="FILE", type=Path, help="also write one line per run")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-        help="change a setting of all runs",
+        help=f"change a setting of all runs; begin where there is no {OUT}",
     )  # fmt: skip
     parser.set_defaults(html=None)
     arguments = parser.parse_args()
-    overrides = arguments.overrides
     places = find_places("auto", arguments.jobs)
     for data in dict.fromkeys(group.data for group in TABLE):
         if code := rangeseg_data(list(data.generate)):
             return code
-    runs = list(dict.fromkeys(run for group in TABLE for run in planned(group, overrides)))
+    runs = [run for group in TABLE for run in planned(group, arguments.overrides)]
     try:
         failed = train_missing(runs, places)
     except Interrupted as stop:
