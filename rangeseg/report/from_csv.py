@@ -58,8 +58,10 @@ def _result(line: Mapping[str, str], file: str) -> dict[str, Any]:
         "scans": int(line["scans"]),
         "skipped_scans": [],
         "miou": {kind: float(line[f"miou_{kind}"]) for kind in KINDS},
-        "iou": {
-            name.removeprefix("iou_"): number(name) for name in line if name.startswith("iou_")
+        "iou": {  # a file of several data sets has columns for the classes of all
+            name.removeprefix("iou_"): number(name)
+            for name in line
+            if name.startswith("iou_") and line[name]
         },
         "run": {
             "method": line["method"], "labelled": line["labelled"], "labels": line["labels"],

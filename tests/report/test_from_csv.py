@@ -21,10 +21,13 @@ ROWS = [("supervised", "strong"), ("supervised", "plain"), ("cps", "strong"), ("
 
 def runs() -> list[dict]:
     return [
-        result(method, labelled, seed, 40.0 + 3 * number + seed, iou={"car": 50.0, "bus": None})
+        result(
+            method, labelled, seed, 40.0 + 3 * number + seed,
+            iou={"car": 50.0, "bus": 20.0 if seed else None},
+        )
         for number, (method, labelled) in enumerate(ROWS)
         for seed in range(3)
-    ]
+    ]  # fmt: skip
 
 
 def test_the_tables_are_those_of_the_runs(tmp_path: Path) -> None:
@@ -35,6 +38,17 @@ def test_the_tables_are_those_of_the_runs(tmp_path: Path) -> None:
     assert "source: a CSV" in report(again)
     assert "cps" in report_page(again)
     assert results_csv(again) == results_csv(runs())
+
+
+def test_each_data_set_has_its_own_classes(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    pair = [
+        result("cps", "strong", 0, 40.0, iou={name: 40.0}, protocol={"dataset": name})
+        for name in ("bus", "car")
+    ]
+    file.write_text(results_csv(pair), newline="")
+    first, second = comparisons(read_results_csv(file))
+    assert [c.budgets[0].classes() for c in (first, second)] == [["bus"], ["car"]]
 
 
 def test_the_command_reads_the_committed_results(capsys: pytest.CaptureFixture[str]) -> None:
