@@ -49,7 +49,7 @@ def test_the_table_of_eight_crops_has_every_run_of_its_results() -> None:
     with Path(__file__).with_name("simulated_8_crops_test.csv").open(newline="") as file:
         results = list(csv.DictReader(file))
     for run in results:
-        data = run["dataset"].removesuffix("_drawn")
+        data = run["dataset"].removesuffix("_drawn").removesuffix("_simulated")
         row = run["method"] + "_plain" * (run["labelled"] == "plain")
         row += "_reach2" * bool(run["propagation"])
         assert f"{data}/{row}/{run['labels'][:-1]}pct/seed{run['seed']}" in runs
