@@ -29,6 +29,10 @@ OPTIONAL = {
     "onnxruntime": "`export` checks its files with it, and it runs them",
     "openvino": "`predict` on a CPU is up to twice as fast with it",
     "tensorboard": "train.tensorboard=true writes curves for it",
+    "kiss-icp": "`rangeseg-data poses` estimates poses with it",
+    "laspy": "for scans in .las",
+    "lazrs": "for scans in .laz",
+    "rosbags": "`rangeseg-data import` reads bags with it",
 }
 
 GOOD, BAD = "ok  ", "--  "

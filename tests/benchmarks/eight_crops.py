@@ -36,24 +36,28 @@ PROPAGATION = (
 
 
 class Data(NamedTuple):
-    """A data set, the settings that name it, its split with labels and how to generate it."""
+    """A data set, the settings that name it, its split with labels and the commands for it."""
 
     settings: tuple[str, ...]
     split: str
-    generate: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
 
 
-STREET = Data(("dataset.root=data/simulated",), "test", ("simulate", "data/simulated"))
+STREET = Data(("dataset.root=data/simulated",), "test", (("simulate", "data/simulated"),))
 NUSCENES = Data(
     ("dataset.name=nuscenes", "dataset.root=data/nuscenes_sim"), "test",
-    ("simulate", "data/nuscenes_sim", "--format", "nuscenes"),
+    (
+        ("simulate", "data/nuscenes_sim", "--format", "nuscenes"),
+        ("index", "nuscenes", "data/nuscenes_sim"),
+    ),
 )  # fmt: skip
 SCRIBBLES = Data(
     (
         "dataset.name=scribble_kitti", "dataset.root=data/scribbles",
         "methods.cutmix_seg.partner=unlabelled",  # as in configs/scribble_kitti.yaml
+        "range_image.rows=inclination",  # ScribbleKITTI's sensor has 64 beams, the street's 32
     ),
-    "val", ("scribble", "semantic_kitti", "data/simulated", "--out", "data/scribbles"),
+    "val", (("scribble", "semantic_kitti", "data/simulated", "--out", "data/scribbles"),),
 )  # fmt: skip
 
 
@@ -124,8 +128,9 @@ def main() -> int:
     arguments = parser.parse_args()
     places = find_places("auto", arguments.jobs)
     for data in dict.fromkeys(group.data for group in TABLE):
-        if code := rangeseg_data(list(data.generate)):
-            return code
+        for command in data.commands:
+            if code := rangeseg_data(list(command)):
+                return code
     runs = [run for group in TABLE for run in planned(group, arguments.overrides)]
     try:
         failed = train_missing(runs, places)

@@ -59,11 +59,14 @@ def test_the_table_of_eight_crops_has_every_run_of_its_results() -> None:
 def test_the_table_of_eight_crops_is_trained_by_one_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows of two data sets, tiny; the second call trains nothing."""
+    """Rows of three data sets, tiny; the second call trains nothing."""
     few = "--train-scans", "10", "--val-scans", "1", "--test-scans", "2", "--columns", "256"
-    street = eight_crops.STREET._replace(generate=(*eight_crops.STREET.generate, *few))
+    (simulate,), (simulate_nuscenes, index) = eight_crops.STREET[2], eight_crops.NUSCENES[2]
+    street = eight_crops.STREET._replace(commands=((*simulate, *few),))
+    nuscenes = eight_crops.NUSCENES._replace(commands=((*simulate_nuscenes, *few), index))
     table = [
         eight_crops.Group(("50%",), ("supervised",), "strong", 1, False, street),
+        eight_crops.Group(("50%",), ("supervised",), "plain", 1, False, nuscenes),
         eight_crops.Group(("50%",), ("cutmix_seg",), "plain", 1, False, eight_crops.SCRIBBLES),
     ]
     tiny = ["range_image.width=256", "range_image.crop_width=64", "model.width=4", "train.steps=2"]
@@ -76,7 +79,9 @@ def test_the_table_of_eight_crops_is_trained_by_one_command(
         assert eight_crops.main() == 0, capsys.readouterr().err
         times.append({path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")})
     assert times[0] == times[1]
-    assert len(times[0]) == 2
+    assert len(times[0]) == 3
     with (tmp_path / "table.csv").open(newline="") as file:
         runs = [(run["dataset"], run["split"]) for run in csv.DictReader(file)]
-    assert runs == [("simulated", "test"), ("scribble_kitti_drawn", "val")]
+    assert runs == [
+        ("simulated", "test"), ("nuscenes_simulated", "test"), ("scribble_kitti_drawn", "val"),
+    ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rangeseg.cli import main
-from rangeseg.commands.doctor import BAD, GOOD, REQUIRED, examine
+from rangeseg.commands.doctor import BAD, GOOD, OPTIONAL, REQUIRED, examine
 from tests.viewer.conftest import broken_library
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,13 @@ def test_data_that_are_there_are_counted(simulated_root: Path, tmp_path: Path) -
     assert list(examine(config))[-1].endswith(f"simulate {tmp_path / 'none'}` generates it")
     config.write_text(text.replace("steps:", "stpes:"))
     assert "did you mean 'steps'" in list(examine(config))[-1]
+
+
+def test_every_extra_for_users_is_named() -> None:
+    text = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]\n")[2]
+    extras = [x for x in text.partition("\n[")[0].splitlines() if re.match(r"(?!test|dev)\w+ =", x)]
+    named = {name for line in extras for name in re.findall(r'"([\w-]+)', line)}
+    assert named == OPTIONAL.keys() - {"open3d", "lazrs"}  # required, and an extra of laspy
 
 
 def test_what_is_not_installed_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
