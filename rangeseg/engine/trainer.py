@@ -72,7 +72,7 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.3, gt=0, lt=1)  # share of the steps before the peak
     clip_norm: float = Field(default=1.0, gt=0)  # largest norm of the gradient, per network
-    labelled: Labelled = "strong"  # perturb and mix labelled scans, or not
+    labelled: Labelled = "strong"  # how the student sees labelled scans
     # A run, its last.pt, or a network's state_dict to begin from; None: random weights. Heads are
     # reinitialised if the classes differ, the first layer if the channels do.
     init: Path | None = None

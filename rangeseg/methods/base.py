@@ -21,7 +21,8 @@ from rangeseg.models import NetworkFactory
 from rangeseg.models.network import Network
 from rangeseg.settings import Settings
 
-Labelled = Literal["plain", "strong"]
+Labelled = Literal["plain", "strong", "coin"]
+"""Labelled scans as published, perturbed and mixed, or each of them one or the other by a coin."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Task:
         channels: names of the image channels.
         statistics: (mean, std) of each channel.
         class_weights: (K,) weights of the cross-entropy with truth.
-        labelled: ``plain`` labelled scans as published; ``strong`` ones are perturbed and mixed.
+        labelled: how the student sees labelled scans, see ``Labelled``.
         lovasz_weight: weight of the Lovász-softmax term of the supervised loss.
         boundary_weight: weight of the boundary term of the supervised loss.
         perturbation: strength of the strong views.
@@ -176,7 +177,14 @@ class Method(nn.Module, ABC, Generic[AnySettings]):
 
     def labelled_view(self, labelled: Fields, generator: torch.Generator) -> Fields:
         """The labelled scans for the student, the same for every method."""
-        return labelled if self.labelled_mode == "plain" else self.cutmix(labelled, generator)
+        if self.labelled_mode == "plain":
+            return labelled
+        strong = self.cutmix(labelled, generator)
+        if self.labelled_mode == "strong":
+            return strong
+        shape = labelled["valid"].shape
+        coin = torch.rand((shape[0], 1, 1), generator=generator, device=generator.device) < 0.5
+        return mix(labelled, strong, coin.expand(shape[0], *shape[-2:]))
 
     def cutmix(self, scans: Fields, generator: torch.Generator) -> Fields:
         """Perturb the scans; each gets a box of half the image from its neighbour."""

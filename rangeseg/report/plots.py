@@ -17,7 +17,8 @@ PALETTE = (
 )  # fmt: skip
 MARKERS = "osD^vP*Xd<>"
 LINES = {
-    ("strong", False): "-", ("plain", False): "--", ("strong", True): ":", ("plain", True): "-.",
+    ("strong", False): "-", ("plain", False): "--", ("coin", False): (0, (8, 2)),
+    ("strong", True): ":", ("plain", True): "-.", ("coin", True): (0, (4, 1, 1, 1, 1, 1)),
 }  # fmt: skip
 """Labelled branch, and whether propagation or initial weights are used -> line style."""
 

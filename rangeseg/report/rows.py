@@ -16,7 +16,7 @@ class Row(NamedTuple):
 
     Attributes:
         method: a name in METHODS.
-        labelled: the labelled branch, ``plain`` or ``strong``.
+        labelled: the labelled branch, ``plain``, ``strong`` or ``coin``.
         propagation: settings of the propagation, see ``propagation_text``.
         init: initial weights of the runs, see ``init_text``.
     """
@@ -53,7 +53,7 @@ def row_name(row: Row) -> str:
     The name omits the strong branch of methods, and the data set's own poses in propagation.
     """
     name = row.method
-    if row.is_control or row.labelled == "plain":
+    if row.is_control or row.labelled != "strong":
         name += f", {row.labelled}"
     if row.propagation:
         name += f" + propagation ({row.propagation.removesuffix(_OWN_POSES)})"
@@ -100,7 +100,7 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
 
     def place(row: Row) -> tuple[Any, ...]:
         if row.is_control:
-            return 0, row.init, row.propagation, row.labelled
+            return 0, row.init, row.propagation, row.labelled == "coin", row.labelled
         number = known.index(row.method) if row.method in METHODS else len(known)
         return 1, number, row
 

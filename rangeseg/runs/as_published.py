@@ -59,9 +59,10 @@ def warn_of_our_branch(path: Path, config: Config) -> None:
         path: the file.
         config: its content, with settings of the command line.
     """
-    if path.parent.name == FOLDER and config.train.labelled == "strong":
+    if path.parent.name == FOLDER and config.train.labelled != "plain":
         _log.warning(
-            "%s with train.labelled=strong: our labelled branch was not published, "
+            "%s with train.labelled=%s: our labelled branch was not published, "
             "so the report prints no published figure for such a run; keep plain",
             path,
+            config.train.labelled,
         )

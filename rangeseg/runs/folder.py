@@ -30,14 +30,14 @@ INIT = "init.json"
 def run_folder(config: RunConfig) -> Path:
     """``runs/<data set>/<method>/<labels>/seed<N>``.
 
-    The name includes a plain labelled branch, propagation and initial weights:
+    The name includes a labelled branch other than strong, propagation and initial weights:
     ``supervised_plain_reach2_init``.
     """
     run, reach = config.run, config.train.propagation.reach
-    plain = "_plain" if config.train.labelled == "plain" else ""
+    labelled = "" if config.train.labelled == "strong" else f"_{config.train.labelled}"
     propagated = f"_reach{reach}" if reach else ""
     init = "_init" if config.train.init else ""
-    method, seed = run.method + plain + propagated + init, f"seed{run.seed}"
+    method, seed = run.method + labelled + propagated + init, f"seed{run.seed}"
     return Path("runs") / config.dataset.name / method / run.labels.folder / seed
 
 

@@ -61,10 +61,10 @@ def plan_comparison(
 ) -> list[PlannedRun]:
     """Plan the runs of a comparison, seed by seed, so that early results are comparable.
 
-    Methods use the configuration's labelled branch (``train.labelled``). The two supervised
-    controls, plain and strong, are always included, with propagation also without it. If no scan is
-    left unlabelled, they are the only runs. A simulated data set is generated here, once for all
-    runs.
+    Methods use the configuration's labelled branch (``train.labelled``). The supervised controls,
+    plain, strong and that of the methods' branch, are always included, with propagation also
+    without it. If no scan is left unlabelled, they are the only runs. A simulated data set is
+    generated here, once for all runs.
 
     Args:
         path: the configuration of the data set.
@@ -87,7 +87,8 @@ def plan_comparison(
     common = load_config(path, [*overrides, *judged])
     warn_of_our_branch(path, common)
     chosen = list(METHODS) if "all" in methods else list(methods)
-    rows = dict.fromkeys([*CONTROLS, *(Row(m, common.train.labelled) for m in chosen)])
+    branch = common.train.labelled
+    rows = dict.fromkeys([*CONTROLS, *(Row(m, branch) for m in ("supervised", *chosen))])
     learns = {row.method: find_method(row.method).uses_unlabelled for row in rows}
     budgets = [parse_labels(text) for text in labels]  # 0.1 and 10% are the same
     counts = _seeds_of_each(labels, seeds)
@@ -128,7 +129,7 @@ def _settings_of(rows: Iterable[Row], common: Config) -> dict[Row, tuple[str, ..
     reach = common.train.propagation.reach
     if not reach:
         return own
-    settings = {row: (*own[row], "train.propagation.reach=0") for row in CONTROLS}
+    settings = {row: (*own[row], "train.propagation.reach=0") for row in rows if row.is_control}
     return settings | {row._replace(propagation=f"reach {reach}"): own[row] for row in own}
 
 

@@ -233,3 +233,19 @@ def test_the_strong_branch_mixes_labelled_scans_and_the_plain_one_does_not() -> 
     assert 0.3 < float(own.float().mean()) < 0.75
     rolled = labelled["labels"].roll(1, 0)
     assert torch.equal(view["labels"][~own], rolled[~own])
+
+
+def test_by_a_coin_each_labelled_scan_is_plain_or_strong() -> None:
+    labelled = make_batch().labelled
+    strong = make_method("supervised", pixelwise, {"labelled": "strong"})
+    by_coin = make_method("supervised", pixelwise, {"labelled": "coin"})
+    plain = 0
+    for seed in range(50):
+        both = strong.labelled_view(labelled, generator(seed))
+        view = by_coin.labelled_view(labelled, generator(seed))
+        for scan in range(len(labelled["valid"])):
+            as_it_is = all(torch.equal(view[name][scan], labelled[name][scan]) for name in view)
+            assert as_it_is or all(torch.equal(view[k][scan], both[k][scan]) for k in view)
+            plain += as_it_is
+    scans = 50 * len(labelled["valid"])
+    assert 0.35 * scans < plain < 0.65 * scans

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from matplotlib.figure import Figure
 
 from rangeseg.cli import main
 from rangeseg.errors import DataError
+from rangeseg.methods.base import Labelled
 from rangeseg.report.comparison import comparisons
 from rangeseg.report.from_csv import read_results_csv
 from rangeseg.report.page import report_page
-from rangeseg.report.plots import LIGHT, WIDE, miou_plot
+from rangeseg.report.plots import LIGHT, LINES, WIDE, miou_plot
 from rangeseg.report.tables import report, results_csv
 from tests.report.test_tables import result, tables
 
@@ -76,6 +78,19 @@ def test_what_is_no_such_file(content: str | None, message: str, tmp_path: Path)
         file.write_text(content)
     with pytest.raises(DataError, match=message):
         read_results_csv(file)
+
+
+def test_every_labelled_branch_is_drawn_as_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    runs = [result("supervised", branch, 0, 40) for branch in get_args(Labelled)]
+    (comparison,) = comparisons(runs)
+    (budget,) = comparison.budgets
+    miou_plot(comparison, LIGHT, WIDE)
+    names = ["supervised, plain", "supervised, strong", "supervised, coin"]
+    assert [line.get_label() for line in drawn[0].axes[0].containers] == names
+    assert len({repr(style) for style in LINES.values()}) == 2 * len(names)
+    assert [budget.name(control) for control in budget.controls] == names
 
 
 @pytest.mark.parametrize("apart", [0.1, 5.0])

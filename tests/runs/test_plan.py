@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -316,16 +317,15 @@ def test_the_plan_goes_seed_by_seed_and_always_has_the_controls(
     assert len(plan(tiny_config, tmp_path)) == len(METHODS) + 1
 
 
+@pytest.mark.parametrize(
+    ("branch", "rows"),
+    [("plain", (*SUPERVISED, "cps_plain")), ("coin", (*SUPERVISED, "supervised_coin", "cps_coin"))],
+)
 def test_methods_are_trained_on_the_branch_of_the_configuration(
-    tiny_config: list[str], tmp_path: Path
+    branch: str, rows: Sequence[str], tiny_config: list[str], tmp_path: Path
 ) -> None:
-    runs = plan(
-        tiny_config,
-        tmp_path,
-        methods=["cps"],
-        overrides=[*tiny_config[2::2], "train.labelled=plain"],
-    )
-    rows = ("supervised_plain", "supervised", "cps_plain")
+    overrides = [*tiny_config[2::2], f"train.labelled={branch}"]
+    runs = plan(tiny_config, tmp_path, methods=["cps"], overrides=overrides)
     assert folders(runs, tmp_path) == [f"simulated/{row}/10pct/seed0" for row in rows]
 
 
@@ -335,7 +335,7 @@ def test_our_branch_in_a_published_file_is_warned_of(
     path = tmp_path / "published" / "simulated.yaml"
     path.parent.mkdir()
     path.symlink_to(tiny_config[0])
-    for branch, count in (("plain", 0), ("strong", 1)):
+    for branch, count in (("plain", 0), ("strong", 1), ("coin", 2)):
         overrides = [*tiny_config[2::2], f"train.labelled={branch}"]
         plan([str(path)], tmp_path / "out", methods=["cps"], overrides=overrides)
         assert caplog.text.count("our labelled branch was not published") == count
