@@ -50,7 +50,7 @@ def test_the_table_of_eight_crops_has_every_run_of_its_results() -> None:
         results = list(csv.DictReader(file))
     for run in results:
         data = run["dataset"].removesuffix("_drawn").removesuffix("_simulated")
-        row = run["method"] + "_plain" * (run["labelled"] == "plain")
+        row = run["method"] + f"_{run['labelled']}" * (run["labelled"] != "strong")
         row += "_reach2" * bool(run["propagation"])
         assert f"{data}/{row}/{run['labels'][:-1]}pct/seed{run['seed']}" in runs
 
