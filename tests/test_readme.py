@@ -170,20 +170,20 @@ def test_the_gains_on_the_front_page_are_those_of_the_runs() -> None:
         if method == "supervised, strong + propagation":
             assert over_strong in text, row
         if method in ("cps", "cps, plain"):
-            assert over_better(row) in text, row
+            assert over_best(row) in text, row
     taken = [row for row in shown if len(row) == 5 and row[1][:1].isdigit()]
     assert [labels for _, labels, *_ in taken] == ["1 %", "10 %", "20 %", "50 %"]
     for _, labels, method, gain, _ in taken:
         name = method.partition("`")[0] + (", plain" if labels != "1 %" else "")
         name += " + propagation" if "propagation" in method else ""
         (row,) = [r for r in rows if r.startswith(f"| {labels.replace(' ', '')} | {name} | ")]
-        assert gain == over_better(row) + (" (one seed)" if "[" not in gain else "")
+        assert gain == over_best(row) + (" (one seed)" if "[" not in gain else "")
     page = section("Eight labelled crops a step", "rangeseg/methods/README.md").replace("\n", " ")
     pairs = [row for row in propagation_rows("simulated_8_crops_test.csv") if "±" in row]
     assert [row for row in pairs if "cutmix_seg +" in row and row.split("|")[-2].strip() in page]
 
 
-def over_better(row: str) -> str:
+def over_best(row: str) -> str:
     """The gain over the best of the supervised controls."""
     gains = [cell for cell in row.strip("| ").split(" | ")[5:] if cell != "–"]
     return min(gains, key=lambda gain: float(gain.split()[0]))

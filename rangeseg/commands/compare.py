@@ -20,8 +20,8 @@ def add_compare(commands: Commands) -> None:
     add_config(compare)
     compare.add_argument(
         "--methods", metavar="METHOD", nargs="+", default=["all"],
-        help="methods, trained on the configuration's labelled branch, next to supervised plain "
-        "and supervised strong (default: all)",
+        help="methods, trained on the configuration's labelled branch, next to supervised plain, "
+        "strong and that branch (default: all)",
     )  # fmt: skip
     compare.add_argument(
         "--labels", metavar="RATIO|FILE", nargs="+", required=True, help="as for train, one or more"

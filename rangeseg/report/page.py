@@ -83,8 +83,8 @@ def _budget(comparison: Comparison, budget: Budget) -> dict[str, Any]:
     name = f"{budget.labels} labels ({budget.labelled_scans} scans)"
     header, lines = main_table(comparison, budget)
     rows: list[list[Any]] = [list(line) for line in lines]
-    strong = [control for control in budget.controls if control.labelled == "strong"]
-    columns = {c: [budget.gain_over(c, row) for row in budget.rows] for c in strong}
+    shown = [control for control in budget.controls if control.labelled != "plain"]
+    columns = {c: [budget.gain_over(c, row) for row in budget.rows] for c in shown}
     drawn = [gain for column in columns.values() for gain in column if gain]
     reach, heat_maps = max([abs(g.mean) + (g.half or 0.0) for g in drawn], default=0.0), []
     for control, column in columns.items():

@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 STRONG = Row("supervised", "strong")
 CONTROLS = (Row("supervised", "plain"), STRONG)
-"""The controls of every row; with propagation also these two with the same propagation."""
+"""The usual controls; with propagation also these two with the same propagation."""
 
 
 def row_name(row: Row) -> str:

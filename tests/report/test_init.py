@@ -78,5 +78,5 @@ def test_csv_and_page_name_the_weights() -> None:
     rows = list(csv.DictReader(io.StringIO(results_csv(results()), newline="")))
     assert [rows[0]["init"], rows[-1]["init"]] == ["", "semantic_kitti cps (1a2b3c4d5e6f)"]
     text = Page(report_page(results())).text
-    assert "dashed: plain labelled branch; dotted: from other weights." in text
+    assert "dashed: plain labelled branch, long dashes: coin; dotted: from other weights." in text
     assert "dotted" not in Page(report_page(results()[:4])).text

@@ -123,7 +123,7 @@ def test_the_page_draws_gains_over_both_strong_controls() -> None:
         ["mIoU", "-1.0*", "+2.0*"],
     ]
     assert between[0][1:] == ["cps", "cps + propagation (reach 2)"]
-    assert "dashed: plain labelled branch; dotted: with propagation." in page.text
+    assert "long dashes: coin; dotted: with propagation." in page.text
     assert "propagation" not in Page(report_page(results()[:6])).text
 
 

@@ -104,7 +104,7 @@ def changed(**groups: object) -> dict:
         ),
         (changed(train={"deterministic": 2}), r"train.deterministic: .*valid boolean"),
         (changed(train={"batch_size": 1}), r"train.batch_size: .*greater than or equal to 2"),
-        (changed(train={"labelled": "weak"}), r"train.labelled: .*'plain' or 'strong'"),
+        (changed(train={"labelled": "weak"}), r"train.labelled: .*'plain', 'strong' or 'coin'"),
         (changed(train={"learning_rate": float("nan")}), r"train.learning_rate: .*finite"),
         (changed(evaluate={"window": 4}), r"evaluate.window: window must be odd"),
         (
