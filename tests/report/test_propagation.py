@@ -113,6 +113,11 @@ def test_csv_names_propagation() -> None:
     assert [rows[0]["propagation"], rows[-1]["propagation"]] == ["", "reach 2, data set poses"]
 
 
+def test_the_page_draws_gains_over_a_coin_control() -> None:
+    (table, *_) = Page(report_page([*results(), result("supervised", "coin", 0, 32)])).tables
+    assert sum(name.startswith("drawn") for name in table[0]) == 3
+
+
 def test_the_page_draws_gains_over_both_strong_controls() -> None:
     page = Page(report_page(results()))
     table, _, _, without, with_it, between = page.tables
